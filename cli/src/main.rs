@@ -1,0 +1,2 @@
+//! The rlc command line.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The rlc compiler core.
