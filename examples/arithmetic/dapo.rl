@@ -1,0 +1,2 @@
+# Every token weighs the same, and the upper clip is wider.
+extend dapo

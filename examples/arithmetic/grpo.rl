@@ -1,0 +1,2 @@
+# The base as it is published: one credit per rollout.
+extend grpo
