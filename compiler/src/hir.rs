@@ -1,0 +1,619 @@
+//! The typed graph every pass works on: pure expressions in an arena, handles pointing backwards.
+//!
+//! An expression has one value per row of its level. Operands of scalar operators stand at the
+//! operator's own level; a coarser value is brought down by an explicit [`Expr::Broadcast`], a finer
+//! one up by a [`Expr::Reduce`]. Filters of the program are already folded into the `filter` of
+//! reductions and ordered operators. Equal expressions are one node.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use crate::level::{BATCH, Level, Levels, TOKEN, VOCAB};
+use crate::op::{Binary, Ty, Unary};
+use crate::source::Span;
+
+/// Handle of an expression. Operands always have smaller handles than their users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct E(pub u32);
+
+impl E {
+    /// Position in the arena.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Handle of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ColumnId(pub u16);
+
+/// Handle of a hyperparameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParamId(pub u16);
+
+/// Reductions that are not built from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReduceOp {
+    /// 0 of nothing.
+    Sum,
+    /// 1 of nothing.
+    Prod,
+    /// -inf of nothing (the surface language puts its own default in).
+    Max,
+    /// +inf of nothing.
+    Min,
+    /// -inf of nothing.
+    LogSumExp,
+}
+
+impl ReduceOp {
+    /// Name in printed graphs.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReduceOp::Sum => "sum",
+            ReduceOp::Prod => "prod",
+            ReduceOp::Max => "max",
+            ReduceOp::Min => "min",
+            ReduceOp::LogSumExp => "logsumexp",
+        }
+    }
+
+    /// The value of no elements.
+    pub fn identity(self) -> f64 {
+        match self {
+            ReduceOp::Sum => 0.0,
+            ReduceOp::Prod => 1.0,
+            ReduceOp::Max | ReduceOp::LogSumExp => f64::NEG_INFINITY,
+            ReduceOp::Min => f64::INFINITY,
+        }
+    }
+}
+
+/// One expression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Expr {
+    /// A number, by its bits. At batch level.
+    Const(u64),
+    /// A hyperparameter. At batch level.
+    Param(ParamId),
+    /// A column of the batch.
+    Column(ColumnId),
+    /// A column, or what the program computes in its place; gone after `specialize`.
+    Choose(ColumnId, E, Prefer),
+    /// Scalar operator of one operand.
+    Unary(Unary, E),
+    /// Scalar operator of two operands.
+    Binary(Binary, E, E),
+    /// `if` of a condition and two values: neither value nor gradient from the one not taken.
+    Select(E, E, E),
+    /// The value of the row that contains this one.
+    Broadcast(E),
+    /// Over the rows of x's level inside each row of this node's level where `filter` holds.
+    Reduce(ReduceOp, E, Option<E>),
+    /// Running sum over the rows of `scope` where `filter` holds, in order or (reverse) against it;
+    /// with or without (exclusive) the row itself.
+    Scan {
+        /// Summed value.
+        x: E,
+        /// Rows that count; the others see the running value.
+        filter: Option<E>,
+        /// The sum starts anew in each row of this level.
+        scope: Level,
+        /// From the last row to the first.
+        reverse: bool,
+        /// Leaves the row itself out.
+        exclusive: bool,
+    },
+    /// The value `by` kept rows further on in the same row of `scope` (back, when negative), or
+    /// `default` where there is none. At rows that are not kept: 0.
+    Shift {
+        /// Shifted value.
+        x: E,
+        /// Value past the end.
+        default: E,
+        /// Rows to go; not 0.
+        by: i32,
+        /// Rows that count.
+        filter: Option<E>,
+        /// Never crosses a row of this level.
+        scope: Level,
+    },
+    /// How many kept rows of the same row of `scope` come before this one when sorted by x, ties in
+    /// order of rows. At rows that are not kept: -1.
+    Rank {
+        /// Sorted value.
+        x: E,
+        /// Rows that count.
+        filter: Option<E>,
+        /// Sorted within each row of this level.
+        scope: Level,
+    },
+    /// Entry `index` (a token-level int) of the vocab row x. At token level.
+    At(E, E),
+    /// The row's own number within its token, 0 up. At vocab level.
+    VocabIndex,
+    /// x without its gradient.
+    Detach(E),
+}
+
+/// How [`Expr::Choose`] is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Prefer {
+    /// Computed where the batch has this other column (`logp` from `logits`), else the column.
+    ComputedWith(ColumnId),
+    /// The column where the batch has it, else computed (`position`).
+    Column,
+}
+
+/// What is known of a column.
+#[derive(Debug, Clone)]
+pub struct ColumnInfo {
+    /// Level of its rows.
+    pub level: Level,
+    /// Name without the level.
+    pub name: String,
+    /// Type of its elements.
+    pub ty: Ty,
+    /// Gradients are given with respect to it.
+    pub differentiable: bool,
+    /// Value where the batch has no such column.
+    pub default: Option<f64>,
+    /// Where it is declared; none for standard inputs.
+    pub span: Option<Span>,
+}
+
+/// What is known of a hyperparameter.
+#[derive(Debug, Clone)]
+pub struct ParamInfo {
+    /// Name; members of a family have `.k` (from 1).
+    pub name: String,
+    /// As its literal.
+    pub ty: Ty,
+    /// Default.
+    pub value: f64,
+    /// Allowed values, ends included.
+    pub range: Option<(f64, f64)>,
+    /// Documentation.
+    pub doc: Option<String>,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// An arena of expressions with their types, levels, names and places in vectors beside it.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    exprs: Vec<Expr>,
+    levels: Vec<Level>,
+    tys: Vec<Ty>,
+    names: Vec<Option<String>>,
+    spans: Vec<Option<Span>>,
+    known: HashMap<(Expr, Level, Ty), E>,
+    /// The program's levels.
+    pub level_table: Levels,
+    /// The program's columns.
+    pub columns: Vec<ColumnInfo>,
+    /// The program's hyperparameters.
+    pub params: Vec<ParamInfo>,
+}
+
+impl Graph {
+    /// An empty graph over the same levels, columns and params.
+    #[must_use]
+    pub fn like(other: &Graph) -> Graph {
+        Graph {
+            level_table: other.level_table.clone(),
+            columns: other.columns.clone(),
+            params: other.params.clone(),
+            ..Graph::default()
+        }
+    }
+
+    /// Number of expressions.
+    pub fn len(&self) -> usize {
+        self.exprs.len()
+    }
+
+    /// True without expressions.
+    pub fn is_empty(&self) -> bool {
+        self.exprs.is_empty()
+    }
+
+    /// All handles, operands before users.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = E> + use<> {
+        (0..self.exprs.len() as u32).map(E)
+    }
+
+    /// The expression.
+    pub fn expr(&self, e: E) -> Expr {
+        self.exprs[e.index()]
+    }
+
+    /// Its level.
+    pub fn level(&self, e: E) -> Level {
+        self.levels[e.index()]
+    }
+
+    /// Its type.
+    pub fn ty(&self, e: E) -> Ty {
+        self.tys[e.index()]
+    }
+
+    /// The user's name for it, if one exists.
+    pub fn name(&self, e: E) -> Option<&str> {
+        self.names[e.index()].as_deref()
+    }
+
+    /// Where it was written.
+    pub fn span(&self, e: E) -> Option<Span> {
+        self.spans[e.index()]
+    }
+
+    /// Gives it a name, unless it has one.
+    pub fn set_name(&mut self, e: E, name: &str) {
+        let slot = &mut self.names[e.index()];
+        if slot.is_none() {
+            *slot = Some(name.to_owned());
+        }
+    }
+
+    /// Gives it a place, unless it has one.
+    pub fn set_span(&mut self, e: E, span: Span) {
+        let slot = &mut self.spans[e.index()];
+        if slot.is_none() {
+            *slot = Some(span);
+        }
+    }
+
+    /// Copies name and place from an expression of another graph.
+    pub fn copy_label(&mut self, e: E, from: &Graph, of: E) {
+        if let Some(name) = from.name(of) {
+            self.set_name(e, name);
+        }
+        if let Some(span) = from.span(of) {
+            self.set_span(e, span);
+        }
+    }
+
+    /// Adds an expression, or finds the equal one.
+    pub fn add(&mut self, expr: Expr, level: Level, ty: Ty) -> E {
+        if let Some(&e) = self.known.get(&(expr, level, ty)) {
+            return e;
+        }
+        let e = E(self.exprs.len() as u32);
+        self.exprs.push(expr);
+        self.levels.push(level);
+        self.tys.push(ty);
+        self.names.push(None);
+        self.spans.push(None);
+        self.known.insert((expr, level, ty), e);
+        e
+    }
+
+    /// A number at batch level.
+    pub fn constant(&mut self, value: f64, ty: Ty) -> E {
+        self.add(Expr::Const(value.to_bits()), BATCH, ty)
+    }
+
+    /// A number at any level.
+    pub fn constant_at(&mut self, value: f64, ty: Ty, level: Level) -> E {
+        let c = self.constant(value, ty);
+        self.broadcast(c, level)
+    }
+
+    /// A column.
+    pub fn column(&mut self, id: ColumnId) -> E {
+        let info = &self.columns[id.0 as usize];
+        let (level, ty) = (info.level, info.ty);
+        self.add(Expr::Column(id), level, ty)
+    }
+
+    /// x at a level inside its own.
+    pub fn broadcast(&mut self, x: E, level: Level) -> E {
+        if self.level(x) == level {
+            return x;
+        }
+        let source = match self.expr(x) {
+            Expr::Broadcast(inner) => inner,
+            _ => x,
+        };
+        let ty = self.ty(x);
+        self.add(Expr::Broadcast(source), level, ty)
+    }
+
+    /// Scalar operator; the type is the operand's but for truth tests and rounding.
+    pub fn unary(&mut self, op: Unary, x: E) -> E {
+        let ty = match op {
+            Unary::Not | Unary::IsFinite | Unary::IsNan => Ty::Bool,
+            Unary::Floor | Unary::Ceil | Unary::Round | Unary::Trunc => Ty::Int,
+            Unary::Neg | Unary::Abs | Unary::Sign | Unary::Relu => self.ty(x),
+            Unary::Exp
+            | Unary::Log
+            | Unary::Log1p
+            | Unary::Expm1
+            | Unary::Log1mexp
+            | Unary::Log2
+            | Unary::Sqrt
+            | Unary::Sigmoid
+            | Unary::LogSigmoid
+            | Unary::Tanh
+            | Unary::Softplus
+            | Unary::Sin
+            | Unary::Cos
+            | Unary::Cast => Ty::Real,
+        };
+        let level = self.level(x);
+        self.add(Expr::Unary(op, x), level, ty)
+    }
+
+    /// The same number under another type.
+    pub fn cast(&mut self, x: E, ty: Ty) -> E {
+        if self.ty(x) == ty {
+            return x;
+        }
+        let level = self.level(x);
+        self.add(Expr::Unary(Unary::Cast, x), level, ty)
+    }
+
+    /// Scalar operator on operands brought to the finer of their levels, which must be nested.
+    pub fn binary(&mut self, op: Binary, a: E, b: E) -> E {
+        let level = self.finer(self.level(a), self.level(b));
+        let (a, b) = (self.broadcast(a, level), self.broadcast(b, level));
+        let both_int = self.ty(a) == Ty::Int && self.ty(b) == Ty::Int;
+        let ty = if op.is_truth() {
+            Ty::Bool
+        } else if both_int && !matches!(op, Binary::Div | Binary::Pow | Binary::Chain) {
+            Ty::Int
+        } else {
+            Ty::Real
+        };
+        self.add(Expr::Binary(op, a, b), level, ty)
+    }
+
+    /// `if`, on operands brought to the finest of their levels.
+    pub fn select(&mut self, c: E, a: E, b: E) -> E {
+        let level = self.finer(self.finer(self.level(c), self.level(a)), self.level(b));
+        let (c, a, b) =
+            (self.broadcast(c, level), self.broadcast(a, level), self.broadcast(b, level));
+        let ty = if self.ty(a) == self.ty(b) { self.ty(a) } else { Ty::Real };
+        self.add(Expr::Select(c, a, b), level, ty)
+    }
+
+    /// Reduction to `level`; the filter is brought to x's level.
+    pub fn reduce(&mut self, op: ReduceOp, x: E, filter: Option<E>, level: Level) -> E {
+        let filter = filter.map(|f| self.broadcast(f, self.level(x)));
+        let ty = match op {
+            ReduceOp::LogSumExp => Ty::Real,
+            ReduceOp::Sum | ReduceOp::Prod | ReduceOp::Max | ReduceOp::Min => self.ty(x),
+        };
+        self.add(Expr::Reduce(op, x, filter), level, ty)
+    }
+
+    fn finer(&self, a: Level, b: Level) -> Level {
+        // Callers have checked that the levels are nested; the fallback keeps this total.
+        self.level_table.meet(a, b).unwrap_or(a)
+    }
+
+    /// The operands of an expression, in order.
+    pub fn operands(&self, e: E) -> Operands {
+        let mut out = Operands { items: [E(0); 4], len: 0, at: 0 };
+        match self.expr(e) {
+            Expr::Const(_) | Expr::Param(_) | Expr::Column(_) | Expr::VocabIndex => {}
+            Expr::Choose(_, x, _) | Expr::Unary(_, x) | Expr::Broadcast(x) | Expr::Detach(x) => {
+                out.push(x)
+            }
+            Expr::Binary(_, a, b) | Expr::At(a, b) => {
+                out.push(a);
+                out.push(b);
+            }
+            Expr::Select(c, a, b) => {
+                out.push(c);
+                out.push(a);
+                out.push(b);
+            }
+            Expr::Reduce(_, x, filter)
+            | Expr::Scan { x, filter, .. }
+            | Expr::Rank { x, filter, .. } => {
+                out.push(x);
+                if let Some(f) = filter {
+                    out.push(f);
+                }
+            }
+            Expr::Shift { x, default, filter, .. } => {
+                out.push(x);
+                out.push(default);
+                if let Some(f) = filter {
+                    out.push(f);
+                }
+            }
+        }
+        out
+    }
+
+    /// The expression with its operands replaced.
+    pub fn map_operands(&self, e: E, mut f: impl FnMut(E) -> E) -> Expr {
+        match self.expr(e) {
+            x @ (Expr::Const(_) | Expr::Param(_) | Expr::Column(_) | Expr::VocabIndex) => x,
+            Expr::Choose(c, x, p) => Expr::Choose(c, f(x), p),
+            Expr::Unary(op, x) => Expr::Unary(op, f(x)),
+            Expr::Broadcast(x) => Expr::Broadcast(f(x)),
+            Expr::Detach(x) => Expr::Detach(f(x)),
+            Expr::Binary(op, a, b) => Expr::Binary(op, f(a), f(b)),
+            Expr::At(a, b) => Expr::At(f(a), f(b)),
+            Expr::Select(c, a, b) => Expr::Select(f(c), f(a), f(b)),
+            Expr::Reduce(op, x, filter) => Expr::Reduce(op, f(x), filter.map(f)),
+            Expr::Scan { x, filter, scope, reverse, exclusive } => {
+                Expr::Scan { x: f(x), filter: filter.map(f), scope, reverse, exclusive }
+            }
+            Expr::Rank { x, filter, scope } => Expr::Rank { x: f(x), filter: filter.map(f), scope },
+            Expr::Shift { x, default, by, filter, scope } => {
+                Expr::Shift { x: f(x), default: f(default), by, filter: filter.map(f), scope }
+            }
+        }
+    }
+
+    /// Which expressions `roots` need, themselves included.
+    pub fn reachable(&self, roots: impl IntoIterator<Item = E>) -> Vec<bool> {
+        let mut needed = vec![false; self.len()];
+        for root in roots {
+            needed[root.index()] = true;
+        }
+        for e in self.all().rev() {
+            if needed[e.index()] {
+                for o in self.operands(e) {
+                    needed[o.index()] = true;
+                }
+            }
+        }
+        needed
+    }
+
+    /// The column's name in a batch file: `level/name`.
+    pub fn column_path(&self, id: ColumnId) -> String {
+        let info = &self.columns[id.0 as usize];
+        format!("{}/{}", self.level_table.name(info.level), info.name)
+    }
+
+    /// Readable text, a line per needed expression.
+    pub fn print(&self, roots: &[(String, E)]) -> String {
+        let needed = self.reachable(roots.iter().map(|r| r.1));
+        let mut out = String::new();
+        for e in self.all().filter(|e| needed[e.index()]) {
+            let _ = write!(
+                out,
+                "%{} : {} @ {} = {}",
+                e.0,
+                self.ty(e).name(),
+                self.level_table.name(self.level(e)),
+                self.print_expr(e)
+            );
+            if let Some(name) = self.name(e) {
+                let _ = write!(out, "    # {name}");
+            }
+            out.push('\n');
+        }
+        for (name, e) in roots {
+            let _ = writeln!(out, "{name} = %{}", e.0);
+        }
+        out
+    }
+
+    fn print_expr(&self, e: E) -> String {
+        let filtered = |f: Option<E>| f.map_or(String::new(), |f| format!(" where %{}", f.0));
+        match self.expr(e) {
+            Expr::Const(bits) => format!("{:?}", f64::from_bits(bits)),
+            Expr::Param(p) => format!("param {}", self.params[p.0 as usize].name),
+            Expr::Column(c) => format!("column {}", self.column_path(c)),
+            Expr::Choose(c, x, Prefer::ComputedWith(with)) => {
+                format!(
+                    "choose %{} with {} else {}",
+                    x.0,
+                    self.column_path(with),
+                    self.column_path(c)
+                )
+            }
+            Expr::Choose(c, x, Prefer::Column) => {
+                format!("choose {} else %{}", self.column_path(c), x.0)
+            }
+            Expr::Unary(op, x) => format!("{} %{}", op.name(), x.0),
+            Expr::Binary(op, a, b) => format!("{} %{} %{}", op.name(), a.0, b.0),
+            Expr::Select(c, a, b) => format!("select %{} %{} %{}", c.0, a.0, b.0),
+            Expr::Broadcast(x) => format!("broadcast %{}", x.0),
+            Expr::Reduce(op, x, f) => format!("{} %{}{}", op.name(), x.0, filtered(f)),
+            Expr::Scan { x, filter, scope, reverse, exclusive } => format!(
+                "{}{} %{}{} in {}",
+                if reverse { "rcumsum" } else { "cumsum" },
+                if exclusive { "_exclusive" } else { "" },
+                x.0,
+                filtered(filter),
+                self.level_table.name(scope)
+            ),
+            Expr::Shift { x, default, by, filter, scope } => format!(
+                "shift %{} by {by} default %{}{} in {}",
+                x.0,
+                default.0,
+                filtered(filter),
+                self.level_table.name(scope)
+            ),
+            Expr::Rank { x, filter, scope } => {
+                format!("rank %{}{} in {}", x.0, filtered(filter), self.level_table.name(scope))
+            }
+            Expr::At(x, i) => format!("at %{} %{}", x.0, i.0),
+            Expr::VocabIndex => "vocab_index".to_owned(),
+            Expr::Detach(x) => format!("detach %{}", x.0),
+        }
+    }
+
+    /// The invariants of the graph; a broken one is a compiler fault. Run after each pass in tests.
+    pub fn verify(&self) -> Result<(), String> {
+        for e in self.all() {
+            let at = |o: E| self.level(o);
+            let here = self.level(e);
+            let fail = |why: &str| Err(format!("%{}: {why}: {}", e.0, self.print_expr(e)));
+            if self.operands(e).into_iter().any(|o| o >= e) {
+                return fail("operand is not earlier");
+            }
+            let same = |os: &[E]| os.iter().all(|o| at(*o) == here);
+            let truth = |f: Option<E>| f.is_none_or(|f| self.ty(f) == Ty::Bool);
+            let ok = match self.expr(e) {
+                Expr::Const(_) | Expr::Param(_) => here == BATCH,
+                Expr::Column(c) => here == self.columns[c.0 as usize].level,
+                Expr::Choose(c, x, _) => here == self.columns[c.0 as usize].level && at(x) == here,
+                Expr::Unary(_, x) | Expr::Detach(x) => same(&[x]),
+                Expr::Binary(_, a, b) => same(&[a, b]),
+                Expr::Select(c, a, b) => same(&[c, a, b]) && self.ty(c) == Ty::Bool,
+                Expr::Broadcast(x) => at(x) != here && self.level_table.contains(at(x), here),
+                Expr::Reduce(_, x, f) => {
+                    at(x) != here
+                        && self.level_table.contains(here, at(x))
+                        && (at(x) != VOCAB || here == TOKEN)
+                        && f.is_none_or(|f| at(f) == at(x))
+                        && truth(f)
+                }
+                Expr::Scan { x, filter, scope, .. } | Expr::Rank { x, filter, scope } => {
+                    same(&[x])
+                        && filter.is_none_or(|f| at(f) == here)
+                        && truth(filter)
+                        && self.level_table.contains(scope, here)
+                }
+                Expr::Shift { x, default, filter, scope, by } => {
+                    same(&[x, default])
+                        && by != 0
+                        && filter.is_none_or(|f| at(f) == here)
+                        && truth(filter)
+                        && self.level_table.contains(scope, here)
+                }
+                Expr::At(x, i) => at(x) == VOCAB && at(i) == TOKEN && here == TOKEN,
+                Expr::VocabIndex => here == VOCAB,
+            };
+            if !ok {
+                return fail("levels or types do not fit");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The operands of one expression.
+#[derive(Debug, Clone, Copy)]
+pub struct Operands {
+    items: [E; 4],
+    len: u8,
+    at: u8,
+}
+
+impl Operands {
+    fn push(&mut self, e: E) {
+        self.items[self.len as usize] = e;
+        self.len += 1;
+    }
+}
+
+impl Iterator for Operands {
+    type Item = E;
+
+    fn next(&mut self) -> Option<E> {
+        let item = (self.at < self.len).then(|| self.items[self.at as usize]);
+        self.at += 1;
+        item
+    }
+}
