@@ -1,1 +1,2 @@
 //! The rlc runtime.
+pub mod train;
