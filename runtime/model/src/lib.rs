@@ -1,1 +1,37 @@
-//! Decoder-only transformers on candle.
+//! Decoder-only transformers on candle: loading, sampling, packed training passes, saving.
+//!
+//! The policy network of an objective: a Hugging Face folder of the Llama, Qwen2 or Qwen3 family goes in, log-probs and
+//! gradients come out, and a folder that `transformers` loads goes back. It ends at the logits: losses, optimisers and the
+//! training loop live elsewhere and nothing here knows about them. Nothing here touches the network or prints.
+
+pub mod config;
+mod decode;
+pub mod error;
+mod gemm;
+mod kv;
+mod logprobs;
+mod model;
+mod ops;
+pub mod sample;
+mod simd;
+pub mod tokenizer;
+
+pub use config::{Config, Dtype, Family};
+pub use error::{ModelError, Result};
+pub use logprobs::logprobs;
+pub use model::{Model, seed_backward};
+pub use sample::{Completion, SampleOptions, generate};
+pub use tokenizer::Tokenizer;
+
+/// How many threads pay off for a model of this size.
+///
+/// Small products lose more by being shared than they gain. candle reads the number from `RAYON_NUM_THREADS` before its
+/// first use, so the program must set it at its start, before it touches a model.
+pub fn suggested_threads(config: &Config) -> usize {
+    const ALONE: usize = 4_000_000;
+    if config.parameters() < ALONE {
+        1
+    } else {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+}

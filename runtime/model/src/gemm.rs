@@ -1,0 +1,95 @@
+//! Matrix products on slices: the one place of this crate with `unsafe`, around candle's own gemm.
+//!
+//! Each function checks every length before the call. One output element is the same sum in the same order whatever the
+//! number of rows beside it and whatever the number of threads: that is what makes a completion independent of its batch.
+
+use gemm::Parallelism;
+
+/// Threads that a product may use: what candle uses too.
+fn parallelism() -> Parallelism {
+    match candle_core::utils::get_num_threads() {
+        0 | 1 => Parallelism::None,
+        n => Parallelism::Rayon(n),
+    }
+}
+
+/// A matrix inside a slice: element (r, c) is `data[r * row + c * column]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub data: &'a [f32],
+    pub rows: usize,
+    pub columns: usize,
+    row: usize,
+    column: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A packed row-major matrix.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { data, rows, columns, row: columns, column: 1 }
+    }
+
+    /// The same values, rows and columns exchanged.
+    pub fn turned(self) -> Self {
+        Self {
+            data: self.data,
+            rows: self.columns,
+            columns: self.rows,
+            row: self.column,
+            column: self.row,
+        }
+    }
+
+    fn fits(&self) -> bool {
+        self.rows == 0
+            || self.columns == 0
+            || (self.rows - 1) * self.row + (self.columns - 1) * self.column < self.data.len()
+    }
+}
+
+/// `out[r * stride + c] = (a b)[r, c]`, added to what is there if `accumulate`.
+///
+/// # Panics
+/// When a slice is shorter than its matrix; callers derive both from the same sizes.
+pub(crate) fn product(
+    out: &mut [f32],
+    stride: usize,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    accumulate: bool,
+) {
+    let (rows, columns, inner) = (a.rows, b.columns, a.columns);
+    assert_eq!(inner, b.rows, "inner dimensions");
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    assert!(a.fits() && b.fits() && columns <= stride, "operand bounds");
+    assert!((rows - 1) * stride + columns <= out.len(), "output bounds");
+    // gemm calls the fast-moving output index its rows, so the product is computed transposed: out^T = b^T a^T.
+    // SAFETY: every index gemm forms is below the lengths just asserted: out (c, r) at r * stride + c, b^T (c, i) at
+    // i * b.row + c * b.column, a^T (i, r) at r * a.row + i * a.column. `out` is borrowed mutably, so it overlaps neither.
+    #[allow(unsafe_code)]
+    unsafe {
+        gemm::gemm(
+            columns,
+            rows,
+            inner,
+            out.as_mut_ptr(),
+            stride as isize,
+            1,
+            accumulate,
+            b.data.as_ptr(),
+            b.row as isize,
+            b.column as isize,
+            a.data.as_ptr(),
+            a.row as isize,
+            a.column as isize,
+            1.0f32,
+            1.0f32,
+            false,
+            false,
+            false,
+            parallelism(),
+        );
+    }
+}

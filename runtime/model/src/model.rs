@@ -1,0 +1,281 @@
+//! The model: named weights, and the differentiable pass over packed sequences.
+//!
+//! Weights are candle variables in f32, whatever the files held. A batch is the concatenation of its sequences and their
+//! lengths; nothing is padded, so row i of every result belongs to token i of the concatenation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor, Var};
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::config::shapes::Init;
+use crate::config::{Config, token_list};
+use crate::error::{ModelError, Result};
+use crate::ops::{self, HeadShape, Packing, Rope};
+use crate::tokenizer::Tokenizer;
+
+mod load;
+mod save;
+
+/// A decoder-only transformer with its tokenizer.
+pub struct Model {
+    config: Config,
+    device: Device,
+    weights: BTreeMap<String, Var>,
+    tokenizer: Option<Tokenizer>,
+    /// Small files of the folder that are passed on unchanged, by name.
+    sidecars: BTreeMap<&'static str, Vec<u8>>,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// A model with random weights: normal with the configuration's `initializer_range`, norms 1, biases 0. The same seed
+    /// gives the same weights on every machine.
+    pub fn random(config: Config, seed: u64, device: &Device) -> Result<Self> {
+        config.check("the model configuration")?;
+        let mut weights = BTreeMap::new();
+        for (stream, slot) in config.slots().into_iter().enumerate() {
+            let count = slot.shape.iter().product();
+            let values = match slot.init {
+                Init::Ones => vec![1.0; count],
+                Init::Zeros => vec![0.0; count],
+                Init::Normal => {
+                    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                    rng.set_stream(stream as u64);
+                    normal(&mut rng, count, config.initializer_range)
+                }
+            };
+            let tensor = Tensor::from_vec(values, slot.shape, device)?;
+            weights.insert(slot.name, Var::from_tensor(&tensor)?);
+        }
+        Ok(Self {
+            config,
+            device: device.clone(),
+            weights,
+            tokenizer: None,
+            sidecars: BTreeMap::new(),
+        })
+    }
+
+    /// The sizes and constants.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The tokenizer that came with the weights.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// Gives the model a tokenizer; an error if it has ids the model has no embedding for.
+    pub fn set_tokenizer(&mut self, tokenizer: Tokenizer) -> Result<()> {
+        tokenizer.check_vocab(self.config.vocab_size)?;
+        self.tokenizer = Some(tokenizer);
+        Ok(())
+    }
+
+    /// Tokens that end a completion: from `generation_config.json`, else `config.json`, else the tokenizer's end token.
+    /// Empty if none of them names one.
+    pub fn stop_ids(&self) -> Vec<u32> {
+        let from_generation = self
+            .sidecars
+            .get("generation_config.json")
+            .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok())
+            .map(|v| crate::tokenizer::token_ids(&v["eos_token_id"]))
+            .unwrap_or_default();
+        let known = |ids: Vec<u32>| -> Vec<u32> {
+            ids.into_iter().filter(|id| (*id as usize) < self.config.vocab_size).collect()
+        };
+        [from_generation, self.config.eos_token_id.clone()]
+            .into_iter()
+            .map(known)
+            .find(|ids| !ids.is_empty())
+            .or_else(|| self.tokenizer.as_ref().and_then(Tokenizer::eos_id).map(|id| vec![id]))
+            .unwrap_or_default()
+    }
+
+    /// All trained tensors by name, sorted by name.
+    pub fn vars(&self) -> Vec<(String, Var)> {
+        self.weights.iter().map(|(name, var)| (name.clone(), var.clone())).collect()
+    }
+
+    /// A copy with its own weights, for a frozen reference model.
+    pub fn copy(&self) -> Result<Self> {
+        let mut weights = BTreeMap::new();
+        for (name, var) in &self.weights {
+            weights.insert(name.clone(), Var::from_tensor(&var.as_detached_tensor().copy()?)?);
+        }
+        Ok(Self {
+            config: self.config.clone(),
+            device: self.device.clone(),
+            weights,
+            tokenizer: self.tokenizer.clone(),
+            sidecars: self.sidecars.clone(),
+        })
+    }
+
+    /// Hidden states after the last norm, `[sum of lengths, hidden_size]`, differentiable in every weight but an untied
+    /// output projection. `ids` is the concatenation of sequences of the given `lengths` (all at least 1); each
+    /// sequence sees itself only and starts at position 0.
+    pub fn forward(&self, ids: &[u32], lengths: &[usize]) -> Result<Tensor> {
+        self.pass(ids, lengths, true)
+    }
+
+    /// The same numbers as [`Model::forward`] without a graph: no gradient, and memory for one layer only.
+    pub fn forward_frozen(&self, ids: &[u32], lengths: &[usize]) -> Result<Tensor> {
+        self.pass(ids, lengths, false)
+    }
+
+    /// The rows of `hidden` at `rows`, `[rows.len(), hidden_size]`: the positions that need logits.
+    pub fn hidden_rows(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        let n = hidden.dim(0)?;
+        if let Some(bad) = rows.iter().find(|r| **r as usize >= n) {
+            return Err(ModelError::argument("rows", format!("row {bad}, but there are {n} rows")));
+        }
+        Ok(hidden.index_select(&Tensor::new(rows, hidden.device())?, 0)?)
+    }
+
+    /// Logits `[n, vocab_size]` of hidden rows `[n, hidden_size]`, before any temperature.
+    pub fn logits(&self, hidden_rows: &Tensor) -> Result<Tensor> {
+        Ok(ops::linear(hidden_rows, self.head().as_tensor(), None)?)
+    }
+
+    /// The output projection `[vocab_size, hidden_size]`: the embedding itself if tied.
+    pub fn head(&self) -> &Var {
+        let name = if self.config.tie_word_embeddings { EMBEDDING } else { HEAD };
+        &self.weights[name]
+    }
+
+    /// The detached tensor of a weight, if the configuration has it.
+    pub(crate) fn weight(&self, name: &str) -> Option<Tensor> {
+        self.weights.get(name).map(Var::as_detached_tensor)
+    }
+
+    fn pass(&self, ids: &[u32], lengths: &[usize], train: bool) -> Result<Tensor> {
+        self.check_batch(ids, lengths)?;
+        let config = &self.config;
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let packing =
+            Packing { lengths: lengths.into(), rope: Arc::new(Rope::new(config, longest)) };
+        let shape = HeadShape::of(config);
+        let get = |name: &str| -> Result<Tensor> {
+            let var = &self.weights[name];
+            Ok(if train { var.as_tensor().clone() } else { var.as_detached_tensor() })
+        };
+        let embedding = get(EMBEDDING)?;
+        let mut x = embedding.index_select(&Tensor::new(ids, &self.device)?, 0)?;
+        for layer in 0..config.num_hidden_layers {
+            let at = |part: &str| get(&format!("model.layers.{layer}.{part}"));
+            let stacked = |parts: &[&str], kind: &str| -> Result<Tensor> {
+                let parts = parts.iter().map(|p| at(&format!("{p}.{kind}")));
+                Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
+            };
+            let bias =
+                |wanted: bool, parts: &[&str]| wanted.then(|| stacked(parts, "bias")).transpose();
+
+            let qkv_parts = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+            let b = bias(config.qkv_bias(), &qkv_parts)?;
+            let y = ops::rms_norm(&x, &at("input_layernorm.weight")?, config.rms_norm_eps)?;
+            let mut qkv = ops::linear(&y, &stacked(&qkv_parts, "weight")?, b.as_ref())?;
+            if config.qk_norm() {
+                let (q, k) = (at("self_attn.q_norm.weight")?, at("self_attn.k_norm.weight")?);
+                qkv = ops::head_norm(&qkv, &q, &k, shape, config.rms_norm_eps)?;
+            }
+            let y = ops::attention(&qkv, shape, &packing)?;
+            let b = bias(config.attention_bias, &["self_attn.o_proj"])?;
+            x = (x + ops::linear(&y, &at("self_attn.o_proj.weight")?, b.as_ref())?)?;
+
+            let mlp_parts = ["mlp.gate_proj", "mlp.up_proj"];
+            let b = bias(config.mlp_bias, &mlp_parts)?;
+            let y =
+                ops::rms_norm(&x, &at("post_attention_layernorm.weight")?, config.rms_norm_eps)?;
+            let y = ops::swiglu(&ops::linear(&y, &stacked(&mlp_parts, "weight")?, b.as_ref())?)?;
+            let b = bias(config.mlp_bias, &["mlp.down_proj"])?;
+            x = (x + ops::linear(&y, &at("mlp.down_proj.weight")?, b.as_ref())?)?;
+        }
+        Ok(ops::rms_norm(&x, &get("model.norm.weight")?, config.rms_norm_eps)?)
+    }
+
+    fn check_batch(&self, ids: &[u32], lengths: &[usize]) -> Result<()> {
+        let total: usize = lengths.iter().sum();
+        if total != ids.len() || ids.is_empty() {
+            return Err(ModelError::argument(
+                "lengths",
+                format!("they add up to {total}, but there are {} ids (at least 1)", ids.len()),
+            ));
+        }
+        if let Some(at) = lengths.iter().position(|l| *l == 0) {
+            return Err(ModelError::argument("lengths", format!("sequence {at} is empty")));
+        }
+        self.check_ids("ids", ids)
+    }
+
+    pub(crate) fn check_ids(&self, argument: &'static str, ids: &[u32]) -> Result<()> {
+        let vocab = self.config.vocab_size;
+        match ids.iter().position(|id| *id as usize >= vocab) {
+            None => Ok(()),
+            Some(at) => Err(ModelError::argument(
+                argument,
+                format!("id {} at index {at}, but the vocabulary has {vocab} entries", ids[at]),
+            )),
+        }
+    }
+}
+
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const HEAD: &str = "lm_head.weight";
+
+/// Runs candle's backward pass from `grad` = d loss / d `output` (same shape) and returns the gradients of all variables.
+pub fn seed_backward(output: &Tensor, grad: &Tensor) -> Result<GradStore> {
+    let output = output.contiguous()?;
+    let grad = grad.contiguous()?;
+    if output.shape() != grad.shape() {
+        return Err(ModelError::argument(
+            "grad",
+            format!("shape {:?}, but the output has {:?}", grad.dims(), output.dims()),
+        ));
+    }
+    let seed = if output.device().is_cpu() {
+        output.apply_op2(&grad.detach(), ops::seed::Seed)?
+    } else {
+        (output * grad.detach())?.sum_all()?
+    };
+    Ok(seed.backward()?)
+}
+
+/// `count` normal values by the Box-Muller transform.
+fn normal(rng: &mut ChaCha8Rng, count: usize, deviation: f64) -> Vec<f32> {
+    // 53 random bits, in (0, 1].
+    let mut unit = || ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
+    let mut values = Vec::with_capacity(count + 1);
+    while values.len() < count {
+        let radius = (-2.0 * unit().ln()).sqrt() * deviation;
+        let (sin, cos) = (2.0 * std::f64::consts::PI * unit()).sin_cos();
+        values.extend([(radius * cos) as f32, (radius * sin) as f32]);
+    }
+    values.truncate(count);
+    values
+}
+
+/// The `generation_config.json` of a model that came without one.
+fn generation_config(config: &Config) -> serde_json::Value {
+    serde_json::json!({
+        "_from_model_config": true,
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": token_list(&config.eos_token_id),
+        "pad_token_id": config.pad_token_id,
+    })
+}

@@ -1,0 +1,360 @@
+//! Batched sampling: prompts in, completions with log-probs out, the same for the same seed.
+//!
+//! Each completion draws from its own random stream, made from the seed, its prompt's index and its rollout's index, and
+//! no arithmetic mixes rows, so a completion does not depend on what else is in the batch. Finished rollouts leave at once
+//! and waiting ones take their places. Log-probs are recorded as sampled: from the very logits that were drawn from.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::decode::{Decoder, Scratch};
+use crate::error::{ModelError, Result};
+use crate::kv::{Attend, KvCache};
+use crate::model::Model;
+use crate::ops::{attention, each, map_each};
+
+mod choose;
+
+use choose::{Choice, choose};
+
+/// How to sample.
+#[derive(Clone, Debug)]
+pub struct SampleOptions {
+    /// Logits are divided by it. 0 takes the most likely token.
+    pub temperature: f64,
+    /// Keep the most likely tokens up to this total probability (after `top_k`); 1 keeps all.
+    pub top_p: f64,
+    /// Keep this many most likely tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Tokens that end a completion (they are part of it).
+    pub stop: Vec<u32>,
+    /// Longest completion. Also bounded by the model's `max_position_embeddings`.
+    pub max_new_tokens: usize,
+    /// Randomness; equal seeds give equal completions on one machine and build.
+    pub seed: u64,
+    /// Added to the prompts' indices in their random streams, so that a list sampled in parts equals the whole.
+    pub first_prompt: u64,
+    /// Most rollouts decoded at once; the rest wait. Does not change any completion.
+    pub max_batch: usize,
+}
+
+impl Default for SampleOptions {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            stop: Vec::new(),
+            max_new_tokens: 128,
+            seed: 0,
+            first_prompt: 0,
+            max_batch: 512,
+        }
+    }
+}
+
+/// One sampled continuation of a prompt.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Completion {
+    /// The new tokens, including the stop token if one was drawn.
+    pub ids: Vec<u32>,
+    /// For each token, its log-prob under the whole distribution at the temperature, before `top_k` and `top_p`. At
+    /// temperature 0 the distribution at temperature 1 is meant.
+    pub logp: Vec<f32>,
+    /// For each token, its log-prob under the distribution it was drawn from: after `top_k` and `top_p`, 0 if greedy.
+    pub sampled_logp: Vec<f32>,
+    /// The length limit ended it, not a stop token.
+    pub truncated: bool,
+}
+
+/// Samples `per_prompt` completions of each prompt, in prompt-major order.
+pub fn generate(
+    model: &Model,
+    prompts: &[Vec<u32>],
+    per_prompt: usize,
+    options: &SampleOptions,
+) -> Result<Vec<Completion>> {
+    check(model, prompts, per_prompt, options)?;
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    let decoder = Decoder::new(model, longest + options.max_new_tokens)?;
+    let mut batch = Batch {
+        decoder: &decoder,
+        options,
+        per_prompt,
+        scratch: Scratch::default(),
+        spare: Vec::new(),
+        done: vec![Completion::default(); prompts.len() * per_prompt],
+    };
+    let mut waiting: VecDeque<usize> = (0..prompts.len()).collect();
+    let mut ready: VecDeque<Rollout> = VecDeque::new();
+    let mut active: Vec<Rollout> = Vec::new();
+    loop {
+        while active.len() < options.max_batch {
+            if let Some(rollout) = ready.pop_front() {
+                active.extend(batch.begin(rollout)?);
+            } else if waiting.is_empty() {
+                break;
+            } else {
+                ready = batch.prefill(prompts, &mut waiting, options.max_batch - active.len());
+            }
+        }
+        if active.is_empty() {
+            return Ok(batch.done);
+        }
+        active = batch.step(active)?;
+    }
+}
+
+fn check(
+    model: &Model,
+    prompts: &[Vec<u32>],
+    per_prompt: usize,
+    options: &SampleOptions,
+) -> Result<()> {
+    let limit = model.config().max_position_embeddings;
+    for (index, prompt) in prompts.iter().enumerate() {
+        if prompt.is_empty() {
+            return Err(ModelError::argument(
+                "prompts",
+                format!("prompt {index} is empty; give it at least a start token"),
+            ));
+        }
+        if prompt.len() >= limit {
+            return Err(ModelError::argument(
+                "prompts",
+                format!(
+                    "prompt {index} has {} tokens, which leaves no room in the model's {limit} positions (max_position_embeddings)",
+                    prompt.len()
+                ),
+            ));
+        }
+        model.check_ids("prompts", prompt)?;
+    }
+    model.check_ids("stop", &options.stop)?;
+    let bad = |argument, value: String, range: &str| {
+        Err(ModelError::argument(argument, format!("{value}; allowed: {range}")))
+    };
+    if !(options.temperature >= 0.0 && options.temperature.is_finite()) {
+        return bad("temperature", options.temperature.to_string(), "0 (greedy) and above");
+    }
+    if !(options.top_p > 0.0 && options.top_p <= 1.0) {
+        return bad("top_p", options.top_p.to_string(), "above 0, up to 1 (keep all)");
+    }
+    for (argument, value) in [
+        ("max_new_tokens", options.max_new_tokens),
+        ("max_batch", options.max_batch),
+        ("per_prompt", per_prompt),
+    ] {
+        if value == 0 {
+            return bad(argument, "0".to_owned(), "1 and above");
+        }
+    }
+    Ok(())
+}
+
+/// What the rollouts of one prompt share.
+struct Prefix {
+    cache: KvCache,
+    /// Next-token logits after the prompt.
+    logits: Vec<f32>,
+    /// New tokens that fit.
+    room: usize,
+}
+
+/// A completion in the making.
+struct Rollout {
+    /// Its place in the result.
+    index: usize,
+    prefix: Arc<Prefix>,
+    cache: KvCache,
+    rng: ChaCha8Rng,
+    completion: Completion,
+}
+
+impl Rollout {
+    /// Appends a drawn token; true if the completion goes on.
+    fn push(&mut self, choice: Choice, options: &SampleOptions) -> bool {
+        let c = &mut self.completion;
+        c.ids.push(choice.token);
+        c.logp.push(choice.logp);
+        c.sampled_logp.push(choice.sampled_logp);
+        let stopped = options.stop.contains(&choice.token);
+        c.truncated = !stopped && c.ids.len() >= self.prefix.room;
+        !stopped && !c.truncated
+    }
+}
+
+struct Batch<'a> {
+    decoder: &'a Decoder,
+    options: &'a SampleOptions,
+    per_prompt: usize,
+    scratch: Scratch,
+    /// Caches of finished rollouts, for the next ones.
+    spare: Vec<KvCache>,
+    done: Vec<Completion>,
+}
+
+/// Prompt tokens computed in one pass.
+const PREFILL_TOKENS: usize = 4096;
+/// Logits held at once.
+const LOGITS: usize = 1 << 22;
+
+impl Batch<'_> {
+    /// Computes the next waiting prompts, enough for `wanted` rollouts if they fit in one pass.
+    fn prefill(
+        &mut self,
+        prompts: &[Vec<u32>],
+        waiting: &mut VecDeque<usize>,
+        wanted: usize,
+    ) -> VecDeque<Rollout> {
+        let (mut ids, mut lengths, mut chosen) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(&next) = waiting.front() {
+            let full = ids.len() + prompts[next].len() > PREFILL_TOKENS;
+            if !chosen.is_empty() && (full || chosen.len() * self.per_prompt >= wanted) {
+                break;
+            }
+            waiting.pop_front();
+            ids.extend_from_slice(&prompts[next]);
+            lengths.push(prompts[next].len());
+            chosen.push(next);
+        }
+        let (decoder, shape) = (self.decoder, self.decoder.shape);
+        let layers = decoder.config.num_hidden_layers;
+        let mut caches: Vec<KvCache> =
+            lengths.iter().map(|l| KvCache::new(layers, shape, *l)).collect();
+        decoder.layers(&ids, &mut self.scratch, |layer, qkv, mixed| {
+            attention::rotate(qkv, shape, &lengths, &decoder.rope, false);
+            attention::forward(qkv, mixed, shape, &lengths);
+            let mut rows = &*qkv;
+            for (cache, length) in caches.iter_mut().zip(&lengths) {
+                let (mine, rest) = rows.split_at(length * shape.width());
+                cache.store(layer, mine);
+                rows = rest;
+            }
+        });
+        let mut end = 0;
+        let mut ready = VecDeque::new();
+        for ((mut cache, length), prompt) in caches.into_iter().zip(&lengths).zip(chosen) {
+            end += length;
+            cache.advance(*length);
+            decoder.logits(&[end - 1], &mut self.scratch);
+            let logits = self.scratch.logits[..decoder.config.vocab_size].to_vec();
+            let room = decoder.config.max_position_embeddings - length;
+            let room = room.min(self.options.max_new_tokens);
+            let prefix = Arc::new(Prefix { cache, logits, room });
+            for rollout in 0..self.per_prompt {
+                let cache = self.spare.pop().unwrap_or_else(|| {
+                    // The last token of a completion is never read again.
+                    KvCache::new(layers, shape, self.options.max_new_tokens)
+                });
+                ready.push_back(Rollout {
+                    index: prompt * self.per_prompt + rollout,
+                    prefix: Arc::clone(&prefix),
+                    cache,
+                    rng: stream(self.options, prompt, rollout),
+                    completion: Completion::default(),
+                });
+            }
+        }
+        ready
+    }
+
+    /// Draws a rollout's first token from its prompt's logits; nothing if that already ends it.
+    fn begin(&mut self, mut rollout: Rollout) -> Result<Option<Rollout>> {
+        let choice = choose(&rollout.prefix.logits, self.options, &mut rollout.rng)?;
+        if rollout.push(choice, self.options) {
+            return Ok(Some(rollout));
+        }
+        self.finish(rollout);
+        Ok(None)
+    }
+
+    fn finish(&mut self, mut rollout: Rollout) {
+        self.done[rollout.index] = std::mem::take(&mut rollout.completion);
+        rollout.cache.clear();
+        self.spare.push(rollout.cache);
+    }
+
+    /// One more token for every active rollout; returns those that go on.
+    fn step(&mut self, mut active: Vec<Rollout>) -> Result<Vec<Rollout>> {
+        let decoder = self.decoder;
+        let shape = decoder.shape;
+        let ids: Vec<u32> =
+            active.iter().map(|r| r.completion.ids.last().copied().unwrap_or(0)).collect();
+        // A task is enough rollouts to be worth a thread, with one buffer for their scores.
+        const TASK: usize = 16;
+        decoder.layers(&ids, &mut self.scratch, |layer, qkv, mixed| {
+            let tasks: Vec<_> = active
+                .chunks_mut(TASK)
+                .zip(qkv.chunks_mut(TASK * shape.width()))
+                .zip(mixed.chunks_mut(TASK * shape.out()))
+                .collect();
+            each(tasks, |((rollouts, qkv), mixed)| {
+                let longest = rollouts.iter().map(|r| r.prefix.cache.len() + r.cache.len() + 1);
+                let mut scores = vec![0f32; longest.max().unwrap_or(0)];
+                let rows =
+                    qkv.chunks_exact_mut(shape.width()).zip(mixed.chunks_exact_mut(shape.out()));
+                for (rollout, (row, out)) in rollouts.iter_mut().zip(rows) {
+                    let position = rollout.prefix.cache.len() + rollout.cache.len();
+                    decoder.rope.rotate(row, shape, position, false);
+                    rollout.cache.store(layer, row);
+                    Attend {
+                        prefix: &rollout.prefix.cache,
+                        own: &rollout.cache,
+                        layer,
+                        row,
+                        out,
+                        scores: &mut scores,
+                    }
+                    .run();
+                }
+            });
+        });
+        for rollout in &mut active {
+            rollout.cache.advance(1);
+        }
+        let vocab = decoder.config.vocab_size;
+        let mut going = Vec::with_capacity(active.len());
+        let mut first = 0;
+        let mut rest = active.into_iter().peekable();
+        while rest.peek().is_some() {
+            let mut part: Vec<Rollout> = rest.by_ref().take((LOGITS / vocab).max(1)).collect();
+            let rows: Vec<usize> = (first..first + part.len()).collect();
+            first += part.len();
+            decoder.logits(&rows, &mut self.scratch);
+            let tasks: Vec<_> =
+                part.chunks_mut(TASK).zip(self.scratch.logits.chunks(TASK * vocab)).collect();
+            let options = self.options;
+            let results = map_each(tasks, |(rollouts, logits)| {
+                let rows = rollouts.iter_mut().zip(logits.chunks_exact(vocab));
+                rows.map(|(rollout, logits)| {
+                    let choice = choose(logits, options, &mut rollout.rng)?;
+                    Ok(rollout.push(choice, options))
+                })
+                .collect::<Result<Vec<bool>>>()
+            });
+            let goes_on = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
+            for (rollout, goes_on) in part.into_iter().zip(goes_on) {
+                if goes_on {
+                    going.push(rollout);
+                } else {
+                    self.finish(rollout);
+                }
+            }
+        }
+        Ok(going)
+    }
+}
+
+/// The random stream of one completion.
+fn stream(options: &SampleOptions, prompt: usize, rollout: usize) -> ChaCha8Rng {
+    let mut key = [0u8; 32];
+    key[..8].copy_from_slice(&options.seed.to_le_bytes());
+    key[8..16].copy_from_slice(&(options.first_prompt + prompt as u64).to_le_bytes());
+    key[16..24].copy_from_slice(&(rollout as u64).to_le_bytes());
+    key[24..].copy_from_slice(b"sampling");
+    ChaCha8Rng::from_seed(key)
+}
