@@ -16,6 +16,9 @@ pub struct Ident {
 pub struct Module {
     /// In order. Broken statements are absent here; their errors were reported.
     pub statements: Vec<Statement>,
+    /// What the broken statements were about: the names that they would have given a meaning to, or
+    /// their first word where they name nothing (`minimize`). So that no error follows from theirs.
+    pub broken: Vec<Ident>,
 }
 
 /// One statement.
