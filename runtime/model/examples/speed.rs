@@ -1,0 +1,58 @@
+//! How fast sampling and a training pass are: 4 layers, width 128, 0.8 M parameters, 256 sequences.
+//!
+//! `RAYON_NUM_THREADS=1 cargo run --release -p rlc-model --example speed`
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement, run by hand")]
+
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use rlc_model::{Config, Model, SampleOptions, generate, logprobs, seed_backward};
+
+fn main() {
+    let config = r#"{"model_type": "llama", "hidden_size": 128, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 344,
+        "vocab_size": 16, "tie_word_embeddings": false, "max_position_embeddings": 2048}"#;
+    let config = Config::from_json(config.as_bytes(), "here").unwrap();
+    let model = Model::random(config, 1, &Device::Cpu).unwrap();
+    let prompts: Vec<Vec<u32>> =
+        (0..32).map(|i| (0..16).map(|j| (i * 7 + j * 3) % 16).collect()).collect();
+    let new = 64;
+    let options = SampleOptions { max_new_tokens: new, max_batch: 256, ..SampleOptions::default() };
+    for round in 0..4 {
+        let start = Instant::now();
+        let out = generate(&model, &prompts, 8, &options).unwrap();
+        let took = start.elapsed().as_secs_f64();
+        let tokens: usize = out.iter().map(|c| c.ids.len()).sum();
+        println!("sampling      {tokens} tokens in {took:.3} s: {:.0} tokens/s", tokens as f64 / took);
+
+        let (mut ids, mut lengths) = (Vec::new(), Vec::new());
+        let (mut rows, mut targets) = (Vec::new(), Vec::new());
+        for (i, c) in out.iter().enumerate() {
+            let prompt = &prompts[i / 8];
+            let base = ids.len() + prompt.len() - 1;
+            rows.extend((0..c.ids.len()).map(|at| (base + at) as u32));
+            targets.extend_from_slice(&c.ids);
+            ids.extend_from_slice(prompt);
+            ids.extend_from_slice(&c.ids);
+            lengths.push(prompt.len() + c.ids.len());
+        }
+        let start = Instant::now();
+        logprobs(&model, &ids, &lengths, &rows, &targets, 1.0).unwrap();
+        let took = start.elapsed().as_secs_f64();
+        println!("log-probs     {} tokens in {took:.3} s: {:.0} tokens/s", ids.len(), ids.len() as f64 / took);
+
+        let start = Instant::now();
+        let hidden = model.forward(&ids, &lengths).unwrap();
+        let logits = model.logits(&model.hidden_rows(&hidden, &rows).unwrap()).unwrap();
+        let forward = start.elapsed().as_secs_f64();
+        let seed = Tensor::ones(logits.shape(), logits.dtype(), &Device::Cpu).unwrap();
+        let grads = seed_backward(&logits, &seed).unwrap();
+        let took = start.elapsed().as_secs_f64();
+        assert!(grads.get(model.head().as_tensor()).is_some());
+        println!(
+            "training pass {} tokens in {took:.3} s (forward {forward:.3}): {:.0} tokens/s, round {round}",
+            ids.len(),
+            ids.len() as f64 / took
+        );
+    }
+}
