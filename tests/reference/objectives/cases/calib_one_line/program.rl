@@ -1,0 +1,1 @@
+advantage = calib(group_norm(reward), step_correct)

@@ -1,0 +1,2 @@
+extend dapo
+keep group where std(reward per group) > 0

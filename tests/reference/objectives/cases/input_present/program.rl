@@ -1,0 +1,5 @@
+extend nothing
+input weight : real @ turn = 0.5
+keep token where mask
+loss = -mean(weight * logp)
+minimize loss

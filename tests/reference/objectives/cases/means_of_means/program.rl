@@ -1,0 +1,1 @@
+loss = mean(mean(mean(token_loss per rollout) per group))

@@ -1,0 +1,1 @@
+advantage = center(reward)

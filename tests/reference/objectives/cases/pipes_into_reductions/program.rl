@@ -1,0 +1,4 @@
+extend nothing
+keep token where mask
+loss = exp(logp - old_logp) |> mean(per rollout) |> mean() |> clip(0, 100)
+minimize loss
