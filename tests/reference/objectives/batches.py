@@ -54,7 +54,7 @@ def random_batch(
     tokens = int(lengths.sum())
     b = Batch(groups, lengths, turn_size, turns_of if empty_turns else None)
     mask_values = np.asarray(mask_values)
-    if masked_rollout:
+    if masked_rollout and rollouts > 1:
         which = int(np.argmax(lengths[: rollouts - 1] > 2))
         start = int(lengths[:which].sum())
         mask_values[start : start + lengths[which]] = 0
