@@ -86,14 +86,18 @@ fn one(
     tokens: &Tokens<'_>,
     slice: &layout::Slice,
 ) -> Result<crate::ast::StatementKind, Fail> {
-    bounds::check(tokens)?;
+    let depth = bounds::check(tokens)?;
     if slice.indented {
         return Err(explain::indented(tokens));
     }
-    match block::split(tokens)? {
+    let block = block::split(tokens)?;
+    // Measured: up to 8 KiB for each level of nesting, without optimization. Both pest and the reader
+    // recurse, and the caller's thread may have little left; a shallow statement never grows the stack.
+    let needed = (depth + 8) * 16 * 1024;
+    stacker::maybe_grow(needed, 2 * needed, || match &block {
         None => statement::read(text, tokens),
-        Some(block) => statement::read_block(text, tokens, &block),
-    }
+        Some(block) => statement::read_block(text, tokens, block),
+    })
 }
 
 /// A source text that knows its file: makes spans.

@@ -27,12 +27,13 @@ impl Frame {
     }
 }
 
-/// Refuses what the grammar and the tree could not bear.
-pub(super) fn check(tokens: &Tokens<'_>) -> Result<(), Fail> {
+/// Refuses what the grammar and the tree could not bear. Returns how deep the statement nests.
+pub(super) fn check(tokens: &Tokens<'_>) -> Result<usize, Fail> {
     let mut outer: Vec<Frame> = Vec::new();
     let mut frame = Frame::default();
     let mut outside = 0;
     let mut operators = 0;
+    let mut deepest = 0;
     for (i, token) in tokens.list.iter().enumerate() {
         let binary = i.checked_sub(1).and_then(|p| tokens.get(p)).is_some_and(Token::ends_operand);
         match (token.kind, token.text) {
@@ -64,6 +65,7 @@ pub(super) fn check(tokens: &Tokens<'_>) -> Result<(), Fail> {
             (Kind::Symbol, _) => frame.powers = 0,
             (Kind::Word | Kind::Number | Kind::Quoted, _) => {}
         }
+        deepest = deepest.max(outer.len() + outside + frame.depth());
         if outside + frame.depth() > MAX_NESTED {
             return Err(too_deep(tokens, i, "operators are nested over 256 deep"));
         }
@@ -77,7 +79,7 @@ pub(super) fn check(tokens: &Tokens<'_>) -> Result<(), Fail> {
             return Err(too_long(tokens, i));
         }
     }
-    if outer.is_empty() { Ok(()) } else { Err(unclosed(tokens, frame.open)) }
+    if outer.is_empty() { Ok(deepest) } else { Err(unclosed(tokens, frame.open)) }
 }
 
 fn too_deep(tokens: &Tokens<'_>, i: usize, title: &str) -> Fail {
