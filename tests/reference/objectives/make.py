@@ -14,6 +14,7 @@ import shutil
 import sys
 
 import numpy as np
+import torch
 from safetensors.numpy import save_file
 
 from batches import random_batch
@@ -56,6 +57,8 @@ def objective_cases():
         1900, groups=(2, 3), vocab=40, max_len=4, logits_dtype=np.float64, column_dtype=np.float64), {}
     yield "gspo", "logits_f64", random_batch(
         1901, groups=(2, 3), vocab=21, max_len=4, logits_dtype=np.float64, column_dtype=np.float64), {}
+    yield "grpo", "logits_bf16", random_batch(1903, groups=(2, 3), vocab=9).narrow("vocab/logits", torch.bfloat16), {}
+    yield "dapo", "logits_f16", random_batch(1904, groups=(2, 3), vocab=9).narrow("vocab/logits", torch.float16), {}
     yield "dapo", "inf_logits", random_batch(1902, groups=(2, 3), vocab=12, inf_logits=True), {"temperature": 1.2}
 
 

@@ -11,7 +11,7 @@ import torch
 
 from batches import calibadv_example, items, random_batch
 from published import DEFAULTS, Run, calibrated, clip_objective, is_clipped, k3, ppo_tokens, seq_mean
-from published import token_mean, turn_values, z_scores
+from published import published, token_mean, turn_values, z_scores
 from table import Answer, Batch, Table, ZERO, const, deviation, mean, minus_mean, total, variance
 
 PROGRAMS = []
@@ -261,6 +261,41 @@ minimize loss
 def _(table, p):
     run = Run(table, GRPO)
     return Answer(run.t, seq_mean(run.t, run.token_ratios()), coupling="batch")
+
+
+@program("function_scope_handed_on", """
+extend nothing
+fn above(x per L = group) = x - mean(x per L)
+fn scaled(x, eps = 0.01 per L = rollout) = norm(x, eps = eps per L) + 0.5 * above(x per L)
+keep token where mask
+weight = scaled(reward, eps = 0.1 per group) + scaled(step_reward) + above(reward) + mean(reward per batch)
+loss   = mean(scaled(token_reward per turn) * logp) + mean(weight @ token * logp)
+minimize loss
+""", small(114))
+def _(table, p):
+    t = table.masked()
+    lp, reward, steps, paid = (t.col(n) for n in ("token/logp", "rollout/reward", "turn/step_reward", "token/token_reward"))
+
+    def scaled(keys, column, eps):
+        values = [column[k] for k in keys]
+        spread = deviation(values)
+        return {k: up / (spread + eps) + 0.5 * up for k, up in zip(keys, minus_mean(values))}
+
+    by_group, above, by_rollout, by_turn = {}, {}, {}, {}
+    for rs in t.live_groups:
+        by_group.update(scaled(rs, reward, 0.1))
+        above.update(zip(rs, minus_mean([reward[r] for r in rs])))
+    every = mean(reward[r] for r in t.rollouts)
+    for r in t.rollouts:
+        by_rollout.update(scaled(t.elements(r), steps, 0.01))
+        for e in t.elements(r):
+            by_turn.update(scaled(t.tokens_in(e), paid, 0.01))
+    turn, terms, weight = t.element_of(), [], {}
+    for r in t.rollouts:
+        for e in t.elements(r):
+            weight[e] = by_group[r] + by_rollout[e] + above[r] + every
+    terms = [(by_turn[i] + weight[turn[i]]) * lp[i] for i in t.tokens()]
+    return Answer(t, mean(terms), dict(weight=("turn", weight)))
 
 
 # ---- inputs, policies, levels --------------------------------------------------------------------
@@ -548,6 +583,34 @@ def _(table, p):
     return answer
 
 
+@program("filter_live", """
+extend nothing
+# A condition on the policy itself; the sum needs no count.
+keep token where mask
+keep token where logp > old_logp - 0.2
+loss = -sum(logp * old_logp) / 10
+minimize loss
+metric tokens = count(token)
+""", small(136, wild=0.4))
+def _(table, p):
+    lp, old = table.col("token/logp"), table.col("token/old_logp")
+    t = table.masked().keep_tokens(lambda i: lp[i] > old[i] - 0.2)
+    loss = -total(lp[i] * old[i] for i in t.tokens()) / 10
+    return Answer(t, loss, {}, {"tokens": len(t.tokens())})
+
+
+@program("filter_live_rollouts", """
+keep rollout where mean(logp - old_logp per rollout) < 0.1
+""", small(137, groups=(4, 3)))
+def _(table, p):
+    # Which rollouts a group's statistics and the means count depends on the policy.
+    run = Run(table, GRPO)
+    t = run.t
+    gap = {r: mean(run.logp[i] - run.old[i] for i in t.tokens(r)).item() for r in t.rollouts}
+    run.t = t.keep_rollouts(lambda r: gap[r] < 0.1)
+    return ppo_tokens(run, GRPO, grpo_advantage(run.t), run.token_ratios(), seq_mean, "batch")
+
+
 # ---- reductions ----------------------------------------------------------------------------------
 
 
@@ -681,7 +744,8 @@ keep token where mask
 # Of nothing -inf, which exp and the branch not taken turn into 0.
 energy = logsumexp(2 * logp per rollout)
 safe   = if count(token per rollout) > 0 then energy else 0
-loss   = mean(safe) + mean(exp(logsumexp(logp where token_reward > 0 per turn)))
+low    = logsumexp(if token_reward > 0 then logp else -inf per rollout)
+loss   = mean(safe) + mean(exp(logsumexp(logp where token_reward > 0 per turn))) + mean(if low > -inf then low else 0)
 minimize loss
 """, small(144, empty_turns=True))
 def _(table, p):
@@ -692,7 +756,11 @@ def _(table, p):
     for r in t.rollouts:
         for s in t.elements(r):
             parts.append(total(torch.exp(lp[i]) for i in t.tokens_in(s) if paid[i] > 0))
-    return Answer(t, mean(safe.values()) + mean(parts), dict(safe=("rollout", safe)), coupling="rollout")
+    low = []
+    for r in t.rollouts:
+        some = [torch.exp(lp[i]) for i in t.tokens(r) if paid[i] > 0]
+        low.append(torch.log(total(some)) if some else ZERO)
+    return Answer(t, mean(safe.values()) + mean(parts) + mean(low), dict(safe=("rollout", safe)), coupling="rollout")
 
 
 def quarters(seed):
@@ -716,7 +784,7 @@ top  = max(logp per rollout)
 low  = min(logp per rollout)
 loss = mean(top) - 0.5 * mean(low) + mean(max(logp, other)) + 0.25 * mean(min(logp, other))
        + 2 * mean(clip(logp, -1, -0.5)) + mean(abs(gap)) + mean(relu(gap)) + mean(sqrt(relu(gap)))
-       + mean(sign(gap)) + mean(std(logp per rollout)) + 0.1 * mean(max(logp, other, -0.75))
+       + mean(sign(gap)) + mean(gap ^ 2 - gap ^ 3) + mean(std(logp per rollout)) + 0.1 * mean(max(logp, other, -0.75))
 minimize loss
 """, quarters(145))
 def _(table, p):
@@ -742,6 +810,7 @@ def _(table, p):
         terms.append(
             extreme(pair, max) + 0.25 * extreme(pair, min) + 2 * clip_grad + side * gap
             + (gap if gap > 0 else ZERO) + root(gap if gap > 0 else ZERO) + side
+            + gap * gap - gap * gap * gap
             + 0.1 * extreme(three, max)
         )
     spreads = [deviation([lp[i] for i in t.tokens(r)]) for r in t.rollouts]
@@ -840,6 +909,35 @@ def _(table, p):
         return mean(mean(mean(losses[i] for i in t.tokens(r)) for r in rs) for rs in t.live_groups)
 
     return ppo_tokens(run, GRPO, grpo_advantage(run.t), run.token_ratios(), reduce)
+
+
+@program("turn_statistics", """
+extend nothing
+keep token where mask
+turns  = count(turn per rollout)
+best   = max(step_correct per group)
+last_q = last(step_correct per rollout)
+weight = (step_correct - mean(step_correct per rollout)) * real(turns) + best - last_q + quantile(step_reward, 0.25 per group)
+loss   = mean(weight * logp)
+minimize loss
+metric turns = mean(turns)
+""", small(150, empty_turns=True))
+def _(table, p):
+    t = table.masked()
+    lp, q, paid = t.col("token/logp"), t.col("turn/step_correct"), t.col("turn/step_reward")
+    weight, counts = {}, []
+    for rs in t.live_groups:
+        mine = [e for r in rs for e in t.elements(r)]
+        best, low = max(q[e] for e in mine), quantile([paid[e] for e in mine], 0.25)
+        for r in rs:
+            order = t.elements(r)
+            counts.append(const(len(order)))
+            m = mean(q[e] for e in order)
+            for e in order:
+                weight[e] = (q[e] - m) * len(order) + best - q[order[-1]] + low
+    turn = t.element_of()
+    return Answer(t, mean(weight[turn[i]] * lp[i] for i in t.tokens()), dict(weight=("turn", weight)),
+                  {"turns": mean(counts)})
 
 
 # ---- vocab level ---------------------------------------------------------------------------------
@@ -1315,6 +1413,26 @@ def _(table, p):
     return answer
 
 
+@program("live_bounds", """
+extend nothing
+keep token where mask
+# The gradient goes to a bound where the bound is what counts.
+held = clip(old_logp, logp - 0.2, logp + 0.1)
+loss = mean(held) + mean(logp % 2) + mean(logp // 0.5 * old_logp) + 0.1 * mean(max(old_logp, logp) / min(old_logp, logp))
+minimize loss
+""", small(216, wild=0))
+def _(table, p):
+    t = table.masked()
+    lp, old = t.col("token/logp"), t.col("token/old_logp")
+    held, terms = {}, []
+    for i in t.tokens():
+        a, b = lp[i], old[i]
+        held[i] = a - 0.2 if b < a - 0.2 else a + 0.1 if b > a + 0.1 else b
+        top, low = (a, b) if a > b else (b, a)
+        terms.append(held[i] + a - 2 * math.floor(a.item() / 2) + math.floor(a.item() / 0.5) * b + 0.1 * top / low)
+    return Answer(t, mean(terms), dict(held=("token", held)))
+
+
 def with_nan(seed):
     b = small(seed)
     n = sum(b.rollout_size)
@@ -1682,6 +1800,46 @@ def least(seed):
 
 
 stdlib_case("batch_least", "grpo", least(240), plain_grpo)
+# No reward, no old_logp: the loss is what decides which columns are needed.
+stdlib_case("batch_least_sft", "sft", least(246).without("token/old_logp", "rollout/reward"), None)
+
+
+def both(seed):
+    """Logits beside log-probs and entropies, which are then ignored."""
+    b = vocab(seed)
+    n = sum(b.rollout_size)
+    return b.put("token/logp", np.full(n, -9.0)).put("token/entropy", np.full(n, 7.0))
+
+
+@program("logits_and_logp", """
+token_loss = base.token_loss - 0.05 * entropy
+""", both(247))
+def _(table, p):
+    run = Run(table, GRPO)
+    answer = ppo_tokens(run, GRPO, grpo_advantage(run.t), run.token_ratios(), seq_mean)
+    h = run.t.entropy()
+    answer.loss = answer.loss - 0.05 * seq_mean(run.t, {i: h[i] for i in run.t.tokens()})
+    return answer
+
+
+def own_position(seed):
+    """Columns for what is computed when absent."""
+    b = small(seed)
+    n = sum(b.rollout_size)
+    b.put("token/position", np.arange(n) % 5 + 2, np.int64)
+    return b.put("rollout/length", np.arange(len(b.rollout_size)) + 3, np.int64)
+
+
+@program("given_position", """
+token_loss = base.token_loss + 0.1 * real(position) / real(length) * logp
+""", own_position(248))
+def _(table, p):
+    run = Run(table, GRPO)
+    t = run.t
+    answer = ppo_tokens(run, GRPO, grpo_advantage(t), run.token_ratios(), seq_mean)
+    more = {i: 0.1 * (i % 5 + 2) / (t.rollout_of[i] + 3) * run.logp[i] for i in t.tokens()}
+    answer.loss = answer.loss + seq_mean(t, more)
+    return answer
 
 
 def all_masked(seed):
@@ -1727,8 +1885,25 @@ stdlib_case("batch_zero_tokens_calibadv", "calibadv", zero_tokens(245), None)
 
 # ---- worked examples of the recipes --------------------------------------------------------------
 
-stdlib_case("calibadv_worked", "calibadv", calibadv_example(), None)
-stdlib_case("calibadv_worked_lam", "calibadv", calibadv_example(), None, {"lam": 1.5})
+PRINTED = [1.3754, 1.3754, 1.8339, -0.2469, -0.7406, -0.7406, 0.1058, 0.1411, -0.7406, -0.7406]
+
+
+def worked(answers):
+    """The recipe's table of advantages per turn; `answers`: those of the two positive last turns."""
+
+    def reference(table, p):
+        answer = published("calibadv", table, p)
+        found = answer.expected()["value/advantage"]
+        printed = list(PRINTED)
+        printed[2], printed[7] = answers
+        assert np.allclose(found, printed, atol=6e-5), found
+        return answer
+
+    return reference
+
+
+stdlib_case("calibadv_worked", "calibadv", calibadv_example(), worked((1.8339, 0.1411)))
+stdlib_case("calibadv_worked_lam", "calibadv", calibadv_example(), worked((2.7508, 0.2116)), {"lam": 1.5})
 
 
 def sapo_table():

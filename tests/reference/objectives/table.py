@@ -8,7 +8,7 @@ import copy
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.torch import save_file
 
 torch.set_num_threads(1)
 
@@ -28,6 +28,7 @@ class Batch:
             self.segment("turn", turn_size, rollout_turns)
         self.columns = {}
         self.policy = set()
+        self.half = {}  # column -> 16-bit type in the file; the values here are rounded to it
 
     def segment(self, level, sizes, counts=None):
         assert sum(sizes) == sum(self.rollout_size)
@@ -37,6 +38,13 @@ class Batch:
         self.columns[name] = np.ascontiguousarray(np.asarray(values, dtype=dtype))
         if policy:
             self.policy.add(name)
+        return self
+
+    def narrow(self, name, dtype):
+        """Stores a column in 16 bits: torch.bfloat16 or torch.float16."""
+        rounded = torch.from_numpy(self.columns[name].astype(np.float32)).to(dtype)
+        self.columns[name] = rounded.float().numpy()
+        self.half[name] = dtype
         return self
 
     def copy(self):
@@ -61,7 +69,10 @@ class Batch:
         return out
 
     def save(self, path):
-        save_file(self.arrays(), str(path))
+        tensors = {n: torch.from_numpy(np.array(a)) for n, a in self.arrays().items()}
+        for name, dtype in self.half.items():
+            tensors[name] = tensors[name].to(dtype)
+        save_file(tensors, str(path))
 
 
 class Table:
@@ -265,7 +276,7 @@ class Answer:
         for name in leaves:
             t.cache[name].grad = None
         if self.loss.requires_grad:
-            self.loss.backward()
+            self.loss.backward(retain_graph=True)
         out = {"loss": np.asarray([self.loss.item()])}
         for name in leaves:
             grad = t.cache[name].grad

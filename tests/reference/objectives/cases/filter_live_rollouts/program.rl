@@ -1,0 +1,1 @@
+keep rollout where mean(logp - old_logp per rollout) < 0.1

@@ -1,0 +1,1 @@
+token_loss = base.token_loss - 0.05 * entropy
