@@ -84,10 +84,12 @@ fn is_clipped(ratio, a, low, high) = clip(ratio, 1 - low, 1 + high) * a < ratio 
 ## logp - ref: unbiased, of either sign. As a loss its expected gradient is zero on-policy.
 fn kl_k1(logp, ref) = logp - ref
 
-## Half the squared log-ratio: biased, never negative; its gradient is that of KL(policy || ref).
+## Half the squared log-ratio: biased, never negative. As a loss its expected gradient on-policy is
+## that of KL(policy || ref).
 fn kl_k2(logp, ref) = (logp - ref) ^ 2 / 2
 
-## exp(ref - logp) - (ref - logp) - 1: unbiased, never negative ("low_var_kl"). Not clamped.
+## exp(ref - logp) - (ref - logp) - 1: unbiased, never negative ("low_var_kl"). Not clamped. As a loss
+## its expected gradient on-policy is that of KL(ref || policy).
 fn kl_k3(logp, ref) =
   gap = ref - logp
   expm1(gap) - gap
