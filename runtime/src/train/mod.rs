@@ -1,10 +1,29 @@
 //! Training: prompts to completions to rewards to a batch, the objective's gradients to the weights,
 //! and everything of it to disk, so that a killed run continues as if nothing had happened.
+//!
+//! [`trainer`] is the loop. What it needs comes from [`config`] (settings), [`data`] and [`offline`]
+//! (prompts, recorded rollouts), [`rollouts`] (sampling), [`reward`] (verdicts), [`batch`] (the
+//! table), [`learner`] (the objective), [`forward`] and [`optimizer`] (the weights), [`checkpoint`]
+//! (the folder) and [`report`] (what is said). Nothing here prints or parses flags.
 pub mod arithmetic;
+pub mod assets;
+pub mod batch;
+pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod evaluate;
 pub mod external;
+pub mod forward;
+pub mod learner;
+pub mod offline;
 pub mod optimizer;
+pub mod report;
 pub mod reward;
+pub mod rollouts;
+pub mod trainer;
 pub mod verify;
+
+pub use config::Config;
+pub use error::TrainError;
+pub use trainer::{Ended, Trainer};

@@ -124,7 +124,7 @@ fn rule(reward: &RewardConfig, index: usize, config: &Config) -> Result<Rule> {
             max: reward.max.ok_or_else(|| needs("a bound in tokens", "max = 512"))?,
             slack: reward.slack.unwrap_or(0),
         },
-        "arithmetic" if config.data.task == "arithmetic" => Rule::Arithmetic,
+        "arithmetic" if config.data.task != "prompts" => Rule::Arithmetic,
         "arithmetic" => {
             return Err(TrainError::Config(format!(
                 "{name}: kind \"arithmetic\" judges the built-in task only; \

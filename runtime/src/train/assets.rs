@@ -1,0 +1,49 @@
+//! The embedded model: a small Llama that has seen demonstrations of the arithmetic task, made by
+//! `scripts/make_embedded_model.sh`.
+
+use std::path::Path;
+
+use candle_core::Device;
+use rlc_model::{Config as Shape, Model, Tokenizer};
+
+use super::error::{Result, TrainError};
+use super::rollouts::model as model_error;
+
+const SHAPE: &[u8] = include_bytes!("../../assets/arithmetic/config.json");
+const TOKENIZER: &[u8] = include_bytes!("../../assets/arithmetic/tokenizer.json");
+const WEIGHTS: &[u8] = include_bytes!("../../assets/arithmetic/model.safetensors");
+
+/// Loads the weights that `model.init` names.
+pub fn initial_model(init: &str, seed: u64, device: &Device) -> Result<Model> {
+    match init {
+        "embedded" => {
+            Model::from_bytes(SHAPE, WEIGHTS, Some(TOKENIZER), device).map_err(model_error)
+        }
+        "random" => {
+            let shape = Shape::from_json(SHAPE, "embedded config.json").map_err(model_error)?;
+            let tokenizer = Tokenizer::from_bytes(TOKENIZER, None, "embedded tokenizer.json");
+            random(shape, tokenizer.map_err(model_error)?, seed, device)
+        }
+        _ => match init.strip_prefix("random:") {
+            Some(dir) => {
+                let dir = Path::new(dir);
+                let shape = Shape::load(&dir.join("config.json")).map_err(input)?;
+                random(shape, Tokenizer::load(dir).map_err(input)?, seed, device)
+            }
+            None => Model::load(Path::new(init), device).map_err(input),
+        },
+    }
+}
+
+/// What the user pointed at is at fault, not the run.
+fn input(e: rlc_model::ModelError) -> TrainError {
+    TrainError::Config(format!(
+        "model.init: {e} (write \"embedded\", \"random\", \"random:DIR\" or a Hugging Face folder)"
+    ))
+}
+
+fn random(shape: Shape, tokenizer: Tokenizer, seed: u64, device: &Device) -> Result<Model> {
+    let mut model = Model::random(shape, seed, device).map_err(model_error)?;
+    model.set_tokenizer(tokenizer).map_err(model_error)?;
+    Ok(model)
+}

@@ -1,0 +1,61 @@
+//! The model on packed rollouts: logits of completion tokens, with and without a graph.
+
+use candle_core::Tensor;
+use rlc_model::Model;
+
+use super::batch::{Batch, Rollout};
+use super::error::Result;
+use super::rollouts::model as model_error;
+
+/// Rollouts laid end to end, and the rows whose logits predict their completion tokens.
+struct Packed {
+    ids: Vec<u32>,
+    lengths: Vec<usize>,
+    rows: Vec<u32>,
+}
+
+fn pack(rollouts: &[Rollout]) -> Packed {
+    let mut packed = Packed { ids: Vec::new(), lengths: Vec::new(), rows: Vec::new() };
+    for rollout in rollouts {
+        let start = packed.ids.len() + rollout.prompt.len() - 1;
+        packed.ids.extend(rollout.inputs());
+        packed.lengths.push(rollout.input_len());
+        packed.rows.extend((start..start + rollout.tokens.len()).map(|r| r as u32));
+    }
+    packed
+}
+
+/// Differentiable logits `[completion tokens, vocab]`.
+pub fn logits(model: &Model, rollouts: &[Rollout]) -> Result<Tensor> {
+    let packed = pack(rollouts);
+    let hidden = model.forward(&packed.ids, &packed.lengths).map_err(model_error)?;
+    let rows = model.hidden_rows(&hidden, &packed.rows).map_err(model_error)?;
+    model.logits(&rows).map_err(model_error)
+}
+
+/// Fills a log-prob column of the batch from the training pass at `temperature`, without a graph.
+pub fn fill_logprobs(
+    model: &Model,
+    batch: &mut Batch,
+    temperature: f64,
+    column: impl Fn(&mut Rollout) -> &mut Vec<f32>,
+) -> Result<()> {
+    let packed = pack(&batch.rollouts);
+    let targets: Vec<u32> = batch.rollouts.iter().flat_map(|r| &r.tokens).copied().collect();
+    let values = rlc_model::logprobs(
+        model,
+        &packed.ids,
+        &packed.lengths,
+        &packed.rows,
+        &targets,
+        temperature,
+    )
+    .map_err(model_error)?;
+    let mut rest = values.as_slice();
+    for rollout in &mut batch.rollouts {
+        let (own, others) = rest.split_at(rollout.tokens.len());
+        *column(rollout) = own.to_vec();
+        rest = others;
+    }
+    Ok(())
+}

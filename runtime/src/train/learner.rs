@@ -1,0 +1,93 @@
+//! What the loop asks of an objective: which columns it reads, and for each optimiser step a whole
+//! table first, then gradients of the logits piece by piece. The loop knows nothing of programs,
+//! stages or kernels, and tests drive it with gradients written by hand.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use rlc_compiler::table::Table;
+use serde::{Deserialize, Serialize};
+
+use super::error::Result;
+
+/// A `state` of the program between steps.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct StateValue {
+    /// Keys of a keyed state; empty for a state of the batch.
+    pub keys: Vec<i64>,
+    /// One value per key, or one in all.
+    pub values: Vec<f64>,
+}
+
+/// All states by name.
+pub type State = BTreeMap<String, StateValue>;
+
+/// What an optimiser step's objective came to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outcome {
+    /// The loss over the whole batch.
+    pub loss: f64,
+    /// The program's metrics.
+    pub metrics: BTreeMap<String, f64>,
+    /// The states after this batch.
+    pub state: State,
+}
+
+/// An objective, ready for batches.
+pub trait Learner {
+    /// Columns that the loss, a filter or a state reads under the present params, as `level/name`.
+    fn needs(&self) -> Vec<String>;
+    /// Columns that only a metric reads: given where that costs nothing.
+    fn wishes(&self) -> Vec<String>;
+    /// Sets the param `temperature`, where the program has one, to the sampler's.
+    fn set_temperature(&mut self, temperature: f64) -> Result<()>;
+    /// Runs what does not depend on the weights, over the whole batch.
+    fn begin<'a>(&'a mut self, table: &Table, vocab: usize) -> Result<Box<dyn Update + 'a>>;
+    /// The states.
+    fn state(&self) -> State;
+    /// Puts states in place: after the last update of a batch, and on resuming.
+    fn set_state(&mut self, state: State) -> Result<()>;
+}
+
+/// One pass of a batch through the objective.
+pub trait Update {
+    /// The finest legal cut: consecutive ranges of rollouts.
+    fn pieces(&self) -> Vec<Range<usize>>;
+    /// Gradient of the loss with respect to the logits `[tokens of the rollouts, vocab]`.
+    fn live(&mut self, rollouts: Range<usize>, logits: &[f32]) -> Result<Vec<f32>>;
+    /// Loss, metrics and states, once every piece has been through.
+    fn finish(self: Box<Self>) -> Result<Outcome>;
+}
+
+/// Joins consecutive pieces while they fit into `budget`; a single piece may exceed it.
+pub fn join_pieces(
+    pieces: &[Range<usize>],
+    cost: impl Fn(Range<usize>) -> usize,
+    budget: usize,
+) -> Vec<Range<usize>> {
+    let mut joined: Vec<(Range<usize>, usize)> = Vec::new();
+    for piece in pieces {
+        let own = cost(piece.clone());
+        match joined.last_mut() {
+            Some((last, used)) if last.end == piece.start && *used + own <= budget => {
+                last.end = piece.end;
+                *used += own;
+            }
+            _ => joined.push((piece.clone(), own)),
+        }
+    }
+    joined.into_iter().map(|(range, _)| range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_fill_the_budget() {
+        let pieces: Vec<Range<usize>> = (0..6).map(|i| i..i + 1).collect();
+        let cost = |r: Range<usize>| r.sum::<usize>() + 1;
+        assert_eq!(join_pieces(&pieces, cost, 6), [0..3, 3..4, 4..5, 5..6]);
+        assert_eq!(join_pieces(&pieces, |r| r.len(), 4), [0..4, 4..6]);
+    }
+}

@@ -1,0 +1,169 @@
+//! Completions drawn from the model and judged, and the log-probs that the objective compares with.
+
+use rlc_model::{Completion, Model, SampleOptions, Tokenizer};
+
+use super::batch::{Batch, Rollout};
+use super::config::RolloutConfig;
+use super::data::Problem;
+use super::error::{Result, TrainError};
+use super::reward::{Judged, Score, Scorer};
+
+/// Text on one side, tokens on the other.
+pub struct Codec {
+    tokenizer: Tokenizer,
+    stop: Vec<u32>,
+    newline: Vec<bool>,
+}
+
+impl Codec {
+    /// The codec of a model; an error if it has no tokenizer or no end token.
+    pub fn of(model: &Model) -> Result<Self> {
+        let tokenizer = model.tokenizer().cloned().ok_or_else(|| {
+            TrainError::Config(
+                "the model folder has no tokenizer.json: training needs one, copy it there".into(),
+            )
+        })?;
+        let stop = model.stop_ids();
+        if stop.is_empty() {
+            return Err(TrainError::Config(
+                "the model names no end token: set eos_token_id in its config.json".into(),
+            ));
+        }
+        let newline = (0..model.config().vocab_size as u32)
+            .map(|id| tokenizer.decode(&[id], false).is_ok_and(|t| t.contains('\n')))
+            .collect();
+        Ok(Codec { tokenizer, stop, newline })
+    }
+
+    /// A prompt's tokens, with what the tokenizer's template adds in front.
+    pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.tokenizer.encode(text, true).map_err(model)?;
+        if ids.is_empty() {
+            return Err(TrainError::Config(format!(
+                "the prompt {text:?} has no tokens: give it some text, or a data.template"
+            )));
+        }
+        Ok(ids)
+    }
+
+    /// A completion's tokens, with the end token if asked for.
+    pub fn completion(&self, text: &str, end: bool) -> Result<Vec<u32>> {
+        let mut ids = self.tokenizer.encode(text, false).map_err(model)?;
+        if end {
+            ids.extend(self.stop.first());
+        }
+        Ok(ids)
+    }
+
+    /// Tokens that end a completion.
+    pub fn stop(&self) -> &[u32] {
+        &self.stop
+    }
+
+    /// The text of tokens, special ones left out.
+    pub fn text(&self, ids: &[u32]) -> Result<String> {
+        self.tokenizer.decode(ids, true).map_err(model)
+    }
+
+    /// Sizes of the turns: by lines, each with its line end and the last with the end token, or all
+    /// in one.
+    pub fn turns(&self, ids: &[u32], lines: bool) -> Vec<usize> {
+        if !lines {
+            return vec![ids.len()];
+        }
+        let is_newline = |id: &u32| self.newline.get(*id as usize).copied().unwrap_or(false);
+        ids.split_inclusive(is_newline).map(<[u32]>::len).collect()
+    }
+
+    /// The text of each turn.
+    pub fn turn_texts(&self, ids: &[u32], turns: &[usize]) -> Result<Vec<String>> {
+        let mut start = 0;
+        let mut texts = Vec::with_capacity(turns.len());
+        for size in turns {
+            texts.push(self.text(&ids[start..start + size])?);
+            start += size;
+        }
+        Ok(texts)
+    }
+}
+
+/// Attaches nothing: the model's messages name their cause.
+pub(crate) fn model(e: rlc_model::ModelError) -> TrainError {
+    TrainError::Model(e.to_string())
+}
+
+/// Draws `per_prompt` completions of each problem, problem by problem.
+pub fn draw(
+    model_: &Model,
+    codec: &Codec,
+    problems: &[Problem],
+    per_prompt: usize,
+    settings: &RolloutConfig,
+    seed: u64,
+) -> Result<Vec<(Vec<u32>, Completion)>> {
+    let prompts = problems.iter().map(|p| codec.prompt(&p.prompt)).collect::<Result<Vec<_>>>()?;
+    let options = SampleOptions {
+        temperature: settings.temperature,
+        top_p: settings.top_p,
+        top_k: settings.top_k,
+        stop: codec.stop.clone(),
+        max_new_tokens: settings.max_new_tokens,
+        seed,
+        ..SampleOptions::default()
+    };
+    let drawn = rlc_model::generate(model_, &prompts, per_prompt, &options).map_err(model)?;
+    let prompts = prompts.iter().flat_map(|p| std::iter::repeat_n(p, per_prompt));
+    Ok(prompts.cloned().zip(drawn).collect())
+}
+
+/// Judges one completion.
+pub fn judge(
+    codec: &Codec,
+    scorer: &mut Scorer,
+    problem: &Problem,
+    ids: &[u32],
+    turns: &[usize],
+    truncated: bool,
+) -> Result<Score> {
+    let judged = Judged {
+        problem,
+        text: codec.text(ids)?,
+        turns: codec.turn_texts(ids, turns)?,
+        tokens: ids.len(),
+        truncated,
+    };
+    scorer.score(&judged)
+}
+
+/// A batch of groups of completions with their scores.
+pub fn sample_batch(
+    model_: &Model,
+    codec: &Codec,
+    scorer: &mut Scorer,
+    problems: &[Problem],
+    settings: &RolloutConfig,
+    line_turns: bool,
+    seed: u64,
+) -> Result<Batch> {
+    let drawn = draw(model_, codec, problems, settings.samples, settings, seed)?;
+    let mut batch = Batch {
+        groups: vec![settings.samples; problems.len()],
+        prompts: problems.iter().map(|p| p.id).collect(),
+        rollouts: Vec::with_capacity(drawn.len()),
+    };
+    for (i, (prompt, completion)) in drawn.into_iter().enumerate() {
+        let problem = &problems[i / settings.samples];
+        let turns = codec.turns(&completion.ids, line_turns);
+        let score = judge(codec, scorer, problem, &completion.ids, &turns, completion.truncated)?;
+        batch.rollouts.push(Rollout {
+            prompt,
+            tokens: completion.ids,
+            sampler_logp: completion.sampled_logp,
+            truncated: completion.truncated,
+            turns,
+            score,
+            ..Rollout::default()
+        });
+    }
+    Ok(batch)
+}

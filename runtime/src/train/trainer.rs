@@ -1,0 +1,444 @@
+//! The loop: rollouts, old log-probs, a few optimiser steps on the whole batch, one line of metrics;
+//! a checkpoint every so often. A step is a function of the weights, the seed and the step number.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use rlc_model::{Dtype, Model};
+
+use super::assets::initial_model;
+use super::batch::{Batch, Moment, Offered};
+use super::checkpoint::{self, Metrics, Saved};
+use super::config::Config;
+use super::data::{Problem, Source, mix};
+use super::error::{Result, TrainError};
+use super::evaluate::evaluate;
+use super::forward;
+use super::learner::{Learner, Outcome, join_pieces};
+use super::offline::Offline;
+use super::optimizer::AdamW;
+use super::report::{Evaluation, Reporter, StepReport, Timing};
+use super::reward::Scorer;
+use super::rollouts::{Codec, model as model_error, sample_batch};
+
+/// Where batches come from.
+enum Feed {
+    Sampled(Source),
+    Recorded(Box<Offline>),
+}
+
+/// A run, ready to train.
+pub struct Trainer {
+    config: Config,
+    dir: PathBuf,
+    model: Model,
+    reference: Option<Model>,
+    codec: Codec,
+    optimizer: AdamW,
+    learner: Box<dyn Learner>,
+    feed: Feed,
+    scorer: Scorer,
+    held_out: Vec<Problem>,
+    offered: Offered,
+    saved: Saved,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub enum Ended {
+    /// All steps are done.
+    Finished(Summary),
+    /// It was asked to stop and saved itself.
+    Stopped {
+        /// Steps done.
+        step: u64,
+    },
+}
+
+/// What a finished run leaves.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Held out, before training.
+    pub before: Option<Evaluation>,
+    /// Held out, after training.
+    pub after: Option<Evaluation>,
+    /// The trained weights, a Hugging Face folder.
+    pub model: PathBuf,
+}
+
+impl Trainer {
+    /// Starts a run: checks everything that can be checked, then creates the folder. `program`
+    /// identifies the objective.
+    pub fn create(
+        config: Config,
+        learner: Box<dyn Learner>,
+        program: u64,
+        force: bool,
+    ) -> Result<Self> {
+        let dir = match &config.checkpoint.dir {
+            Some(dir) => PathBuf::from(dir),
+            None => checkpoint::default_dir(&config.objective),
+        };
+        let model = initial_model(&config.model.init, config.seed, &Device::Cpu)?;
+        let mut trainer = Self::assemble(config, dir.clone(), model, learner, program)?;
+        checkpoint::create(&dir, &trainer.config.to_toml()?, force)?;
+        if trainer.needs("token/ref_logp") {
+            trainer
+                .model
+                .save(&checkpoint::reference_dir(&dir), Dtype::F32)
+                .map_err(model_error)?;
+            trainer.reference = Some(trainer.model.copy().map_err(model_error)?);
+        }
+        trainer.save()?;
+        Ok(trainer)
+    }
+
+    /// Takes up a run at its newest checkpoint; `config` is its `config.resolved.toml`.
+    pub fn resume(
+        dir: &Path,
+        config: Config,
+        learner: Box<dyn Learner>,
+        program: u64,
+    ) -> Result<Self> {
+        let path = checkpoint::latest(dir)?;
+        let saved = checkpoint::read(&path)?;
+        let model = checkpoint::read_model(&path, &Device::Cpu)?;
+        let mut trainer = Self::assemble(config, dir.to_path_buf(), model, learner, program)?;
+        if saved.program != program {
+            return Err(TrainError::Checkpoint(format!(
+                "the objective {} changed since {} was started: undo the change, or start a new run \
+                 from {}/model with --model",
+                trainer.config.objective,
+                dir.display(),
+                path.display()
+            )));
+        }
+        if saved.data != trainer.saved.data {
+            return Err(TrainError::Checkpoint(format!(
+                "{} changed since {} was started: restore it, or start a new run",
+                trainer.config.data.file.as_deref().unwrap_or("the data"),
+                dir.display()
+            )));
+        }
+        checkpoint::restore_optimizer(&path, &mut trainer.optimizer, saved.optimizer_steps)?;
+        trainer.learner.set_state(saved.state.clone())?;
+        if trainer.needs("token/ref_logp") {
+            let folder = checkpoint::reference_dir(dir);
+            trainer.reference = Some(Model::load(&folder, &Device::Cpu).map_err(model_error)?);
+        }
+        trainer.saved = saved;
+        Ok(trainer)
+    }
+
+    fn assemble(
+        config: Config,
+        dir: PathBuf,
+        model: Model,
+        mut learner: Box<dyn Learner>,
+        program: u64,
+    ) -> Result<Self> {
+        let codec = Codec::of(&model)?;
+        let scorer = Scorer::new(&config)?;
+        let recorded = config.data.task == "offline";
+        let (feed, offered) = if recorded {
+            let offline = Offline::open(&config, &codec)?;
+            let offered = offline.offered();
+            (Feed::Recorded(Box::new(offline)), offered)
+        } else {
+            let offered = Offered {
+                reward: !config.reward.is_empty(),
+                correct: scorer.gives_correct(),
+                steps: scorer.gives_steps(),
+                sampler_logp: true,
+            };
+            (Feed::Sampled(Source::open(&config)?), offered)
+        };
+        offered.check(&learner.needs(), &config.data.task)?;
+        let held_out = held_out(&config, &feed)?;
+        if scorer.needs_answer()
+            && let Some(problem) = answerless(&feed, &held_out)
+        {
+            return Err(TrainError::Data {
+                file: config.data.file.clone().unwrap_or_default().into(),
+                line: problem.line.unwrap_or(0),
+                what: format!(
+                    "no field \"{}\", which rewards exact and numeric compare with: add it, or set \
+                     data.answer_key",
+                    config.data.answer_key
+                ),
+            });
+        }
+        learner.set_temperature(config.rollout.temperature)?;
+        let updates = config.total_steps() * config.optimizer.updates_per_batch;
+        let optimizer = AdamW::new(model.vars(), &config.optimizer, updates)?;
+        let data = match &feed {
+            Feed::Sampled(source) => source.fingerprint(),
+            Feed::Recorded(offline) => offline.fingerprint(),
+        };
+        let saved = Saved {
+            step: 0,
+            position: 0,
+            optimizer_steps: 0,
+            seed: config.seed,
+            data,
+            program,
+            before: None,
+            state: learner.state(),
+        };
+        Ok(Trainer {
+            config,
+            dir,
+            model,
+            reference: None,
+            codec,
+            optimizer,
+            learner,
+            feed,
+            scorer,
+            held_out,
+            offered,
+            saved,
+        })
+    }
+
+    /// The run's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> u64 {
+        self.saved.step
+    }
+
+    /// Every setting.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Number of weights.
+    pub fn parameters(&self) -> usize {
+        self.model.vars().iter().map(|(_, v)| v.elem_count()).sum()
+    }
+
+    /// Trains to the end, or until `stop` is set; looks at it between optimiser steps.
+    pub fn train(&mut self, stop: &AtomicBool, reporter: &mut dyn Reporter) -> Result<Ended> {
+        let total = self.config.total_steps();
+        let mut metrics = Metrics::open(&self.dir, self.saved.step)?;
+        if self.saved.before.is_none() && self.saved.step == 0 && !self.held_out.is_empty() {
+            self.saved.before = Some(self.evaluate()?);
+        }
+        if let Some(before) = &self.saved.before {
+            reporter.evaluation("before", before);
+        }
+        reporter.begin(self.saved.step, total);
+        while self.saved.step < total {
+            if stop.load(Ordering::SeqCst) {
+                metrics.sync()?;
+                let path = self.save()?;
+                reporter.saved(&path);
+                return Ok(Ended::Stopped { step: self.saved.step });
+            }
+            let report = self.one_step()?;
+            metrics.append(&report)?;
+            reporter.step(&report);
+            if let Some(evaluation) = &report.eval {
+                reporter.evaluation(&format!("step {}", report.step), evaluation);
+            }
+            if self.saved.step.is_multiple_of(self.config.checkpoint.every)
+                || self.saved.step == total
+            {
+                metrics.sync()?;
+                let path = self.save()?;
+                reporter.saved(&path);
+            }
+        }
+        let after = if self.held_out.is_empty() { None } else { Some(self.evaluate()?) };
+        if let Some(after) = &after {
+            reporter.evaluation("after", after);
+        }
+        let folder = self.dir.join("model");
+        let dtype = if self.config.model.export == "bf16" { Dtype::Bf16 } else { Dtype::F32 };
+        self.model.save(&folder, dtype).map_err(model_error)?;
+        Ok(Ended::Finished(Summary { before: self.saved.before.clone(), after, model: folder }))
+    }
+
+    fn evaluate(&mut self) -> Result<Evaluation> {
+        evaluate(&self.model, &self.codec, &mut self.scorer, &self.held_out, &self.config)
+    }
+
+    fn save(&self) -> Result<PathBuf> {
+        checkpoint::save(
+            &self.dir,
+            &self.model,
+            &self.optimizer,
+            &self.saved,
+            self.config.checkpoint.keep,
+        )
+    }
+
+    fn needs(&self, column: &str) -> bool {
+        self.learner.needs().iter().any(|n| n == column)
+    }
+
+    fn one_step(&mut self) -> Result<StepReport> {
+        let started = Instant::now();
+        let (mut batch, taken) = self.next_batch()?;
+        let sampled = started.elapsed().as_secs_f64();
+        let temperature = self.config.rollout.temperature;
+        let wished =
+            |c: &str| self.learner.needs().iter().chain(&self.learner.wishes()).any(|n| n == c);
+        if wished("token/old_logp") {
+            forward::fill_logprobs(&self.model, &mut batch, temperature, |r| &mut r.old_logp)?;
+        }
+        if let Some(reference) = &self.reference {
+            forward::fill_logprobs(reference, &mut batch, temperature, |r| &mut r.ref_logp)?;
+        }
+        let moment = Moment {
+            step: self.saved.step,
+            total: self.config.total_steps(),
+            seed: mix(mix(self.config.seed, 0x6261_7463), self.saved.step),
+        };
+        let table = batch.table(self.offered, moment);
+        let updates = self.config.optimizer.updates_per_batch;
+        let mut first_state = None;
+        let (mut loss, mut grad_norm, mut lr) = (0.0, 0.0, 0.0);
+        let mut metrics: BTreeMap<String, f64> = BTreeMap::new();
+        for _ in 0..updates {
+            let (outcome, grads) = self.gradients(&batch, &table)?;
+            let applied = self.optimizer.step(&grads)?;
+            loss += outcome.loss / updates as f64;
+            grad_norm += applied.grad_norm / updates as f64;
+            lr = applied.lr;
+            for (name, value) in outcome.metrics {
+                *metrics.entry(name).or_default() += value / updates as f64;
+            }
+            // A state is updated once per batch, from the pass that saw the weights it was drawn with.
+            first_state.get_or_insert(outcome.state);
+        }
+        if let Some(state) = first_state {
+            self.learner.set_state(state.clone())?;
+            self.saved.state = state;
+        }
+        self.saved.step += 1;
+        self.saved.position += taken;
+        self.saved.optimizer_steps = self.optimizer.steps();
+        let every = self.config.eval.every;
+        let due = every > 0 && self.saved.step.is_multiple_of(every) && !self.held_out.is_empty();
+        let eval = if due { Some(self.evaluate()?) } else { None };
+        let count = batch.rollouts.len() as f64;
+        let mean = |f: &dyn Fn(&super::batch::Rollout) -> f64| {
+            batch.rollouts.iter().map(f).sum::<f64>() / count
+        };
+        let tokens = batch.tokens(0..batch.rollouts.len());
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(StepReport {
+            step: self.saved.step,
+            reward: self.offered.reward.then(|| mean(&|r| r.score.reward)),
+            correct: self
+                .offered
+                .correct
+                .then(|| mean(&|r| f64::from(r.score.correct == Some(true)))),
+            loss,
+            metrics,
+            grad_norm,
+            lr,
+            length: tokens as f64 / count,
+            truncated: mean(&|r| f64::from(r.truncated)),
+            tokens: tokens as u64,
+            eval,
+            time: Timing {
+                seconds,
+                sampling: sampled,
+                tokens_per_second: tokens as f64 / seconds.max(1e-9),
+            },
+        })
+    }
+
+    fn next_batch(&mut self) -> Result<(Batch, u64)> {
+        let (seed, position) = (self.config.seed, self.saved.position);
+        match &self.feed {
+            Feed::Recorded(offline) => Ok(offline.batch(seed, position, self.config.data.batch)),
+            Feed::Sampled(source) => {
+                let count = self.config.rollout.prompts;
+                let problems = source.training(seed, position, count);
+                let batch = sample_batch(
+                    &self.model,
+                    &self.codec,
+                    &mut self.scorer,
+                    &problems,
+                    &self.config.rollout,
+                    self.config.data.line_turns || self.offered.steps,
+                    mix(mix(seed, 0x7361_6d70), self.saved.step),
+                )?;
+                Ok((batch, count as u64))
+            }
+        }
+    }
+
+    /// One pass of the batch: the objective's numbers and the gradient of every weight.
+    fn gradients(
+        &mut self,
+        batch: &Batch,
+        table: &rlc_compiler::table::Table,
+    ) -> Result<(Outcome, Vec<Option<Tensor>>)> {
+        let vocab = self.model.config().vocab_size;
+        let mut update = self.learner.begin(table, vocab)?;
+        let budget = self.config.optimizer.micro_batch_tokens;
+        let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
+        let mut grads: Vec<Option<Tensor>> = vec![None; self.optimizer.vars().len()];
+        for piece in pieces {
+            let logits = forward::logits(&self.model, &batch.rollouts[piece.clone()])?;
+            let rows = logits.dim(0)?;
+            let values = logits.detach().flatten_all()?.to_vec1::<f32>()?;
+            let d_logits = update.live(piece, &values)?;
+            let d_logits = Tensor::from_vec(d_logits, (rows, vocab), logits.device())?;
+            let store = rlc_model::seed_backward(&logits, &d_logits).map_err(model_error)?;
+            for (slot, (_, var)) in grads.iter_mut().zip(self.optimizer.vars()) {
+                if let Some(grad) = store.get(var) {
+                    *slot = Some(match slot.take() {
+                        Some(sum) => (sum + grad)?,
+                        None => grad.clone(),
+                    });
+                }
+            }
+        }
+        Ok((update.finish()?, grads))
+    }
+}
+
+/// The problems that accuracy is measured on.
+fn held_out(config: &Config, feed: &Feed) -> Result<Vec<Problem>> {
+    let count = config.eval.problems;
+    match feed {
+        Feed::Sampled(source) => Ok(source.held_out(count)),
+        Feed::Recorded(_) => {
+            let mut config = config.clone();
+            if let Some(eval) = config.data.eval_file.take() {
+                config.data.task = "prompts".into();
+                config.data.file = Some(eval);
+                config.data.held_out = 0;
+                let Source::Prompts { train, .. } = Source::open(&config)? else {
+                    return Ok(Vec::new());
+                };
+                return Ok(train.into_iter().take(count).collect());
+            }
+            if config.reward.iter().any(|r| r.kind == "arithmetic") {
+                return Ok(Source::Arithmetic { digits: config.data.digits }.held_out(count));
+            }
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// A problem without the answer that a reward compares with.
+fn answerless<'a>(feed: &'a Feed, held_out: &'a [Problem]) -> Option<&'a Problem> {
+    let train: &[Problem] = match feed {
+        Feed::Sampled(Source::Prompts { train, .. }) => train,
+        _ => &[],
+    };
+    train.iter().chain(held_out).find(|p| p.answer.is_empty())
+}
