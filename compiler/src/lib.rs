@@ -1,11 +1,48 @@
-//! The rlc compiler core.
+//! The rlc compiler core: from the text of an objective to a program that a back end runs.
+//!
+//! ```text
+//! text -> parse -> ast -> link -> check -> graph -> specialize -> program -> fuse -> loops -> clif
+//! ```
+//!
+//! Pure: no IO, no environment, no threads, no `unsafe`. Whoever calls it brings the texts.
+#![forbid(unsafe_code)]
+
 pub mod ast;
+pub mod autodiff;
+pub mod check;
+pub mod columns;
 pub mod diagnostic;
 pub mod hir;
+pub mod interp;
 pub mod level;
+pub mod link;
 pub mod op;
 pub mod parse;
 pub mod program;
 pub mod shape;
+pub mod simplify;
 pub mod source;
+pub mod specialize;
+pub mod stage;
+pub mod stdlib;
 pub mod table;
+
+use check::Checked;
+use diagnostic::{Diagnostic, Severity};
+use link::Loader;
+use source::{FileId, Sources};
+
+/// Reads, links and checks the program whose text is `root`. Without errors there is a result;
+/// warnings and notes come either way.
+pub fn check(
+    sources: &mut Sources,
+    root: FileId,
+    loader: &dyn Loader,
+) -> (Option<Checked>, Vec<Diagnostic>) {
+    let mut diagnostics = Vec::new();
+    let linked = link::link(sources, root, loader, &mut diagnostics);
+    let broken = diagnostics.iter().any(|d| d.severity == Severity::Error);
+    let (checked, found) = check::check(sources, &linked);
+    diagnostics.extend(found);
+    (checked.filter(|_| !broken), diagnostics)
+}

@@ -40,6 +40,8 @@ pub struct Program {
     pub metrics: Vec<(String, E)>,
     /// Named values to store, at their own levels (never vocab).
     pub values: Vec<(String, E)>,
+    /// Rows that the program's filters keep, per level name, at batch level.
+    pub kept: Vec<(String, E)>,
     /// The finest level over whose rows the loss is a sum of expressions that read live values of
     /// their own row only.
     pub coupling: Level,
@@ -60,6 +62,7 @@ impl Program {
             }
         }
         out.extend(self.metrics.iter().map(|(n, e)| (format!("metric/{n}"), *e)));
+        out.extend(self.kept.iter().map(|(n, e)| (format!("kept/{n}"), *e)));
         out.extend(self.values.iter().map(|(n, e)| (format!("value/{n}"), *e)));
         out
     }

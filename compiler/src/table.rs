@@ -60,6 +60,67 @@ impl Data {
             Data::U8(v) => f64::from(v[i]),
         }
     }
+
+    /// The elements as floats, without a copy; none for integers and bytes.
+    pub fn floats(&self) -> Option<Floats<'_>> {
+        match self {
+            Data::F32(v) => Some(Floats::F32(v)),
+            Data::F64(v) => Some(Floats::F64(v)),
+            Data::Bf16(v) => Some(Floats::Bf16(v)),
+            Data::F16(v) => Some(Floats::F16(v)),
+            Data::I64(_) | Data::U8(_) => None,
+        }
+    }
+}
+
+/// Borrowed floats in the type their owner has.
+#[derive(Debug, Clone, Copy)]
+pub enum Floats<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// 64-bit floats.
+    F64(&'a [f64]),
+    /// bfloat16, as raw bits.
+    Bf16(&'a [u16]),
+    /// half precision, as raw bits.
+    F16(&'a [u16]),
+}
+
+impl<'a> Floats<'a> {
+    /// Element `i`.
+    pub fn get(&self, i: usize) -> f64 {
+        match self {
+            Floats::F32(v) => f64::from(v[i]),
+            Floats::F64(v) => v[i],
+            Floats::Bf16(v) => f64::from(bf16_to_f32(v[i])),
+            Floats::F16(v) => f64::from(f16_to_f32(v[i])),
+        }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Floats::F32(v) => v.len(),
+            Floats::F64(v) => v.len(),
+            Floats::Bf16(v) | Floats::F16(v) => v.len(),
+        }
+    }
+
+    /// True without elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Elements `range`.
+    #[must_use]
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Floats<'a> {
+        match self {
+            Floats::F32(v) => Floats::F32(&v[range]),
+            Floats::F64(v) => Floats::F64(&v[range]),
+            Floats::Bf16(v) => Floats::Bf16(&v[range]),
+            Floats::F16(v) => Floats::F16(&v[range]),
+        }
+    }
 }
 
 /// bfloat16 bits to f32: the upper half of its bits.

@@ -1,0 +1,526 @@
+//! Calls: which operator or function a name is, how its arguments and clauses bind, and inlining.
+
+use crate::ast::{self, Arg, Call, ExprKind, Ident};
+use crate::diagnostic::{Diagnostic, nearest};
+use crate::hir::{E, Expr};
+use crate::link::Function;
+use crate::op::{Binary, Ty, Unary};
+use crate::source::Span;
+
+use super::{Checker, Scope};
+
+/// Functions of one number, elementwise.
+const SCALAR: &[(&str, Unary)] = &[
+    ("exp", Unary::Exp),
+    ("log", Unary::Log),
+    ("log1p", Unary::Log1p),
+    ("expm1", Unary::Expm1),
+    ("log1mexp", Unary::Log1mexp),
+    ("log2", Unary::Log2),
+    ("sqrt", Unary::Sqrt),
+    ("abs", Unary::Abs),
+    ("sign", Unary::Sign),
+    ("sigmoid", Unary::Sigmoid),
+    ("log_sigmoid", Unary::LogSigmoid),
+    ("tanh", Unary::Tanh),
+    ("softplus", Unary::Softplus),
+    ("relu", Unary::Relu),
+    ("floor", Unary::Floor),
+    ("ceil", Unary::Ceil),
+    ("round", Unary::Round),
+    ("isfinite", Unary::IsFinite),
+    ("isnan", Unary::IsNan),
+    ("sin", Unary::Sin),
+    ("cos", Unary::Cos),
+];
+
+pub(super) const REDUCTIONS: &[&str] = &[
+    "sum", "mean", "max", "min", "std", "var", "count", "any", "all", "first", "last", "prod",
+    "logsumexp", "quantile",
+];
+
+const ORDERED: &[&str] = &[
+    "next", "prev", "cumsum", "rcumsum", "index", "is_first", "is_last", "rank", "top",
+    "scan_and", "rscan_and",
+];
+
+const VOCAB_FUNCTIONS: &[&str] = &["softmax", "log_softmax", "at"];
+
+const OTHER: &[&str] = &["clip", "real", "int", "detach"];
+
+/// Operators that have a place in the language but no code yet.
+const PLANNED: &[&str] = &["discounted", "argmax", "sort", "pick", "uniform", "left", "right"];
+
+/// Every operator of the language that is called by name.
+pub fn builtins() -> impl Iterator<Item = &'static str> {
+    SCALAR
+        .iter()
+        .map(|s| s.0)
+        .chain(REDUCTIONS.iter().copied())
+        .chain(ORDERED.iter().copied())
+        .chain(VOCAB_FUNCTIONS.iter().copied())
+        .chain(OTHER.iter().copied())
+        .chain(PLANNED.iter().copied())
+}
+
+pub(super) fn is_builtin(name: &str) -> bool {
+    builtins().any(|b| b == name)
+}
+
+/// Which clauses a call may carry.
+#[derive(Clone, Copy)]
+pub(super) struct Clauses {
+    pub filter: bool,
+    pub per: bool,
+    pub scope: bool,
+    pub unroll: bool,
+}
+
+const NONE: Clauses = Clauses { filter: false, per: false, scope: false, unroll: false };
+
+impl Checker<'_> {
+    pub(super) fn call(&mut self, call: &Call, span: Span, scope: &Scope) -> Option<E> {
+        let name = call.function.name.as_str();
+        let linked = self.linked;
+        if let Some(name) = name.strip_prefix("base.") {
+            return self.base_call(name, call, span, scope);
+        }
+        if let Some(function) = linked.function(name) {
+            return self.inline(function, call, span, scope);
+        }
+        if let Some((_, op)) = SCALAR.iter().find(|s| s.0 == name) {
+            self.clauses(call, NONE)?;
+            let [x] = self.arguments(call, ["x"])?;
+            let value = self.expr(x, scope)?;
+            self.expect_number(value, x.span)?;
+            return Some(self.graph.unary(*op, value));
+        }
+        if call.unroll.is_some() && ["sum", "mean", "max", "min"].contains(&name) {
+            return self.unrolled(call, span, scope);
+        }
+        let positional = call.args.iter().filter(|a| a.name.is_none()).count();
+        if (name == "min" || name == "max") && positional >= 2 {
+            return self.extremum(call, span, scope);
+        }
+        if REDUCTIONS.contains(&name) {
+            return self.reduction(call, span, scope);
+        }
+        if ORDERED.contains(&name) {
+            return self.ordered(call, span, scope);
+        }
+        if VOCAB_FUNCTIONS.contains(&name) {
+            return self.vocab_function(call, span, scope);
+        }
+        if PLANNED.contains(&name) {
+            let mut out = Vec::new();
+            crate::link::not_yet(&mut out, call.function.span, &format!("`{name}`"));
+            out.into_iter().for_each(|d| self.report(d));
+            return None;
+        }
+        match name {
+            "clip" => self.clip(call, span, scope),
+            "real" | "int" => self.conversion(call, scope),
+            "detach" => {
+                self.clauses(call, NONE)?;
+                let [x] = self.arguments(call, ["x"])?;
+                let value = self.expr(x, scope)?;
+                let (level, ty) = (self.graph.level(value), self.graph.ty(value));
+                Some(self.graph.add(Expr::Detach(value), level, ty))
+            }
+            _ => {
+                self.unknown_function(&call.function);
+                None
+            }
+        }
+    }
+
+    pub(super) fn unknown_function(&mut self, ident: &Ident) {
+        let name = &ident.name;
+        let defined = self.linked.functions.keys().cloned();
+        let names: Vec<String> = defined.chain(builtins().map(str::to_owned)).collect();
+        let near = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
+        let is_value = self.linked.values.contains_key(name)
+            || super::names::standard_inputs().any(|s| s == name);
+        let help = match near {
+            _ if is_value => format!("`{name}` is a value; read it without arguments"),
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("define it: `fn {name}(x) = ...`"),
+        };
+        self.error(
+            "E0102",
+            format!("there is no function `{name}`"),
+            ident.span,
+            "not defined",
+            help,
+        );
+    }
+
+    /// Refuses clauses that the function does not take.
+    pub(super) fn clauses(&mut self, call: &Call, takes: Clauses) -> Option<()> {
+        let name = &call.function.name;
+        let mut wrong = None;
+        if let (Some(filter), false) = (&call.filter, takes.filter) {
+            wrong = Some(("where", filter.span));
+        }
+        if let (Some(per), false) = (&call.per, takes.per) {
+            wrong = Some(("per", per.span()));
+        }
+        if let (Some(scope), false) = (&call.scope, takes.scope) {
+            wrong = Some(("in", scope.span));
+        }
+        if let (Some((ident, _, _)), false) = (&call.unroll, takes.unroll) {
+            wrong = Some(("for", ident.span));
+        }
+        let (clause, span) = match wrong {
+            None => return Some(()),
+            Some(wrong) => wrong,
+        };
+        let help = match clause {
+            "where" => "`where` belongs to reductions: `mean(x where cond per rollout)`",
+            "per" => "`per` belongs to reductions, as in `mean(x per rollout)`, and to\nfunctions that declare it: `fn f(x per L = group) = ...`",
+            "in" => "`in` belongs to ordered operators: `cumsum(x in rollout)`.\nReductions say `per`: `sum(x per rollout)`",
+            _ => "`for` belongs to `sum`, `mean`, `max` and `min`:\n`sum(w[k] for k in 1..3)`",
+        };
+        self.error(
+            "E0113",
+            format!("`{name}` takes no `{clause}`"),
+            span,
+            format!("`{clause}` clause"),
+            help,
+        );
+        None
+    }
+
+    /// The arguments of a builtin, all required, by position or by name.
+    pub(super) fn arguments<'c, const N: usize>(
+        &mut self,
+        call: &'c Call,
+        names: [&str; N],
+    ) -> Option<[&'c ast::Expr; N]> {
+        let bound = self.bind(call, &names)?;
+        let mut missing = Vec::new();
+        for (i, b) in bound.iter().enumerate() {
+            if b.is_none() {
+                missing.push(names[i]);
+            }
+        }
+        if !missing.is_empty() {
+            self.arity(call, &names, &missing);
+            return None;
+        }
+        let mut out = bound.into_iter().flatten();
+        // All N are present: each was checked above.
+        let found: Vec<&'c ast::Expr> = out.by_ref().collect();
+        found.try_into().ok()
+    }
+
+    fn arity(&mut self, call: &Call, names: &[&str], missing: &[&str]) {
+        let name = &call.function.name;
+        let list = missing.iter().map(|m| format!("`{m}`")).collect::<Vec<_>>().join(", ");
+        self.error(
+            "E0110",
+            format!("`{name}` needs {} argument{}", names.len(), if names.len() == 1 { "" } else { "s" }),
+            call.function.span,
+            format!("{list} {} missing", if missing.len() == 1 { "is" } else { "are" }),
+            format!("`{name}({})`", names.join(", ")),
+        );
+    }
+
+    /// Binds arguments to parameter names. Too many, unknown or repeated ones are errors.
+    pub(super) fn bind<'c>(
+        &mut self,
+        call: &'c Call,
+        names: &[&str],
+    ) -> Option<Vec<Option<&'c ast::Expr>>> {
+        let mut bound: Vec<Option<&'c ast::Expr>> = vec![None; names.len()];
+        let mut next = 0;
+        let mut fine = true;
+        for Arg { name, value } in &call.args {
+            let slot = match name {
+                None => {
+                    next += 1;
+                    next - 1
+                }
+                Some(ident) => match names.iter().position(|n| *n == ident.name) {
+                    Some(slot) => slot,
+                    None => {
+                        self.unknown_argument(call, ident, names);
+                        fine = false;
+                        continue;
+                    }
+                },
+            };
+            match bound.get_mut(slot) {
+                Some(free @ None) => *free = Some(value),
+                Some(Some(_)) => {
+                    self.error(
+                        "E0110",
+                        format!("`{}` is given twice", names[slot]),
+                        value.span,
+                        "the second time",
+                        format!("`{}({})`", call.function.name, names.join(", ")),
+                    );
+                    fine = false;
+                }
+                None => {
+                    self.error(
+                        "E0110",
+                        format!(
+                            "`{}` takes {} argument{}",
+                            call.function.name,
+                            names.len(),
+                            if names.len() == 1 { "" } else { "s" }
+                        ),
+                        value.span,
+                        format!("argument {}", slot + 1),
+                        format!("`{}({})`", call.function.name, names.join(", ")),
+                    );
+                    return None;
+                }
+            }
+        }
+        fine.then_some(bound)
+    }
+
+    pub(super) fn unknown_argument(&mut self, call: &Call, ident: &Ident, names: &[&str]) {
+        let name = &call.function.name;
+        let help = match nearest(&ident.name, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near} = ...`?"),
+            None => format!("`{name}({})`", names.join(", ")),
+        };
+        self.error(
+            "E0111",
+            format!("`{name}` has no argument `{}`", ident.name),
+            ident.span,
+            "not one of its names",
+            help,
+        );
+    }
+
+    fn extremum(&mut self, call: &Call, span: Span, scope: &Scope) -> Option<E> {
+        self.clauses(call, NONE)?;
+        let op = if call.function.name == "min" { Binary::Min } else { Binary::Max };
+        let mut values = Vec::new();
+        let mut fine = true;
+        for arg in &call.args {
+            if let Some(ident) = &arg.name {
+                self.unknown_argument(call, ident, &["x", "y"]);
+                fine = false;
+                continue;
+            }
+            let value = self.expr(&arg.value, scope).and_then(|v| self.expect_number(v, arg.value.span));
+            match value {
+                Some(v) => values.push((v, arg.value.span)),
+                None => fine = false,
+            }
+        }
+        if !fine {
+            return None;
+        }
+        self.meet(span, &values)?;
+        let mut values = values.into_iter();
+        let first = values.next()?.0;
+        Some(values.fold(first, |a, (b, _)| self.graph.binary(op, a, b)))
+    }
+
+    fn clip(&mut self, call: &Call, span: Span, scope: &Scope) -> Option<E> {
+        self.clauses(call, NONE)?;
+        let args = self.arguments(call, ["x", "lo", "hi"])?;
+        let values = args.map(|a| self.expr(a, scope).and_then(|v| self.expect_number(v, a.span)));
+        let [x, lo, hi] = values;
+        let (x, lo, hi) = (x?, lo?, hi?);
+        self.meet(span, &[(x, args[0].span), (lo, args[1].span), (hi, args[2].span)])?;
+        // Selects, not min and max: on a bound the gradient passes to x alone.
+        let below = self.graph.binary(Binary::Lt, x, lo);
+        let above = self.graph.binary(Binary::Gt, x, hi);
+        let upper = self.graph.select(above, hi, x);
+        Some(self.graph.select(below, lo, upper))
+    }
+
+    fn conversion(&mut self, call: &Call, scope: &Scope) -> Option<E> {
+        self.clauses(call, NONE)?;
+        let [x] = self.arguments(call, ["x"])?;
+        let value = self.expr(x, scope)?;
+        Some(match (call.function.name.as_str(), self.graph.ty(value)) {
+            ("int", Ty::Real) => self.graph.unary(Unary::Trunc, value),
+            ("int", _) => self.graph.cast(value, Ty::Int),
+            _ => self.graph.cast(value, Ty::Real),
+        })
+    }
+
+    /// `sum(f(w[k]) for k in 1..3)`: written out, one copy per k.
+    fn unrolled(&mut self, call: &Call, span: Span, scope: &Scope) -> Option<E> {
+        self.clauses(call, Clauses { unroll: true, ..NONE })?;
+        let (ident, (from, to), range) = call.unroll.as_ref()?;
+        if from > to || to - from >= 1024 {
+            self.error(
+                "E0112",
+                format!("`{from}..{to}` goes over {} members", (to - from + 1).max(0)),
+                *range,
+                "1 to 1024 are possible",
+                "both ends belong to the range: `1..4` is 1, 2, 3, 4",
+            );
+            return None;
+        }
+        let [x] = self.arguments(call, ["x"])?;
+        let mut values = Vec::new();
+        for k in *from..=*to {
+            let mut inner = scope.clone();
+            inner.unrolled.push((ident.name.clone(), k));
+            let value = self.expr(x, &inner)?;
+            values.push(match self.graph.ty(value) {
+                Ty::Bool => self.graph.cast(value, Ty::Int),
+                Ty::Int | Ty::Real => value,
+            });
+        }
+        let pairs: Vec<(E, Span)> = values.iter().map(|v| (*v, x.span)).collect();
+        self.meet(span, &pairs)?;
+        let op = match call.function.name.as_str() {
+            "max" => Binary::Max,
+            "min" => Binary::Min,
+            _ => Binary::Add,
+        };
+        let count = values.len();
+        let mut values = values.into_iter();
+        let first = values.next()?;
+        let all = values.fold(first, |a, b| self.graph.binary(op, a, b));
+        if call.function.name != "mean" {
+            return Some(all);
+        }
+        let n = self.graph.constant(count as f64, Ty::Int);
+        Some(self.graph.binary(Binary::Div, all, n))
+    }
+
+    fn base_call(&mut self, name: &str, call: &Call, span: Span, scope: &Scope) -> Option<E> {
+        let inside = scope.owner.as_ref().filter(|o| o.0 == name).map(|o| o.1);
+        let Some(depth) = inside else {
+            self.error(
+                "E0108",
+                format!("`base.{name}` stands outside the definition of `{name}`"),
+                call.function.span,
+                format!("not inside `fn {name}(...) = ...`"),
+                format!("call `{name}(...)`, or replace the function:\n`fn {name}(x) = ... base.{name}(x) ...`"),
+            );
+            return None;
+        };
+        let linked = self.linked;
+        if let Some(function) = linked.base_function(name, depth) {
+            return self.inline(function, call, span, scope);
+        }
+        self.error(
+            "E0102",
+            format!("the extended file has no function `{name}`"),
+            call.function.span,
+            "nothing to call",
+            format!("`{name}` is new here: define it without `base`"),
+        );
+        None
+    }
+
+    /// Evaluates a function's body with its arguments in place.
+    fn inline(&mut self, function: &Function, call: &Call, span: Span, scope: &Scope) -> Option<E> {
+        let takes = Clauses { per: function.scope.is_some(), ..NONE };
+        self.clauses(call, takes)?;
+        let key = (&function.ident.name, function.depth);
+        if self.calls.iter().any(|c| (&c.0, c.1) == key) || self.calls.len() >= 64 {
+            self.recursion(function, span);
+            return None;
+        }
+        let names: Vec<&str> = function.params.iter().map(|p| p.name.name.as_str()).collect();
+        let bound = self.bind(call, &names)?;
+        let required: Vec<&str> = function
+            .params
+            .iter()
+            .zip(&bound)
+            .filter(|(p, b)| p.default.is_none() && b.is_none())
+            .map(|(p, _)| p.name.name.as_str())
+            .collect();
+        if !required.is_empty() {
+            let needed: Vec<&str> = function
+                .params
+                .iter()
+                .filter(|p| p.default.is_none())
+                .map(|p| p.name.name.as_str())
+                .collect();
+            self.arity(call, &needed, &required);
+            return None;
+        }
+        let mut inner = Scope {
+            view: scope.view,
+            owner: Some((function.ident.name.clone(), function.depth)),
+            ..Scope::default()
+        };
+        for (param, argument) in function.params.iter().zip(&bound) {
+            let value = match (argument, &param.default) {
+                (Some(argument), _) => self.expr(argument, scope),
+                (None, Some(default)) => {
+                    let program = Scope { view: scope.view, ..Scope::default() };
+                    self.expr(default, &program)
+                }
+                (None, None) => None,
+            };
+            inner.locals.push((param.name.name.clone(), value));
+        }
+        if let Some((ident, default)) = &function.scope {
+            let level = match (&call.per, default) {
+                (Some(per), _) => self.partition(per, scope),
+                (None, Some(default)) => self.partition(default, &Scope::default()),
+                (None, None) => {
+                    self.error(
+                        "E0110",
+                        format!("`{}` needs a `per` clause", function.ident.name),
+                        call.function.span,
+                        "which scope is meant is open",
+                        format!("`{}({} per group)`", function.ident.name, names.join(", ")),
+                    );
+                    None
+                }
+            };
+            inner.levels.push((ident.name.clone(), level?));
+        }
+        // A wrong argument was reported; the body would only repeat it.
+        if inner.locals.iter().any(|l| l.1.is_none()) {
+            return None;
+        }
+        self.calls.push((function.ident.name.clone(), function.depth, span));
+        let value = self.body(&function.body, &inner);
+        self.calls.pop();
+        value
+    }
+
+    fn recursion(&mut self, function: &Function, span: Span) {
+        let name = &function.ident.name;
+        let mut diagnostic = Diagnostic::error(
+            "E0109",
+            format!("the function `{name}` calls itself"),
+            function.ident.span,
+            "functions are inlined, so none may lead back to itself",
+            format!("for what a file extends, write `base.{name}(...)`; over the rows of\na level, use a reduction or `cumsum`"),
+        );
+        for (called, _, at) in self.calls.clone() {
+            if at != span {
+                diagnostic = diagnostic.with(at, format!("by way of `{called}`"));
+            }
+        }
+        diagnostic = diagnostic.with(span, "called again here");
+        // The primary label stands at the function, whoever called it.
+        let calls = std::mem::take(&mut self.calls);
+        self.report(diagnostic);
+        self.calls = calls;
+    }
+
+    /// The level an argument names, for operators that take a level where others take a value.
+    pub(super) fn level_argument(&mut self, arg: &ast::Expr, scope: &Scope) -> Option<crate::level::Level> {
+        let ExprKind::Name(name) = &arg.kind else { return None };
+        if scope.locals.iter().any(|l| l.0 == *name) || self.linked.values.contains_key(name) {
+            return None;
+        }
+        scope
+            .levels
+            .iter()
+            .rev()
+            .find(|l| l.0 == *name)
+            .map(|l| l.1)
+            .or_else(|| self.graph.level_table.find(name))
+    }
+}

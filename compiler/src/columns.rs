@@ -1,0 +1,147 @@
+//! The columns a program reads, checked against a batch before anything is computed.
+
+use crate::hir::{ColumnId, Expr, Graph};
+use crate::level::{BATCH, TOKEN, VOCAB};
+use crate::op::Ty;
+use crate::program::Program;
+use crate::shape::{Shape, TableError};
+use crate::table::{Data, Table};
+
+/// The columns of one batch in the form every back end takes: f64, defaults filled in.
+#[derive(Debug, Clone, Default)]
+pub struct Columns {
+    values: Vec<Vec<f64>>,
+}
+
+impl Columns {
+    /// A column's values; empty for vocab-level columns and those the program does not read.
+    pub fn get(&self, id: ColumnId) -> &[f64] {
+        self.values.get(id.0 as usize).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The columns that a program reads.
+pub fn needed(program: &Program) -> Vec<ColumnId> {
+    let graph = &program.graph;
+    let reachable = graph.reachable(program.outputs().iter().map(|o| o.1));
+    let mut out: Vec<ColumnId> = graph
+        .all()
+        .filter(|e| reachable[e.index()])
+        .filter_map(|e| match graph.expr(e) {
+            Expr::Column(c) => Some(c),
+            _ => None,
+        })
+        .collect();
+    out.sort();
+    out.dedup();
+    out
+}
+
+/// Reads and checks what `program` needs. Vocab-level columns for which `live_vocab` holds are
+/// handed over piece by piece later and need not be in the table.
+pub fn load(
+    program: &Program,
+    table: &Table,
+    shape: &Shape,
+    live_vocab: bool,
+) -> Result<Columns, TableError> {
+    let graph = &program.graph;
+    let mut values = vec![Vec::new(); graph.columns.len()];
+    let mut problems: Vec<String> = Vec::new();
+    for id in needed(program) {
+        let info = &graph.columns[id.0 as usize];
+        let path = graph.column_path(id);
+        if info.level == VOCAB {
+            if !live_vocab && table.get(&path).is_none() {
+                problems.push(format!(
+                    "the batch has no `{path}` ([tokens, V], one row per token){}",
+                    reader(graph, id)
+                ));
+            } else if let Some(array) = table.get(&path) {
+                if !matches!(array.data, Data::F32(_) | Data::F64(_) | Data::Bf16(_) | Data::F16(_)) {
+                    problems.push(format!("`{path}` is {}, but logits are F32, BF16, F16 or F64", array.data.type_name()));
+                }
+            }
+            continue;
+        }
+        let count = shape.count(info.level);
+        let Some(array) = table.get(&path) else {
+            match info.default {
+                Some(default) => values[id.0 as usize] = vec![default; count],
+                None => problems.push(format!(
+                    "the batch has no `{path}` (one {} per {}, {count} in all){}",
+                    info.ty.name(),
+                    graph.level_table.name(info.level),
+                    reader(graph, id)
+                )),
+            }
+            continue;
+        };
+        if let Some(problem) = check(&path, &array.data, &array.shape, info.ty, count, info.level == BATCH) {
+            problems.push(problem);
+            continue;
+        }
+        values[id.0 as usize] = (0..count).map(|i| array.data.get(i)).collect();
+        if path == "token/action" && shape.vocab > 0 && info.level == TOKEN {
+            let found = &values[id.0 as usize];
+            if let Some(t) = found.iter().position(|&a| a < 0.0 || a >= shape.vocab as f64) {
+                problems.push(format!(
+                    "`token/action` is {} at token {t}, but `vocab/logits` has {} entries per token",
+                    found[t], shape.vocab
+                ));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(Columns { values }) } else { Err(TableError(problems.join("\n"))) }
+}
+
+/// ", which `advantage` reads": the first named expression that uses the column.
+fn reader(graph: &Graph, id: ColumnId) -> String {
+    let mut uses = vec![false; graph.len()];
+    for e in graph.all() {
+        let own = graph.expr(e) == Expr::Column(id);
+        uses[e.index()] = own || graph.operands(e).any(|o| uses[o.index()]);
+        if uses[e.index()] && !own {
+            if let Some(name) = graph.name(e) {
+                return format!(", which `{name}` reads");
+            }
+        }
+    }
+    String::new()
+}
+
+fn check(
+    path: &str,
+    data: &Data,
+    dims: &[usize],
+    ty: Ty,
+    count: usize,
+    scalar: bool,
+) -> Option<String> {
+    let fits = match ty {
+        Ty::Real => matches!(data, Data::F32(_) | Data::F64(_) | Data::Bf16(_) | Data::F16(_)),
+        Ty::Int => matches!(data, Data::I64(_)),
+        Ty::Bool => matches!(data, Data::U8(_)),
+    };
+    if !fits {
+        let wanted = match ty {
+            Ty::Real => "a real column is F32 or F64",
+            Ty::Int => "an int column is I64",
+            Ty::Bool => "a bool column is U8 (0 or 1) or BOOL",
+        };
+        return Some(format!("`{path}` is {}, but {wanted}", data.type_name()));
+    }
+    let one_axis = dims.len() == 1 || (scalar && dims.is_empty());
+    if !one_axis {
+        return Some(format!("`{path}` has shape {dims:?}, but it has one axis of {count}"));
+    }
+    if data.len() != count {
+        return Some(format!("`{path}` has {} entries, but there are {count} rows at its level", data.len()));
+    }
+    if let (Ty::Bool, Data::U8(bytes)) = (ty, data) {
+        if let Some(i) = bytes.iter().position(|&b| b > 1) {
+            return Some(format!("`{path}` has {} at entry {i}, but a bool is 0 or 1", bytes[i]));
+        }
+    }
+    None
+}
