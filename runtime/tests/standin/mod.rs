@@ -68,7 +68,8 @@ impl Learner for StandIn {
             for g in numbers("group/size") {
                 let group = &reward[start..start + g as usize];
                 let mean = group.iter().sum::<f64>() / g;
-                let var = group.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (g - 1.0).max(1.0);
+                let var =
+                    group.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (g - 1.0).max(1.0);
                 for (i, r) in group.iter().enumerate() {
                     advantage[start + i] = match self.kind {
                         Kind::DrGrpo => r - mean,
@@ -186,11 +187,9 @@ impl Update for Pass {
                     e.iter().map(|v| v / sum).collect()
                 })
                 .collect();
-            let logp: Vec<f64> =
-                (0..n).map(|t| softmax[t][self.actions[start + t]].ln()).collect();
-            let old: Vec<f64> = (0..n)
-                .map(|t| self.old.as_ref().map_or(logp[t], |o| o[start + t]))
-                .collect();
+            let logp: Vec<f64> = (0..n).map(|t| softmax[t][self.actions[start + t]].ln()).collect();
+            let old: Vec<f64> =
+                (0..n).map(|t| self.old.as_ref().map_or(logp[t], |o| o[start + t])).collect();
             let log_ratio: f64 = (0..n).map(|t| logp[t] - old[t]).sum();
             let (low, high) = match self.kind {
                 Kind::Gspo => (3e-4, 4e-4),
@@ -207,8 +206,8 @@ impl Update for Pass {
                     Kind::DrGrpo => ((logp[t] - old[t]).exp(), 1.0, 1.0 / (count * 512.0)),
                     _ => ((logp[t] - old[t]).exp(), 1.0, 1.0 / (count * n as f64)),
                 };
-                let clip = self.kind != Kind::Sft
-                    && ratio.clamp(1.0 - low, 1.0 + high) * a < ratio * a;
+                let clip =
+                    self.kind != Kind::Sft && ratio.clamp(1.0 - low, 1.0 + high) * a < ratio * a;
                 let d = if clip { 0.0 } else { -weight * scale * a * ratio };
                 self.loss -= match self.kind {
                     Kind::Sft => weight * logp[t],
