@@ -68,12 +68,17 @@ pub fn load(
         let Some(array) = table.get(&path) else {
             match info.default {
                 Some(default) => values[id.0 as usize] = vec![default; count],
-                None => problems.push(format!(
-                    "the batch has no `{path}` (one {} per {}, {count} in all){}",
-                    info.ty.name(),
-                    graph.level_table.name(info.level),
-                    reader(graph, id)
-                )),
+                None => {
+                    let names = table.arrays.keys().map(String::as_str);
+                    let near = crate::diagnostic::nearest(&path, names)
+                        .map_or(String::new(), |n| format!("; it has a `{n}`"));
+                    problems.push(format!(
+                        "the batch has no `{path}` (one {} per {}, {count} in all){}{near}",
+                        info.ty.name(),
+                        graph.level_table.name(info.level),
+                        reader(graph, id)
+                    ));
+                }
             }
             continue;
         };

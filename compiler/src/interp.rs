@@ -24,8 +24,8 @@ pub struct VocabRows<'a> {
 }
 
 /// One batch being computed.
-pub struct Run<'p> {
-    program: &'p Program,
+pub struct Run {
+    program: Arc<Program>,
     shape: Arc<Shape>,
     params: Vec<f64>,
     values: Vec<Vec<f64>>,
@@ -34,10 +34,10 @@ pub struct Run<'p> {
     vocab_grads: BTreeMap<ColumnId, Vec<f64>>,
 }
 
-impl<'p> Run<'p> {
+impl Run {
     /// A run over a batch whose columns were loaded for this program.
     pub fn new(
-        program: &'p Program,
+        program: Arc<Program>,
         shape: Arc<Shape>,
         columns: &Columns,
         params: &[f64],
@@ -77,13 +77,14 @@ impl<'p> Run<'p> {
         self.phase(Phase::Live, piece.clone(), vocab);
         let tokens = self.shape.range(self.program.piece, piece, TOKEN);
         let width = self.shape.vocab;
-        for (column, grad) in &self.program.grads {
+        let program = Arc::clone(&self.program);
+        for (column, grad) in &program.grads {
             let Some(grad) = grad else { continue };
-            if self.program.graph.level(*grad) != VOCAB {
+            if program.graph.level(*grad) != VOCAB {
                 continue;
             }
             let Some(mut out) = self.vocab_grads.remove(column) else { continue };
-            let mut rows = RowEvaluator::new(&self.program.graph, *grad);
+            let mut rows = RowEvaluator::new(&program.graph, *grad);
             for t in tokens.clone() {
                 let row = rows.row(self, vocab, t);
                 out[t * width..(t + 1) * width].copy_from_slice(row);
@@ -123,7 +124,8 @@ impl<'p> Run<'p> {
     }
 
     fn phase(&mut self, phase: Phase, piece: Range<usize>, vocab: &BTreeMap<ColumnId, VocabRows<'_>>) {
-        let graph = &self.program.graph;
+        let program = Arc::clone(&self.program);
+        let graph = &program.graph;
         for e in graph.all() {
             if !self.needed[e.index()] || self.program.phase(e) != phase || graph.level(e) == VOCAB {
                 continue;
@@ -328,7 +330,7 @@ impl RowEvaluator {
         RowEvaluator { order, slot, rows }
     }
 
-    fn row(&mut self, run: &Run<'_>, vocab: &BTreeMap<ColumnId, VocabRows<'_>>, t: usize) -> &[f64] {
+    fn row(&mut self, run: &Run, vocab: &BTreeMap<ColumnId, VocabRows<'_>>, t: usize) -> &[f64] {
         let graph = &run.program.graph;
         let width = run.shape.vocab;
         for (n, &e) in self.order.iter().enumerate() {

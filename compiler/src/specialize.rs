@@ -2,6 +2,7 @@
 //! decide, differentiates, simplifies, and cuts the graph into phases.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::autodiff;
 use crate::check::Checked;
@@ -27,7 +28,7 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub struct Specialized {
     /// The program.
-    pub program: Program,
+    pub program: Arc<Program>,
     /// Metrics left out, with the columns they lack.
     pub left_out: Vec<(String, Vec<String>)>,
 }
@@ -132,7 +133,7 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
     let phases = stage::phases(&graph, &reads, piece);
     let program =
         Program { graph, phases, loss, grads, metrics, values, kept, coupling, cause, piece };
-    Ok(Specialized { program, left_out })
+    Ok(Specialized { program: Arc::new(program), left_out })
 }
 
 /// Resolves what columns and params decide, and simplifies on the way.

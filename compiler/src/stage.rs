@@ -76,9 +76,7 @@ pub fn coupling(graph: &Graph, reads: &Reads, loss: E) -> (Level, Option<E>) {
             (TOKEN, None)
         } else {
             match graph.expr(e) {
-                Expr::Unary(Unary::Neg | Unary::Cast, x)
-                | Expr::Broadcast(x)
-                | Expr::Detach(x) => coarser(&[x]),
+                Expr::Unary(Unary::Neg | Unary::Cast, x) | Expr::Detach(x) => coarser(&[x]),
                 Expr::Binary(Binary::Add | Binary::Sub, a, b) => coarser(&[a, b]),
                 Expr::Binary(Binary::Mul, a, b) if !live(a) || !live(b) => coarser(&[a, b]),
                 Expr::Binary(Binary::Div, a, b) if !live(b) => coarser(&[a]),
@@ -96,11 +94,8 @@ pub fn coupling(graph: &Graph, reads: &Reads, loss: E) -> (Level, Option<E>) {
                     };
                     named(graph, reads, if live(x) { x } else { f }, level)
                 }
-                Expr::Scan { x, filter, .. } | Expr::Shift { x, filter, .. }
-                    if filter.is_none_or(|f| !live(f)) =>
-                {
-                    coarser(&[x])
-                }
+                // What comes down from a reduction, or runs along a scope, is read by elements other
+                // than its own, though a sum of it could be reordered.
                 _ => named(graph, reads, e, reads.level(e).unwrap_or(TOKEN)),
             }
         };

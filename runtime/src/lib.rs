@@ -1,2 +1,4 @@
 //! The rlc runtime.
+pub mod batch;
+pub mod objective;
 pub mod train;

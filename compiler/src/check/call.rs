@@ -318,9 +318,38 @@ impl Checker<'_> {
             return None;
         }
         self.meet(span, &values)?;
-        let mut values = values.into_iter();
-        let first = values.next()?.0;
-        Some(values.fold(first, |a, (b, _)| self.graph.binary(op, a, b)))
+        let first = values.first()?.0;
+        let best = values[1..].iter().fold(first, |a, (b, _)| self.graph.binary(op, a, *b));
+        if values.len() == 2 {
+            return Some(best);
+        }
+        // Folding pairs would give the last of three equal operands half of the gradient: the value
+        // is the fold's, the gradient is shared among all that equal it.
+        let level = self.graph.level(best);
+        let constant = |g: &mut crate::hir::Graph, e: E| {
+            let (level, ty) = (g.level(e), g.ty(e));
+            g.add(Expr::Detach(e), level, ty)
+        };
+        let value = constant(&mut self.graph, best);
+        let zero = self.graph.constant_at(0.0, Ty::Int, level);
+        let (mut change, mut count) = (zero, zero);
+        for (x, _) in values {
+            let hit = self.graph.binary(Binary::Eq, x, best);
+            let finite = self.graph.unary(Unary::IsFinite, x);
+            let hit = self.graph.binary(Binary::And, hit, finite);
+            let fixed = constant(&mut self.graph, x);
+            let moved = self.graph.binary(Binary::Sub, x, fixed);
+            let moved = self.graph.select(hit, moved, zero);
+            change = self.graph.binary(Binary::Add, change, moved);
+            let one = self.graph.cast(hit, Ty::Int);
+            count = self.graph.binary(Binary::Add, count, one);
+        }
+        let some = self.graph.binary(Binary::Gt, count, zero);
+        let share = self.graph.binary(Binary::Div, change, count);
+        let share = self.graph.select(some, share, zero);
+        let ty = self.graph.ty(best);
+        let sum = self.graph.binary(Binary::Add, value, share);
+        Some(if ty == Ty::Int { self.graph.cast(sum, Ty::Int) } else { sum })
     }
 
     fn clip(&mut self, call: &Call, span: Span, scope: &Scope) -> Option<E> {

@@ -244,7 +244,7 @@ impl Checker<'_> {
                 self.graph.binary(Binary::Gt, value, zero)
             }
             "std" | "var" => {
-                let ddof = second.unwrap_or_else(|| self.graph.constant(0.0, Ty::Int));
+                let ddof = second.unwrap_or_else(|| self.graph.constant(1.0, Ty::Int));
                 let var = self.variance(s, ddof);
                 if name == "std" { self.graph.unary(Unary::Sqrt, var) } else { var }
             }
