@@ -1,11 +1,12 @@
 //! A batch of rollouts, and the table that the objective reads. Completions only: prompts are in the
 //! forward pass but never in the table.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use rlc_compiler::table::{Data, Table};
 
-use super::error::{Result, TrainError};
+use super::error::TrainError;
 use super::reward::Score;
 
 /// One completion.
@@ -79,7 +80,10 @@ pub struct Offered {
 }
 
 /// Columns that every run gives, by computing them.
-const ALWAYS: [&str; 13] = [
+const ALWAYS: [&str; 16] = [
+    "batch/train.step",
+    "batch/train.total",
+    "batch/train.progress",
     "vocab/logits",
     "token/action",
     "token/mask",
@@ -103,14 +107,20 @@ impl Offered {
             "rollout/correct" => self.correct,
             "turn/step_correct" => self.steps,
             "token/sampler_logp" => self.sampler_logp,
-            _ => ALWAYS.contains(&column) || column.starts_with("batch/train."),
+            _ => ALWAYS.contains(&column),
         }
     }
 
-    /// Refuses a program that needs what the run cannot give.
-    pub fn check(&self, needs: &[String], task: &str) -> Result<()> {
-        let Some(missing) = needs.iter().find(|n| !self.has(n)) else { return Ok(()) };
-        let how = match missing.as_str() {
+    /// All columns that the run can give, by name.
+    pub fn columns(&self) -> BTreeSet<String> {
+        let own = ["rollout/reward", "rollout/correct", "turn/step_correct", "token/sampler_logp"];
+        let all = own.into_iter().chain(ALWAYS).filter(|c| self.has(c));
+        all.map(str::to_owned).collect()
+    }
+
+    /// Words the refusal of a program that needs `missing`.
+    pub fn refusal(missing: &str, task: &str) -> TrainError {
+        let how = match missing {
             "turn/step_correct" => {
                 "use the built-in arithmetic task, a reward of kind \"command\" that gives \
                  step_correct, or an offline file with that field"
@@ -128,9 +138,9 @@ impl Offered {
                  or compute the objective with `rlc eval` on a batch that has it"
             }
         };
-        Err(TrainError::Column(format!(
+        TrainError::Column(format!(
             "the objective needs the column {missing}, which task \"{task}\" does not give: {how}"
-        )))
+        ))
     }
 }
 
@@ -222,11 +232,11 @@ mod tests {
 
     #[test]
     fn missing_columns_are_named() {
-        let offered = Offered { reward: true, ..Default::default() };
-        offered.check(&["rollout/reward".into(), "batch/train.step".into()], "prompts").unwrap();
-        let e = offered.check(&["turn/step_correct".into()], "prompts").unwrap_err().to_string();
+        let offered = Offered { reward: true, ..Default::default() }.columns();
+        assert!(offered.contains("rollout/reward") && offered.contains("batch/train.step"));
+        assert!(!offered.contains("turn/step_correct"));
+        let e = Offered::refusal("turn/step_correct", "prompts").to_string();
         assert!(e.contains("turn/step_correct") && e.contains("\"prompts\""), "{e}");
-        assert!(offered.check(&["token/value".into()], "prompts").is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! table first, then gradients of the logits piece by piece. The loop knows nothing of programs,
 //! stages or kernels, and tests drive it with gradients written by hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use rlc_compiler::table::Table;
@@ -33,16 +33,28 @@ pub struct Outcome {
     pub state: State,
 }
 
+/// What a program reads.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reads {
+    /// Offered columns that it reads, those of its metrics included.
+    pub columns: BTreeSet<String>,
+    /// Columns that it cannot do without and that were not offered.
+    pub missing: Vec<String>,
+    /// Metrics left out, each with the columns it lacks.
+    pub left_out: Vec<(String, Vec<String>)>,
+    /// The finest level at which a batch may be cut.
+    pub coupling: String,
+}
+
 /// An objective, ready for batches.
 pub trait Learner {
-    /// Columns that the loss, a filter or a state reads under the present params, as `level/name`.
-    fn needs(&self) -> Vec<String>;
-    /// Columns that only a metric reads: given where that costs nothing.
-    fn wishes(&self) -> Vec<String>;
+    /// Which columns the program reads under the present params, from a run that offers `offered`
+    /// (as `level/name`).
+    fn reads(&mut self, offered: &BTreeSet<String>) -> Result<Reads>;
     /// Sets the param `temperature`, where the program has one, to the sampler's.
     fn set_temperature(&mut self, temperature: f64) -> Result<()>;
     /// Runs what does not depend on the weights, over the whole batch.
-    fn begin<'a>(&'a mut self, table: &Table, vocab: usize) -> Result<Box<dyn Update + 'a>>;
+    fn begin<'a>(&'a mut self, table: &'a Table, vocab: usize) -> Result<Box<dyn Update + 'a>>;
     /// The states.
     fn state(&self) -> State;
     /// Puts states in place: after the last update of a batch, and on resuming.

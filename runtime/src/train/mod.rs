@@ -9,6 +9,7 @@ pub mod arithmetic;
 pub mod assets;
 pub mod batch;
 pub mod checkpoint;
+pub mod compiled;
 pub mod config;
 pub mod data;
 pub mod error;

@@ -17,7 +17,7 @@ use super::data::{Problem, Source, mix};
 use super::error::{Result, TrainError};
 use super::evaluate::evaluate;
 use super::forward;
-use super::learner::{Learner, Outcome, join_pieces};
+use super::learner::{Learner, Outcome, Reads, join_pieces};
 use super::offline::Offline;
 use super::optimizer::AdamW;
 use super::report::{Evaluation, Reporter, StepReport, Timing};
@@ -43,6 +43,7 @@ pub struct Trainer {
     scorer: Scorer,
     held_out: Vec<Problem>,
     offered: Offered,
+    reads: Reads,
     saved: Saved,
 }
 
@@ -156,7 +157,8 @@ impl Trainer {
             };
             (Feed::Sampled(Source::open(&config)?), offered)
         };
-        offered.check(&learner.needs(), &config.data.task)?;
+        learner.set_temperature(config.rollout.temperature)?;
+        let reads = reads(learner.as_mut(), offered, &config.data.task)?;
         let held_out = held_out(&config, &feed)?;
         if scorer.needs_answer()
             && let Some(problem) = answerless(&feed, &held_out)
@@ -171,7 +173,6 @@ impl Trainer {
                 ),
             });
         }
-        learner.set_temperature(config.rollout.temperature)?;
         let updates = config.total_steps() * config.optimizer.updates_per_batch;
         let optimizer = AdamW::new(model.vars(), &config.optimizer, updates)?;
         let data = match &feed {
@@ -200,6 +201,7 @@ impl Trainer {
             scorer,
             held_out,
             offered,
+            reads,
             saved,
         })
     }
@@ -217,6 +219,11 @@ impl Trainer {
     /// Every setting.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What the objective reads.
+    pub fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     /// Number of weights.
@@ -281,7 +288,7 @@ impl Trainer {
     }
 
     fn needs(&self, column: &str) -> bool {
-        self.learner.needs().iter().any(|n| n == column)
+        self.reads.columns.contains(column)
     }
 
     fn one_step(&mut self) -> Result<StepReport> {
@@ -289,9 +296,7 @@ impl Trainer {
         let (mut batch, taken) = self.next_batch()?;
         let sampled = started.elapsed().as_secs_f64();
         let temperature = self.config.rollout.temperature;
-        let wished =
-            |c: &str| self.learner.needs().iter().chain(&self.learner.wishes()).any(|n| n == c);
-        if wished("token/old_logp") {
+        if self.needs("token/old_logp") {
             forward::fill_logprobs(&self.model, &mut batch, temperature, |r| &mut r.old_logp)?;
         }
         if let Some(reference) = &self.reference {
@@ -407,6 +412,22 @@ impl Trainer {
             }
         }
         Ok((update.finish()?, grads))
+    }
+}
+
+/// What the program reads of what the run offers. Log-probs of the initial weights cost a model of
+/// their own, so they are offered only to a program that cannot do without them.
+fn reads(learner: &mut dyn Learner, offered: Offered, task: &str) -> Result<Reads> {
+    let mut columns = offered.columns();
+    columns.remove("token/ref_logp");
+    let mut reads = learner.reads(&columns)?;
+    if reads.missing.iter().any(|c| c == "token/ref_logp") {
+        columns.insert("token/ref_logp".into());
+        reads = learner.reads(&columns)?;
+    }
+    match reads.missing.first() {
+        Some(missing) => Err(Offered::refusal(missing, task)),
+        None => Ok(reads),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Objectives with gradients written by hand, to drive the training loop without a compiler.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use rlc_compiler::table::Table;
 use rlc_runtime::train::error::Result;
-use rlc_runtime::train::learner::{Learner, Outcome, State, StateValue, Update};
+use rlc_runtime::train::learner::{Learner, Outcome, Reads, State, StateValue, Update};
 
 /// Which objective.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -35,26 +35,25 @@ impl StandIn {
 }
 
 impl Learner for StandIn {
-    fn needs(&self) -> Vec<String> {
-        let mut needs = vec!["vocab/logits".to_string()];
+    fn reads(&mut self, offered: &BTreeSet<String>) -> Result<Reads> {
+        let mut needs = vec!["vocab/logits"];
         if self.kind != Kind::Sft {
-            needs.extend(["token/old_logp".into(), "rollout/reward".into()]);
+            needs.extend(["token/old_logp", "rollout/reward"]);
         }
         if self.kind == Kind::Calib {
-            needs.push("turn/step_correct".into());
+            needs.push("turn/step_correct");
         }
         if self.kind == Kind::Reference {
-            needs.push("token/ref_logp".into());
+            needs.push("token/ref_logp");
         }
-        needs
-    }
-    fn wishes(&self) -> Vec<String> {
-        Vec::new()
+        let (columns, missing): (Vec<String>, Vec<String>) =
+            needs.iter().map(|n| (*n).to_string()).partition(|n| offered.contains(n));
+        Ok(Reads { columns: columns.into_iter().collect(), missing, ..Reads::default() })
     }
     fn set_temperature(&mut self, _: f64) -> Result<()> {
         Ok(())
     }
-    fn begin<'a>(&'a mut self, table: &Table, vocab: usize) -> Result<Box<dyn Update + 'a>> {
+    fn begin<'a>(&'a mut self, table: &'a Table, vocab: usize) -> Result<Box<dyn Update + 'a>> {
         let numbers = |name: &str| -> Vec<f64> {
             let data = &table.get(name).unwrap_or_else(|| panic!("no {name}")).data;
             (0..data.len()).map(|i| data.get(i)).collect()

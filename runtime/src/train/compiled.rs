@@ -1,0 +1,67 @@
+//! A compiled objective as the loop's [`Learner`].
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use rlc_compiler::table::Table;
+
+use super::error::{Result, TrainError};
+use super::learner::{Learner, Outcome, Reads, State, Update};
+use crate::objective::{Logits, Objective, ObjectiveError, Step};
+
+/// A compiled objective.
+pub struct Compiled(pub Objective);
+
+/// A batch that does not fit, or a number that is not finite: the run stops with the reason.
+fn objective(e: ObjectiveError) -> TrainError {
+    TrainError::Objective(e.to_string())
+}
+
+impl Learner for Compiled {
+    fn reads(&mut self, offered: &BTreeSet<String>) -> Result<Reads> {
+        let needs = self.0.needs(offered).map_err(|e| TrainError::Config(e.to_string()))?;
+        Ok(Reads {
+            columns: needs.columns,
+            missing: needs.missing,
+            left_out: needs.left_out,
+            coupling: needs.coupling,
+        })
+    }
+
+    fn set_temperature(&mut self, temperature: f64) -> Result<()> {
+        // A program may replace the param by a definition; then its temperature is its own affair.
+        if self.0.param("temperature").is_none() {
+            return Ok(());
+        }
+        self.0.set_param("temperature", temperature).map_err(objective)
+    }
+
+    fn begin<'a>(&'a mut self, table: &'a Table, vocab: usize) -> Result<Box<dyn Update + 'a>> {
+        Ok(Box::new(Pass(self.0.begin(table, Logits::Live { vocab }).map_err(objective)?)))
+    }
+
+    fn state(&self) -> State {
+        State::new()
+    }
+
+    fn set_state(&mut self, _: State) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct Pass<'a>(Step<'a>);
+
+impl Update for Pass<'_> {
+    fn pieces(&self) -> Vec<Range<usize>> {
+        self.0.pieces(1, usize::MAX)
+    }
+
+    fn live(&mut self, rollouts: Range<usize>, logits: &[f32]) -> Result<Vec<f32>> {
+        Ok(self.0.live(rollouts, Some(logits)).map_err(objective)?.logits)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Outcome> {
+        let outcome = self.0.finish().map_err(objective)?;
+        Ok(Outcome { loss: outcome.loss, metrics: outcome.metrics, state: State::new() })
+    }
+}
