@@ -10,6 +10,7 @@ mod expr;
 mod fold;
 mod layout;
 mod lex;
+mod mend;
 mod print;
 mod statement;
 
@@ -49,10 +50,10 @@ type Fail = Diagnostic;
 
 /// Parses one text. Errors never stop the following statements.
 pub fn parse(sources: &Sources, file: FileId) -> (Module, Vec<Diagnostic>) {
-    let text = Text { file, text: &sources.get(file).text };
+    let text = Text { file, all: &sources.get(file).text, quiet: false };
     let mut module = Module::default();
     let mut found = Vec::new();
-    let mut slices = layout::statements(text.text).into_iter().peekable();
+    let mut slices = layout::statements(text.all).into_iter().peekable();
     while let Some(slice) = slices.next() {
         let (tokens, bad) = lex::lex(text, slice.start, slice.end);
         let outcome = match bad {
@@ -68,10 +69,9 @@ pub fn parse(sources: &Sources, file: FileId) -> (Module, Vec<Diagnostic>) {
                 module.broken.extend(tokens.subject());
                 // The lines that an open bracket left behind in column one are part of that mistake.
                 if fail.code == bounds::UNCLOSED {
-                    while slices
-                        .next_if(|next| !layout::begins_statement(text.text, next))
-                        .is_some()
-                    {}
+                    while slices.next_if(|next| !layout::begins_statement(text.all, next)).is_some()
+                    {
+                    }
                 }
                 found.push(fail);
             }
@@ -104,7 +104,9 @@ fn one(
 #[derive(Clone, Copy)]
 struct Text<'a> {
     file: FileId,
-    text: &'a str,
+    all: &'a str,
+    /// Errors are not shown, so they need no corrections (which would be tried by parsing).
+    quiet: bool,
 }
 
 impl<'a> Text<'a> {
@@ -113,7 +115,7 @@ impl<'a> Text<'a> {
     }
 
     fn slice(self, start: usize, end: usize) -> &'a str {
-        self.text.get(start..end).unwrap_or("")
+        self.all.get(start..end).unwrap_or("")
     }
 
     fn of(self, span: Span) -> &'a str {

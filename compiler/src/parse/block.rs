@@ -23,7 +23,7 @@ pub(super) fn split<'a>(tokens: &Tokens<'a>) -> Result<Option<Block<'a>>, Fail> 
     if !tokens.get(body).is_some_and(|t| t.first) {
         return Ok(None);
     }
-    let text = tokens.text.text;
+    let text = tokens.text.all;
     let indent = tokens.get(body).map_or(0, |t| column(text, t.start));
     let mut lines = Vec::new();
     let (mut from, mut depth) = (body, 0usize);
@@ -71,7 +71,9 @@ fn continues(list: &[Token<'_>], i: usize) -> bool {
         Kind::Close => true,
         Kind::Number | Kind::Quoted | Kind::Open => false,
     };
-    let open_ended = i.checked_sub(1).and_then(|p| list.get(p)).is_some_and(|t| !t.ends_operand());
+    // An `=` is not waiting for the line below: its value would be indented deeper.
+    let before = i.checked_sub(1).and_then(|p| list.get(p));
+    let open_ended = before.is_some_and(|t| !t.ends_operand() && t.text != "=");
     operator || (open_ended && !defines(list, i))
 }
 

@@ -2,6 +2,7 @@
 //! or dropping its tree, would exhaust the stack.
 
 use super::lex::{Kind, Token, Tokens};
+use super::mend::help;
 use super::{Fail, MAX_BRACKETS, MAX_NESTED, MAX_OPERATORS};
 use crate::diagnostic::Diagnostic;
 
@@ -79,7 +80,7 @@ pub(super) fn check(tokens: &Tokens<'_>) -> Result<usize, Fail> {
             return Err(too_long(tokens, i));
         }
     }
-    if outer.is_empty() { Ok(deepest) } else { Err(unclosed(tokens, frame.open)) }
+    if outer.is_empty() { Ok(deepest) } else { Err(unclosed(tokens, frame, &outer)) }
 }
 
 fn too_deep(tokens: &Tokens<'_>, i: usize, title: &str) -> Fail {
@@ -100,31 +101,48 @@ fn too_long(tokens: &Tokens<'_>, i: usize) -> Fail {
 fn unopened(tokens: &Tokens<'_>, i: usize, partner: &str) -> Fail {
     let title = format!("this `{}` closes nothing", tokens.str(i));
     let label = format!("no `{partner}` is open here");
-    let help = format!("delete it, or put the `{partner}` where it belongs, as in\n\n    {SAMPLE}");
+    let help = help(
+        &format!("delete it, or put the `{partner}` where it belongs"),
+        tokens.mend(&[tokens.instead(i, "")]),
+        SAMPLE,
+    );
     Diagnostic::error(UNCLOSED, title, tokens.span(i), label, help)
 }
 
 fn crossed(tokens: &Tokens<'_>, open: usize, close: usize) -> Fail {
     let (left, right) = (tokens.str(open), tokens.str(close));
-    let partner = if left == "(" { ")" } else { "]" };
+    let partner = closing(left);
     let title = format!("`{left}` is closed by `{right}`");
-    let help = format!("close it with `{partner}`, as in\n\n    {SAMPLE}");
+    let mended = tokens.mend(&[tokens.instead(close, partner)]);
+    let help = help(&format!("close it with `{partner}`"), mended, SAMPLE);
     let fail = Diagnostic::error(UNCLOSED, title, tokens.span(close), "does not match", help);
     fail.with(tokens.span(open), format!("`{partner}` closes this"))
 }
 
-fn unclosed(tokens: &Tokens<'_>, open: usize) -> Fail {
-    let left = tokens.str(open);
-    let partner = if left == "(" { ")" } else { "]" };
-    let title = format!("this `{left}` is never closed");
-    let help = format!(
-        "add `{partner}`; a line that belongs to the statement is indented or\n\
-         begins with the closing bracket:\n\n    \
-         x = mean(\n        reward per group\n    )"
-    );
+/// The innermost bracket that the statement leaves open, and those around it.
+fn unclosed(tokens: &Tokens<'_>, frame: Frame, outer: &[Frame]) -> Fail {
+    let open = frame.open;
+    let title = format!("this `{}` is never closed", tokens.str(open));
+    let partners = outer.iter().skip(1).chain([&frame]).rev();
+    let partners: String = partners.map(|f| closing(tokens.str(f.open))).collect();
+    let end = tokens.whole().end as usize;
     let last = tokens.list.len().saturating_sub(1);
+    let mended = if last == open { None } else { tokens.mend(&[(end, end, &partners)]) };
+    let help = help(
+        &format!(
+            "add `{}`; a line that belongs to the statement is indented or\n\
+             begins with the closing bracket",
+            closing(tokens.str(open))
+        ),
+        mended,
+        "x = mean(\n        reward per group\n    )",
+    );
     let fail = Diagnostic::error(UNCLOSED, title, tokens.span(open), "opened here", help);
     if last == open { fail } else { fail.with(tokens.span(last), "the statement ends here") }
+}
+
+fn closing(open: &str) -> &'static str {
+    if open == "(" { ")" } else { "]" }
 }
 
 const SAMPLE: &str = "advantage = (reward - mean(reward per group))";

@@ -6,6 +6,7 @@ mod operand;
 
 use super::grammar::Rule;
 use super::lex::{Kind, Tokens, clip};
+use super::mend::help;
 use super::{Fail, INNER_WORDS, Text};
 use crate::ast::Ident;
 use crate::diagnostic::Diagnostic;
@@ -110,6 +111,21 @@ pub(super) fn early_result(line: &Tokens<'_>, next: &Tokens<'_>) -> Fail {
     failed.with(next.span(0), "the block goes on here")
 }
 
+/// `extend other.rl`.
+pub(super) fn bare_path(path: &str, span: Span) -> Fail {
+    let shown = if path.len() <= 40 { path } else { "other.rl" };
+    fail(
+        "E0013",
+        format!("`{}` names no objective", clip(path)),
+        span,
+        "has a dot, and no quotes",
+        format!(
+            "a path stands in quotes, a library objective is one word:\n\n    \
+             extend \"{shown}\"\n    extend dapo"
+        ),
+    )
+}
+
 /// What no other message fits.
 pub(super) fn unread(span: Span) -> Fail {
     fail(
@@ -196,7 +212,11 @@ fn reserved(tokens: &Tokens<'_>, i: usize) -> Fail {
         format!("`{head}` is a reserved word"),
         tokens.span(i),
         "not free as a name",
-        format!("choose another name, such as `{head}_`"),
+        help(
+            "choose another name",
+            tokens.mend(&[tokens.instead(i, &format!("{head}_"))]),
+            &format!("{head}_ = mean(reward per group)"),
+        ),
     )
 }
 

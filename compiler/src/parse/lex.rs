@@ -1,6 +1,7 @@
 //! The tokens of one statement. The grammar does not need them: they let the checks before it run
 //! without recursion, find characters that are not the language's, and word the errors after it.
 
+use super::mend::{Edit, help, mend};
 use super::{Fail, INNER_WORDS, STATEMENT_WORDS, Text};
 use crate::ast::Ident;
 use crate::diagnostic::Diagnostic;
@@ -84,6 +85,36 @@ impl<'a> Tokens<'a> {
         self.span(0).to(self.span(self.list.len().saturating_sub(1)))
     }
 
+    /// The whole with some edits, for a help text.
+    pub fn mend(&self, edits: &[Edit<'_>]) -> Option<String> {
+        let whole = self.whole();
+        mend(self.text, whole.start as usize, whole.end as usize, edits)
+    }
+
+    /// The edit that puts `new` in the place of token `i`.
+    pub fn instead<'n>(&self, i: usize, new: &'n str) -> Edit<'n> {
+        let span = self.span(i);
+        (span.start as usize, span.end as usize, new)
+    }
+
+    /// The edit that puts `new` before token `i`, or after the last.
+    pub fn before<'n>(&self, i: usize, new: &'n str) -> Edit<'n> {
+        let at = self.list.get(i).map_or(self.whole().end as usize, |t| t.start);
+        (at, at, new)
+    }
+
+    /// The edit that puts `new` after token `i`.
+    pub fn after<'n>(&self, i: usize, new: &'n str) -> Edit<'n> {
+        let at = self.span(i).end as usize;
+        (at, at, new)
+    }
+
+    /// The edit that puts `new` between token `i` and the next, instead of what blanks there are.
+    pub fn between<'n>(&self, i: usize, new: &'n str) -> Edit<'n> {
+        let from = self.span(i).end as usize;
+        (from, self.list.get(i + 1).map_or(from, |t| t.start), new)
+    }
+
     /// The part with these indices.
     pub fn part(&self, from: usize, to: usize) -> Tokens<'a> {
         Tokens { text: self.text, list: self.list.get(from..to).unwrap_or(&[]).to_vec() }
@@ -102,7 +133,7 @@ impl<'a> Tokens<'a> {
 /// The tokens of `text[start..end]`, up to the first character that is not the language's.
 pub(super) fn lex(text: Text<'_>, start: usize, end: usize) -> (Tokens<'_>, Option<Fail>) {
     let mut tokens = Tokens { text, list: Vec::new() };
-    let bytes = text.text.as_bytes();
+    let bytes = text.all.as_bytes();
     let (mut at, mut first) = (start, true);
     while at < end {
         let rest = text.slice(at, end);
@@ -120,9 +151,18 @@ pub(super) fn lex(text: Text<'_>, start: usize, end: usize) -> (Tokens<'_>, Opti
                     first = false;
                     length
                 }
-                Err((length, title, label, help)) => {
-                    let span = text.span(at, at + length);
-                    let fail = Diagnostic::error(title.0, title.1, span, label, help);
+                Err(bad) => {
+                    let span = text.span(at, at + bad.length);
+                    let mended = bad.instead.as_ref().and_then(|new| {
+                        let found = text.slice(at, at + bad.length);
+                        let edits: Vec<Edit<'_>> = rest
+                            .match_indices(found)
+                            .map(|(i, _)| (at + i, at + i + found.len(), new.as_str()))
+                            .collect();
+                        mend(text, start, end, &edits)
+                    });
+                    let help = help(&bad.lead, mended, &bad.sample);
+                    let fail = Diagnostic::error(bad.code, bad.title, span, bad.label, help);
                     return (tokens, Some(fail));
                 }
             },
@@ -132,10 +172,20 @@ pub(super) fn lex(text: Text<'_>, start: usize, end: usize) -> (Tokens<'_>, Opti
     (tokens, None)
 }
 
-/// Length of the offending text, code and title, label, help.
-type Bad = (usize, (&'static str, String), String, String);
+/// Text that is no token.
+struct Bad {
+    length: usize,
+    code: &'static str,
+    title: String,
+    label: &'static str,
+    /// What to put in its place, where that is known.
+    instead: Option<String>,
+    /// The help: what to do, and code for when the statement itself cannot be corrected.
+    lead: String,
+    sample: String,
+}
 
-fn token(rest: &str) -> Result<(Kind, usize), Bad> {
+fn token(rest: &str) -> Result<(Kind, usize), Box<Bad>> {
     let first = rest.bytes().next().unwrap_or(0);
     if first.is_ascii_alphabetic() || first == b'_' {
         return Ok((Kind::Word, word(rest)));
@@ -146,16 +196,23 @@ fn token(rest: &str) -> Result<(Kind, usize), Bad> {
     if first == b'"' {
         return quoted(rest);
     }
-    let tripled = rest.starts_with("===") || rest.starts_with("!==");
+    let tripled = ["===", "!==", "..."].iter().any(|t| rest.starts_with(t));
     for text in ["|>", "**", "//", "<=", ">=", "==", "!=", ".."] {
         if rest.starts_with(text) && !tripled {
             return Ok((Kind::Symbol, text.len()));
         }
     }
-    for (text, title, help) in NOT_OURS {
+    for (text, is_not, new, lead, sample) in NOT_OURS {
         if rest.starts_with(text) {
-            let title = ("E0009", format!("`{text}` {title}"));
-            return Err((text.len(), title, "not in the language".to_owned(), help.to_owned()));
+            return Err(Box::new(Bad {
+                length: text.len(),
+                code: "E0009",
+                title: format!("`{text}` {is_not}"),
+                label: "not in the language",
+                instead: new.map(str::to_owned),
+                lead: lead.to_owned(),
+                sample: sample.to_owned(),
+            }));
         }
     }
     match first {
@@ -164,8 +221,8 @@ fn token(rest: &str) -> Result<(Kind, usize), Bad> {
         b'+' | b'-' | b'*' | b'/' | b'%' | b'^' | b'@' | b'<' | b'>' | b'=' | b',' | b':' => {
             Ok((Kind::Symbol, 1))
         }
-        b'.' => Err(dot(rest)),
-        _ => Err(foreign(rest)),
+        b'.' => Err(Box::new(dot(rest))),
+        _ => Err(Box::new(foreign(rest))),
     }
 }
 
@@ -190,7 +247,7 @@ fn word(rest: &str) -> usize {
 }
 
 /// The length of a number, by the same rule as the grammar's.
-fn number(rest: &str) -> Result<(Kind, usize), Bad> {
+fn number(rest: &str) -> Result<(Kind, usize), Box<Bad>> {
     let digits = |from: usize| run(rest.get(from..).unwrap_or(""), |b| b.is_ascii_digit());
     let byte = |at: usize| rest.as_bytes().get(at).copied().unwrap_or(0);
     let mut end = digits(0);
@@ -210,50 +267,63 @@ fn number(rest: &str) -> Result<(Kind, usize), Bad> {
     let whole = run(rest, |b| wordy(b) || b == b'.');
     let text = &rest[..whole];
     let plain = text.replace('_', "");
-    let hint = if plain != text && plain.bytes().all(|b| b.is_ascii_digit()) {
-        format!("write the digits without `_`: `{plain}`")
-    } else if let Some(digits) =
-        text.strip_suffix('.').filter(|t| t.bytes().all(|b| b.is_ascii_digit()))
-    {
-        format!("give the point a digit on both sides: `{digits}.0`")
+    let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    let (lead, new) = if plain != text && digits(&plain) {
+        ("write the digits without `_`", Some(plain))
+    } else if text.strip_suffix('.').is_some_and(digits) {
+        ("give the point a digit on both sides", Some(format!("{text}0")))
     } else {
-        "a number is written like `2`, `0.5` or `1e-6`, and a name begins\n\
-         with a letter: `x2`"
-            .to_owned()
+        ("a number is written like `2`, `0.5` or `1e-6`, and a name begins\nwith a letter", None)
     };
-    Err((
-        whole,
-        ("E0014", format!("`{}` is not a number", clip(text))),
-        "begins like a number".to_owned(),
-        hint,
-    ))
+    Err(Box::new(Bad {
+        length: whole,
+        code: "E0014",
+        title: format!("`{}` is not a number", clip(text)),
+        label: "begins like a number",
+        sample: new.clone().filter(|n| n.len() < 40).unwrap_or_else(|| "x2 = 0.5".to_owned()),
+        instead: new,
+        lead: lead.to_owned(),
+    }))
 }
 
 fn dot(rest: &str) -> Bad {
     let digits = run(&rest[1..], |b| b.is_ascii_digit());
     if digits == 0 {
-        let title = "a `.` stands alone".to_owned();
-        let help = "a dot joins the parts of a name, without blanks: `train.step`,\n\
-                    `base.ratio`"
-            .to_owned();
-        return (1, ("E0009", title), "joins nothing".to_owned(), help);
+        return Bad {
+            length: 1,
+            code: "E0009",
+            title: "a `.` stands alone".to_owned(),
+            label: "joins nothing",
+            instead: None,
+            lead: "a dot joins the parts of a name, without blanks".to_owned(),
+            sample: "ratio = base.ratio".to_owned(),
+        };
     }
     let text = &rest[..=digits];
-    let title = format!("`{}` has no digit before its point", clip(text));
-    let help = format!("write `0{}`", clip(text));
-    (digits + 1, ("E0014", title), "begins with the point".to_owned(), help)
+    Bad {
+        length: digits + 1,
+        code: "E0014",
+        title: format!("`{}` has no digit before its point", clip(text)),
+        label: "begins with the point",
+        instead: Some(format!("0{text}")),
+        lead: "write the zero".to_owned(),
+        sample: "x = 0.5".to_owned(),
+    }
 }
 
-fn quoted(rest: &str) -> Result<(Kind, usize), Bad> {
+fn quoted(rest: &str) -> Result<(Kind, usize), Box<Bad>> {
     let end = rest.find(['\n', '\r']).unwrap_or(rest.len());
     match rest.get(1..end).and_then(|line| line.find('"')) {
         Some(length) => Ok((Kind::Quoted, length + 2)),
-        None => Err((
-            1,
-            ("E0002", "a `\"` is never closed".to_owned()),
-            "opened here; the line ends first".to_owned(),
-            "close it on the same line:\n\n    extend \"other.rl\"".to_owned(),
-        )),
+        None => Err(Box::new(Bad {
+            length: 1,
+            code: "E0002",
+            title: "this `\"` is never closed".to_owned(),
+            label: "opened here; the line ends first",
+            instead: None,
+            lead: "close it on the same line".to_owned(),
+            sample: "extend \"other.rl\"".to_owned(),
+        })),
     }
 }
 
@@ -261,42 +331,54 @@ fn quoted(rest: &str) -> Result<(Kind, usize), Bad> {
 fn foreign(rest: &str) -> Bad {
     let c = rest.chars().next().unwrap_or(' ');
     let ours = match c {
-        '\u{a0}' | '\u{2000}'..='\u{200b}' | '\u{202f}' | '\u{3000}' => Some("a plain blank"),
-        '\u{2212}' | '\u{2013}' | '\u{2014}' => Some("`-`"),
-        '×' | '·' | '⋅' | '∗' => Some("`*`"),
-        '÷' => Some("`/`"),
-        '≤' => Some("`<=`"),
-        '≥' => Some("`>=`"),
-        '≠' => Some("`!=`"),
-        '∧' => Some("`and`"),
-        '∨' => Some("`or`"),
-        '¬' => Some("`not`"),
-        '∞' => Some("`inf`"),
-        'π' => Some("`pi`"),
-        '“' | '”' | '„' => Some("`\"`"),
-        '←' => Some("`=`"),
-        _ => None,
+        '\u{a0}' | '\u{2000}'..='\u{200b}' | '\u{202f}' | '\u{3000}' => " ",
+        '\u{2212}' | '\u{2010}'..='\u{2015}' => "-",
+        '×' | '·' | '⋅' | '∗' => "*",
+        '÷' => "/",
+        '≤' => "<=",
+        '≥' => ">=",
+        '≠' => "!=",
+        '∧' => "and",
+        '∨' => "or",
+        '¬' => "not ",
+        '∞' => "inf",
+        'π' => "pi",
+        '“' | '”' | '„' => "\"",
+        '←' => "=",
+        'α' => "alpha",
+        'β' => "beta",
+        'γ' => "gamma",
+        'λ' => "lam",
+        'ε' | 'ϵ' => "eps",
+        'τ' => "tau",
+        _ => "",
     };
-    let shown = if c.is_control() || (ours == Some("a plain blank")) {
+    let shown = if c.is_control() || c.is_whitespace() || ours == " " {
         format!("the character U+{:04X}", c as u32)
     } else {
         format!("`{c}`")
     };
-    let title = if c.is_ascii() {
-        format!("{shown} is not part of the language")
-    } else {
-        format!("{shown} is not an ASCII character")
+    let lead = match ours {
+        " " => "put a plain blank there".to_owned(),
+        "" if c.is_alphabetic() => "spell the name with the letters a to z".to_owned(),
+        "" => "delete it, or move it into a comment".to_owned(),
+        ours => format!("write `{}`", ours.trim_end()),
     };
-    let help = match ours {
-        Some(ours) => format!("write {ours}; other scripts may stand in comments only"),
-        None if c.is_alphabetic() => {
-            "spell the name with the letters a to z: `alpha`, `lam`; other\n\
-                                      scripts may stand in comments only"
-                .to_owned()
-        }
-        None => "delete it, or move it into a comment:\n\n    # a comment".to_owned(),
-    };
-    (c.len_utf8(), ("E0009", title), "not in the language".to_owned(), help)
+    let long = lead.len() > 24;
+    let is_not =
+        if c.is_ascii() { "is not part of the language" } else { "is not an ASCII character" };
+    Bad {
+        length: c.len_utf8(),
+        code: "E0009",
+        title: format!("{shown} {is_not}"),
+        label: "not in the language",
+        instead: Some(ours.to_owned()).filter(|ours| !ours.is_empty()),
+        lead: format!(
+            "{lead};{}other scripts may stand in comments only",
+            if long { "\n" } else { " " }
+        ),
+        sample: "alpha = 0.5  # a comment".to_owned(),
+    }
 }
 
 /// The beginning of a text that is too long for a title.
@@ -307,43 +389,42 @@ pub(super) fn clip(text: &str) -> String {
     text.chars().take(23).chain(['…']).collect()
 }
 
-/// What other languages write, longest first: text, what it is not, what to write.
-const NOT_OURS: [(&str, &str, &str); 26] = [
-    ("===", "is not an operator", "equality is written `==`:\n\n    a == b"),
-    ("!==", "is not an operator", "inequality is written `!=`:\n\n    a != b"),
-    ("&&", "is not an operator", "both conditions hold:\n\n    a and b"),
-    ("||", "is not an operator", "one of the conditions holds:\n\n    a or b"),
-    ("<>", "is not an operator", "inequality is written `!=`:\n\n    a != b"),
-    (":=", "does not define a name", "a definition has a plain `=`:\n\n    x = 1"),
-    ("=>", "is not an operator", "at least is written `>=`:\n\n    a >= b"),
-    ("=<", "is not an operator", "at most is written `<=`:\n\n    a <= b"),
-    ("->", "is not an operator", "a function is written:\n\n    fn f(x) = x + 1"),
-    ("+=", ASSIGNS, BUILD_ON),
-    ("-=", ASSIGNS, BUILD_ON),
-    ("*=", ASSIGNS, BUILD_ON),
-    ("/=", ASSIGNS, BUILD_ON),
-    ("++", "is not an operator", "a sum has one `+`:\n\n    a + b"),
-    ("!", "is not an operator", "a condition is negated with `not`:\n\n    not truncated"),
-    ("&", "is not an operator", "both conditions hold:\n\n    a and b"),
-    ("|", "is not an operator", "one of the conditions holds:\n\n    a or b"),
-    (
-        ";",
-        "does not end a statement",
-        "a statement ends with its line; write the next one below it",
-    ),
-    ("{", "does not open a block", BLOCK),
-    ("}", "does not close a block", BLOCK),
-    ("?", "is not an operator", "a choice is written:\n\n    if c then a else b"),
-    ("~", "is not an operator", "a condition is negated with `not`:\n\n    not truncated"),
-    ("'", "does not quote", "a path stands in double quotes:\n\n    extend \"other.rl\""),
-    ("`", "does not quote", "write the name without it"),
-    ("$", "does not begin a name", "write the name without it"),
-    ("\\", "does not continue a line", "indent the next line; that continues the statement"),
+/// What other languages write, longest first: the text, what it is not, what to put in its place, what
+/// to do about it, a sample.
+type NotOurs = (&'static str, &'static str, Option<&'static str>, &'static str, &'static str);
+const NOT_OURS: [NotOurs; 27] = [
+    ("===", OPERATOR, Some("=="), "equality is written `==`", "x = (a == b)"),
+    ("!==", OPERATOR, Some("!="), "inequality is written `!=`", "x = (a != b)"),
+    ("...", OPERATOR, Some(".."), "a range has two dots", "x = sum(weights[k] for k in 1..4)"),
+    ("&&", OPERATOR, Some("and"), "both conditions hold", "x = a and b"),
+    ("||", OPERATOR, Some("or"), "one of the conditions holds", "x = a or b"),
+    ("<>", OPERATOR, Some("!="), "inequality is written `!=`", "x = (a != b)"),
+    (":=", ASSIGNS, Some("="), "a definition has a plain `=`", "x = 1"),
+    ("=>", OPERATOR, Some(">="), "at least is written `>=`", "x = (a >= b)"),
+    ("=<", OPERATOR, Some("<="), "at most is written `<=`", "x = (a <= b)"),
+    ("->", OPERATOR, None, "a function has no result type", "fn f(x) = x + 1"),
+    ("+=", ASSIGNS, None, ONCE, BUILT_ON),
+    ("-=", ASSIGNS, None, ONCE, BUILT_ON),
+    ("*=", ASSIGNS, None, ONCE, BUILT_ON),
+    ("/=", ASSIGNS, None, ONCE, BUILT_ON),
+    ("++", OPERATOR, Some("+"), "a sum has one `+`", "x = a + b"),
+    ("!", OPERATOR, Some("not "), "a condition is negated with `not`", "x = not truncated"),
+    ("&", OPERATOR, Some("and"), "both conditions hold", "x = a and b"),
+    ("|", OPERATOR, Some("or"), "one of the conditions holds", "x = a or b"),
+    (";", "does not end a statement", Some(""), "a statement ends with its line", "x = 1"),
+    ("{", "does not open a block", None, INDENTED, BLOCK),
+    ("}", "does not close a block", None, INDENTED, BLOCK),
+    ("?", OPERATOR, None, "a choice is written", "x = if correct then 1 else 0"),
+    ("~", OPERATOR, Some("not "), "a condition is negated with `not`", "x = not truncated"),
+    ("'", "does not quote", Some("\""), "a path stands in double quotes", "extend \"other.rl\""),
+    ("`", "does not quote", Some(""), "write the name without it", "x = ratio"),
+    ("$", "does not begin a name", Some(""), "write the name without it", "x = ratio"),
+    ("\\", "does not continue a line", Some(""), CONTINUED, "x = a\n        + b"),
 ];
+const OPERATOR: &str = "is not an operator";
 const ASSIGNS: &str = "does not define a name";
-const BUILD_ON: &str = "a name is defined once. To build on what the base objective says:\n\n\
-                        \x20   token_loss = base.token_loss + 0.1 * entropy";
-const BLOCK: &str = "a block is a group of indented lines, the last of them its value:\n\n\
-                     \x20   scale =\n\
-                     \x20       spread = std(reward per group)\n\
-                     \x20       1 / (spread + 1e-4)";
+const ONCE: &str = "a name is defined once; to build on what the base objective says";
+const BUILT_ON: &str = "token_loss = base.token_loss + 0.1 * entropy";
+const INDENTED: &str = "a block is a group of indented lines, the last of them its value";
+const BLOCK: &str = "scale =\n        spread = std(reward per group)\n        1 / (spread + 1e-4)";
+const CONTINUED: &str = "an indented line continues the one above";

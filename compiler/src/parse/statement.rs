@@ -195,6 +195,8 @@ impl<'a> Reader<'a> {
             }
         } else if pair.as_str() == "nothing" {
             Base::Nothing(span)
+        } else if pair.as_str().contains('.') {
+            return Err(explain::bare_path(pair.as_str(), span));
         } else {
             Base::Library(self.ident(&pair))
         };

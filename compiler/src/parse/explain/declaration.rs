@@ -1,7 +1,9 @@
 //! Errors before an expression begins: unknown statement words and the fixed parts of declarations.
 
+use super::super::block::defines;
 use super::super::grammar::Rule;
 use super::super::lex::{Kind, Token, Tokens, clip};
+use super::super::mend::help;
 use super::super::{Fail, STATEMENT_WORDS};
 use super::{after, expression, fail, indented_statement, is_reserved, reserved};
 use crate::diagnostic::nearest;
@@ -9,11 +11,11 @@ use crate::diagnostic::nearest;
 /// A whole statement that broke at token `i`.
 pub(in super::super) fn statement(tokens: &Tokens<'_>, i: usize, wanted: &[Rule]) -> Fail {
     let Some(first) = tokens.get(0) else { return super::unread(tokens.whole()) };
-    let defines = tokens.str(1) == "=";
+    let equals = tokens.str(1) == "=";
     if first.kind != Kind::Word {
-        return no_statement(tokens, "a name or one of the words that begin a statement");
+        return no_statement(tokens);
     }
-    if defines && is_reserved(tokens, 0) {
+    if equals && is_reserved(tokens, 0) {
         return reserved(tokens, 0);
     }
     if first.statement_word() {
@@ -23,9 +25,9 @@ pub(in super::super) fn statement(tokens: &Tokens<'_>, i: usize, wanted: &[Rule]
         };
     }
     if first.reserved() {
-        return no_statement(tokens, "a name");
+        return no_statement(tokens);
     }
-    if defines { expression(tokens, i, wanted) } else { unknown(tokens) }
+    if equals { expression(tokens, i, wanted) } else { unknown(tokens) }
 }
 
 /// Where the expression of a statement begins.
@@ -50,7 +52,7 @@ fn value_start(tokens: &Tokens<'_>) -> Option<usize> {
 }
 
 /// What each declaration looks like.
-fn form(word: &str) -> &'static str {
+pub(super) fn form(word: &str) -> &'static str {
     match word {
         "extend" => "extend dapo\n    extend \"other.rl\"\n    extend nothing",
         "param" => "param clip_low = 0.2 in [0, 1]",
@@ -74,119 +76,122 @@ fn form(word: &str) -> &'static str {
 }
 
 /// The first token begins nothing.
-fn no_statement(tokens: &Tokens<'_>, what: &str) -> Fail {
-    let first = tokens.str(0);
-    let help = format!(
-        "a statement begins with {what}:\n\n    \
-         x = if beta == 0 then 0 else beta * kl\n    minimize loss"
+fn no_statement(tokens: &Tokens<'_>) -> Fail {
+    let title = format!("`{}` begins no statement", clip(tokens.str(0)));
+    let help = help(
+        "a statement begins with a name, or with a word such as `param`",
+        tokens.mend(&[tokens.before(0, "value = ")]),
+        "x = if beta == 0 then 0 else beta\n    param beta = 0.04\n    minimize loss",
     );
-    let help = help.replace("with a name or one", "with a name or\none");
-    let title = format!("`{}` begins no statement", clip(first));
     fail("E0004", title, tokens.span(0), "not the beginning of one", help)
 }
 
 /// A first word that is no statement's, and no `=` after it.
 fn unknown(tokens: &Tokens<'_>) -> Fail {
-    let word = tokens.str(0);
-    let next = tokens.str(1);
-    let second = tokens.get(1);
-    let name_next = second.is_some_and(|t| t.kind == Kind::Word && !t.first);
-    let foreign = |form: String, what: &str| {
-        let title = format!("`{}` begins no statement", clip(word));
-        let help = format!("{what}:\n\n    {form}");
-        fail("E0004", title, tokens.span(0), "not a word of the language", help)
-    };
-    let named = if name_next { clip(next) } else { "x".to_owned() };
     if is_reserved(tokens, 0) {
         return reserved(tokens, 0);
     }
-    if name_next || second.is_some_and(|t| t.kind != Kind::Symbol && t.kind != Kind::Open) {
-        match word {
-            "let" | "var" | "val" | "const" | "set" | "define" | "real" | "int" | "bool"
-            | "signal" => {
-                return foreign(format!("{named} = 1"), "a definition is a name, `=` and a value");
-            }
-            "def" | "function" | "func" | "fun" => {
-                return foreign(format!("fn {named}(a, b) = a + b"), "a function begins with `fn`");
-            }
-            "import" | "include" | "use" | "from" => {
-                return foreign(form("extend").to_owned(), "a file builds on one other objective");
-            }
-            "return" => {
-                return foreign("minimize loss".to_owned(), "the goal of a program is a statement");
-            }
-            "filter" | "where" => return foreign(form("keep").to_owned(), "a filter is written"),
-            _ => {}
-        }
-        let near = nearest(word, STATEMENT_WORDS).or(match word {
-            "parameter" | "hyperparameter" => Some("param"),
-            "minimise" | "loss" if word != "loss" => Some("minimize"),
-            "log" => Some("metric"),
-            "column" => Some("input"),
-            _ => None,
-        });
-        if let Some(near) = near {
-            let title = format!("`{}` begins no statement", clip(word));
-            let label = format!("did you mean `{near}`?");
-            let help = format!("the statement is written:\n\n    {}", form(near));
-            return fail("E0004", title, tokens.span(0), label, help);
-        }
+    let second = tokens.get(1);
+    let followed = second
+        .is_some_and(|t| !t.first && matches!(t.kind, Kind::Word | Kind::Number | Kind::Quoted));
+    if let Some(failed) = followed.then(|| misspelt(tokens)).flatten() {
+        return failed;
     }
-    if next == "(" {
-        return function_like(tokens);
-    }
-    if next == ":" {
-        let help = format!(
-            "a definition has no type; a column of the batch is declared:\n\n    {}",
-            form("input")
-        );
-        let title = format!("`{}` has a type but no statement word", clip(word));
-        return fail("E0004", title, tokens.span(1), "types stand in declarations only", help);
-    }
-    if next == "[" {
-        let help = format!("members of a family are declared together:\n\n    {FAMILY}");
-        let title = format!("`{}[` begins no statement", clip(word));
-        return fail("E0004", title, tokens.span(1), "a member is read, not defined", help);
-    }
-    match second {
+    let word = clip(tokens.str(0));
+    let code = |new: &str| new.replace("NAME", &word);
+    match second.map(|t| (t.text, t.kind)) {
         None => fail(
             "E0001",
-            format!("`{}` stands alone", clip(word)),
+            format!("`{word}` stands alone"),
             tokens.span(0),
             "neither defined nor used",
-            format!(
-                "give it a value, or minimize it:\n\n    {0} = 1\n    minimize {0}",
-                clip(word)
+            code("give it a value, or minimize it:\n\n    NAME = 1\n    minimize NAME"),
+        ),
+        Some(("(", _)) => function_like(tokens),
+        Some((":", _)) => fail(
+            "E0004",
+            format!("`{word}` has a type but no statement word"),
+            tokens.span(1),
+            "types stand in declarations only",
+            help(
+                "a column of the batch is declared; a definition has no type",
+                tokens.mend(&[tokens.before(0, "input ")]),
+                form("input"),
             ),
         ),
-        Some(token) if token.first => indented_or_equals(tokens, word),
-        Some(token) if token.text == "==" => fail(
+        Some(("[", _)) => fail(
+            "E0004",
+            format!("`{word}[` begins no statement"),
+            tokens.span(1),
+            "a member is read, not defined",
+            code("members of a family are declared together:\n\n    param NAME[3] = 1.0"),
+        ),
+        Some(("==", _)) => fail(
             "E0001",
-            format!("`=` is missing after `{}`", clip(word)),
+            format!("`=` is missing after `{word}`"),
             tokens.span(1),
             "compares, and defines nothing",
-            format!("a definition has one `=`:\n\n    {} = 1", clip(word)),
+            help(
+                "a definition has one `=`",
+                tokens.mend(&[tokens.instead(1, "=")]),
+                &code("NAME = 1"),
+            ),
         ),
-        Some(token) if token.kind == Kind::Symbol => fail(
+        Some(_) if begins_statement(tokens, 1) => indented_statement(tokens, 1),
+        Some((_, Kind::Symbol)) => fail(
             "E0001",
             "this expression has no name",
             tokens.span(0),
             "a value that nothing uses",
-            format!("name it, or minimize it:\n\n    x = {0} + 1\n    minimize {0}", clip(word)),
+            help(
+                "name it, or minimize it",
+                tokens.mend(&[tokens.before(0, "value = ")]),
+                &code("value = NAME + 1"),
+            ),
         ),
         Some(_) => missing_equals(tokens, 1),
     }
 }
 
-const FAMILY: &str = "param weights[3] = 1.0";
+/// Whether token `i` is the first of its line and begins a statement.
+fn begins_statement(tokens: &Tokens<'_>, i: usize) -> bool {
+    tokens.get(i).is_some_and(|t| t.first && (t.statement_word() || defines(&tokens.list, i)))
+}
 
-fn indented_or_equals(tokens: &Tokens<'_>, _word: &str) -> Fail {
-    if super::super::block::defines(&tokens.list, 1)
-        || tokens.get(1).is_some_and(Token::statement_word)
-    {
-        return indented_statement(tokens, 1);
-    }
-    missing_equals(tokens, 1)
+/// A statement word as other languages have it, or with a letter wrong.
+fn misspelt(tokens: &Tokens<'_>) -> Option<Fail> {
+    let word = tokens.str(0);
+    let title = format!("`{}` begins no statement", clip(word));
+    let drop = (tokens.span(0).start as usize, tokens.span(1).start as usize, "");
+    let (edit, lead, sample) = match word {
+        "let" | "var" | "val" | "const" | "set" | "define" | "real" | "int" | "bool" => {
+            (drop, "a definition is a name, `=` and a value", form(""))
+        }
+        "def" | "function" | "func" | "fun" => {
+            (tokens.instead(0, "fn"), "a function begins with `fn`", form("fn"))
+        }
+        "import" | "include" | "use" | "from" => {
+            (tokens.instead(0, "extend"), "a file builds on one other objective", form("extend"))
+        }
+        "return" => (tokens.instead(0, "minimize"), "the goal is a statement", form("minimize")),
+        "filter" => (tokens.instead(0, "keep"), "a filter is written", form("keep")),
+        _ => {
+            let near = nearest(word, STATEMENT_WORDS).or(match word {
+                "parameter" | "hyperparameter" => Some("param"),
+                "minimise" => Some("minimize"),
+                "maximise" => Some("maximize"),
+                "log" => Some("metric"),
+                "column" => Some("input"),
+                _ => None,
+            })?;
+            let label = format!("did you mean `{near}`?");
+            let mended = tokens.mend(&[tokens.instead(0, near)]);
+            let help = help("the statement is written", mended, form(near));
+            return Some(fail("E0004", title, tokens.span(0), label, help));
+        }
+    };
+    let help = help(lead, tokens.mend(&[edit]), sample);
+    Some(fail("E0004", title, tokens.span(0), "not a word of the language", help))
 }
 
 /// `f(x) = …` without `fn`, or a call that nothing uses.
@@ -207,7 +212,11 @@ fn function_like(tokens: &Tokens<'_>) -> Fail {
             format!("the function `{word}` has no `fn`"),
             tokens.span(0),
             "begins no statement",
-            format!("a function begins with `fn`:\n\n    fn {word}(x) = x - mean(x per group)"),
+            help(
+                "a function begins with `fn`",
+                tokens.mend(&[tokens.before(0, "fn ")]),
+                &format!("fn {word}(x) = x - mean(x per group)"),
+            ),
         );
     }
     fail(
@@ -215,8 +224,10 @@ fn function_like(tokens: &Tokens<'_>) -> Fail {
         "this call has no name",
         tokens.span(0),
         "a value that nothing uses",
-        format!(
-            "name it, log it, or minimize it:\n\n    x = {word}(reward)\n    metric x\n    minimize x"
+        help(
+            "name it, log it as a metric, or minimize it",
+            tokens.mend(&[tokens.before(0, "value = ")]),
+            &format!("value = {word}(reward)"),
         ),
     )
 }
@@ -224,11 +235,14 @@ fn function_like(tokens: &Tokens<'_>) -> Fail {
 /// No `=` before token `i`.
 fn missing_equals(tokens: &Tokens<'_>, i: usize) -> Fail {
     let (span, label) = place(tokens, i, "`=`");
-    let mut help = form(tokens.str(0)).to_owned();
-    if !tokens.get(0).is_some_and(Token::statement_word) {
-        help = format!("{} = mean(reward per group)", clip(tokens.str(0)));
-    }
-    let help = format!("write `=` between the name and its value:\n\n    {help}");
+    let declared = tokens.get(0).is_some_and(Token::statement_word);
+    let sample = if declared {
+        form(tokens.str(0)).to_owned()
+    } else {
+        format!("{} = mean(reward per group)", clip(tokens.str(0)))
+    };
+    let mended = tokens.mend(&[tokens.after(i.saturating_sub(1), " =")]);
+    let help = help("write `=` between the name and its value", mended, &sample);
     fail("E0001", format!("`=` is missing{}", after(tokens, i)), span, label, help)
 }
 
@@ -244,17 +258,26 @@ fn place(tokens: &Tokens<'_>, i: usize, what: &str) -> (crate::source::Span, Str
 /// A statement word, and then something that its form does not have.
 fn declaration(tokens: &Tokens<'_>, i: usize, wanted: &[Rule]) -> Fail {
     let word = tokens.str(0);
-    let help = format!("the statement is written:\n\n    {}", form(word));
     let wants = |rules: &[Rule]| rules.iter().any(|r| wanted.contains(r));
-    let begins_line = tokens.get(i).is_some_and(|t| t.first);
-    if begins_line
-        && (tokens.get(i).is_some_and(Token::statement_word)
-            || super::super::block::defines(&tokens.list, i))
-    {
+    if begins_statement(tokens, i) {
         return indented_statement(tokens, i);
     }
-    if wants(&[Rule::name, Rule::ident, Rule::level]) && is_reserved(tokens, i) {
+    let clause = matches!(tokens.str(i), "where" | "in" | "per");
+    let named = wants(&[Rule::name, Rule::ident]) || (wants(&[Rule::level]) && !clause);
+    if named && is_reserved(tokens, i) {
         return reserved(tokens, i);
+    }
+    if let Some(near) =
+        wanted.contains(&Rule::type_name).then(|| type_like(tokens.str(i))).flatten()
+    {
+        let title = format!("`{}` is not a type", clip(tokens.str(i)));
+        let help = help(
+            "the types are `real`, `int` and `bool`",
+            tokens.mend(&[tokens.instead(i, near)]),
+            form(word),
+        );
+        let label = format!("did you mean `{near}`?");
+        return fail("E0013", title, tokens.span(i), label, help);
     }
     if word == "fn" && wants(&[Rule::chain, Rule::expr, Rule::operand, Rule::number, Rule::infix]) {
         return expression(tokens, i, wanted);
@@ -263,56 +286,104 @@ fn declaration(tokens: &Tokens<'_>, i: usize, wanted: &[Rule]) -> Fail {
     if literal && tokens.get(i).is_some_and(|t| t.kind != Kind::Symbol && t.kind != Kind::Close) {
         return not_literal(tokens, i);
     }
+    if word == "metric" && wanted.contains(&Rule::assign) && i == 2 {
+        let operator = tokens.get(i).is_some_and(|t| matches!(t.kind, Kind::Symbol | Kind::Open));
+        if operator {
+            return nameless_metric(tokens);
+        }
+        return missing_equals(tokens, i);
+    }
+    let value = tokens.get(i).is_some_and(|t| {
+        !t.first && (t.kind == Kind::Number || matches!(t.text, "true" | "false" | "inf" | "-"))
+    });
+    if word == "input" && value && wanted.contains(&Rule::assign) {
+        return missing_equals(tokens, i);
+    }
     if wanted.contains(&Rule::EOI) && i < tokens.list.len() {
         return left_over(tokens, i);
     }
-    // From the most to the least telling, for a place where several things may stand.
-    let missing = [
-        (Rule::assign, "`=`"),
-        (Rule::colon, "`:`"),
-        (Rule::type_name, "a type"),
-        (Rule::at, "`@`"),
-        (Rule::kw_in, "`in`"),
-        (Rule::kw_where, "`where`"),
-        (Rule::level, "a level"),
-        (Rule::tuple, "a level"),
-        (Rule::partition, "a level"),
-        (Rule::path, "a base"),
-        (Rule::name, "a name"),
-        (Rule::ident, "a name"),
-        (Rule::integer, "a whole number"),
-        (Rule::literal, "a literal"),
-        (Rule::number, "a literal"),
-        (Rule::open_square, "`[`"),
-        (Rule::close_square, "`]`"),
-        (Rule::comma, "`,`"),
-        (Rule::open_paren, "`(`"),
-        (Rule::close_paren, "`)`"),
-    ]
-    .iter()
-    .find(|(rule, _)| wanted.contains(rule));
+    // Inside the brackets of a function its `=` is far away.
+    if word == "fn" && wants(&[Rule::comma]) && wants(&[Rule::close_paren]) {
+        return absent(tokens, i, "`,`");
+    }
+    let missing = MISSING.iter().find(|(rule, _)| wanted.contains(rule));
     match missing {
         Some((Rule::assign, _)) => missing_equals(tokens, i),
-        Some((_, what)) => {
-            let (span, label) = place(tokens, i, what);
-            fail("E0013", format!("{what} is missing{}", after(tokens, i)), span, label, help)
-        }
+        Some((_, what)) => absent(tokens, i, what),
         None => expression(tokens, i, wanted),
     }
 }
 
-/// A `param`, `input` or `state` with something other than a number or truth value.
-fn not_literal(tokens: &Tokens<'_>, i: usize) -> Fail {
-    let word = tokens.str(0);
+/// What a declaration may lack, from the most to the least telling where several things may stand.
+const MISSING: [(Rule, &str); 20] = [
+    (Rule::assign, "`=`"),
+    (Rule::colon, "`:`"),
+    (Rule::type_name, "a type"),
+    (Rule::at, "`@`"),
+    (Rule::kw_in, "`in`"),
+    (Rule::kw_where, "`where`"),
+    (Rule::level, "a level"),
+    (Rule::tuple, "a level"),
+    (Rule::partition, "a level"),
+    (Rule::path, "a base"),
+    (Rule::name, "a name"),
+    (Rule::ident, "a name"),
+    (Rule::integer, "a whole number"),
+    (Rule::literal, "a literal"),
+    (Rule::number, "a literal"),
+    (Rule::open_square, "`[`"),
+    (Rule::close_square, "`]`"),
+    (Rule::comma, "`,`"),
+    (Rule::open_paren, "`(`"),
+    (Rule::close_paren, "`)`"),
+];
+
+/// Something is not there before token `i`.
+fn absent(tokens: &Tokens<'_>, i: usize, what: &str) -> Fail {
+    let (span, label) = place(tokens, i, what);
+    let blank = if what == "`,`" { "" } else { " " };
+    let new = format!("{blank}{}", what.trim_matches('`'));
+    let mended = tokens.mend(&[tokens.after(i.saturating_sub(1), &new)]);
+    let mended = mended.filter(|_| what.starts_with('`'));
+    let help = help("the statement is written", mended, form(tokens.str(0)));
+    fail("E0013", format!("{what} is missing{}", after(tokens, i)), span, label, help)
+}
+
+/// The type that another language's type stands for.
+fn type_like(word: &str) -> Option<&'static str> {
+    match word {
+        "float" | "double" | "f32" | "f64" | "number" | "score" | "Real" => Some("real"),
+        "integer" | "long" | "i32" | "i64" | "Int" => Some("int"),
+        "boolean" | "mask" | "Bool" => Some("bool"),
+        _ => None,
+    }
+}
+
+/// `metric mean(x)`.
+fn nameless_metric(tokens: &Tokens<'_>) -> Fail {
     fail(
         "E0013",
-        format!("the value of this `{}` is not a literal", clip(word)),
-        tokens.span(i),
-        "not a number, `true` or `false`",
-        format!(
-            "write a literal; what is computed is a definition:\n\n    {}\n    x = mean(reward)",
-            form(word)
-        ),
+        "this `metric` has a value but no name",
+        tokens.span(1),
+        "the name under which it is logged belongs before this",
+        help("name it", tokens.mend(&[tokens.before(1, "x = ")]), form("metric")),
+    )
+}
+
+/// A `param`, `input` or `state` with something other than a number or truth value.
+fn not_literal(tokens: &Tokens<'_>, i: usize) -> Fail {
+    let title = format!("the value of this `{}` is not a literal", clip(tokens.str(0)));
+    fail("E0013", title, tokens.span(i), "not a number, `true` or `false`", computed(tokens))
+}
+
+/// Help where a declaration computes its value.
+fn computed(tokens: &Tokens<'_>) -> String {
+    let undeclared = (tokens.span(0).start as usize, tokens.span(1).start as usize, "");
+    let sample = form(tokens.str(0));
+    help(
+        "its value is one number; what is computed is a definition",
+        tokens.mend(&[undeclared]),
+        sample,
     )
 }
 
@@ -320,17 +391,20 @@ fn not_literal(tokens: &Tokens<'_>, i: usize) -> Fail {
 fn left_over(tokens: &Tokens<'_>, i: usize) -> Fail {
     let word = clip(tokens.str(0));
     let found = clip(tokens.str(i));
-    let (title, lead) = match word.as_str() {
-        "param" | "state" => (
-            format!("the value of this `{word}` is more than a literal"),
-            "the value is one number; what is computed is a definition",
-        ),
+    let rest = (tokens.span(i - 1).end as usize, tokens.whole().end as usize, "");
+    let shorter = tokens.mend(&[rest]);
+    let (title, help) = match word.as_str() {
+        "param" | "state" => {
+            (format!("the value of this `{word}` is more than a literal"), computed(tokens))
+        }
         "policy" if found == "=" => (
             "a `policy` column has no default".to_owned(),
-            "the policy computes it for every batch",
+            help("the policy computes it for every batch", shorter, form("policy")),
         ),
-        _ => (format!("this `{word}` has ended before `{found}`"), "the statement is written"),
+        _ => (
+            format!("this `{word}` has ended before `{found}`"),
+            help("the statement is written", shorter, form(tokens.str(0))),
+        ),
     };
-    let help = format!("{lead}:\n\n    {}", form(tokens.str(0)));
     fail("E0013", title, tokens.span(i), "does not belong to it", help)
 }

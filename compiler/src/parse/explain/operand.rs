@@ -4,6 +4,7 @@ use super::super::Fail;
 use super::super::block::defines;
 use super::super::grammar::Rule;
 use super::super::lex::{Kind, Token, Tokens, clip};
+use super::super::mend::help;
 use super::{after, fail, indented_statement, is_reserved, reserved};
 
 /// What the innermost bracket around a place belongs to.
@@ -30,26 +31,33 @@ pub(super) fn explain(tokens: &Tokens<'_>, i: usize, wanted: &[Rule]) -> Fail {
     if complete { after_operand(tokens, i, wanted) } else { before_operand(tokens, i) }
 }
 
-fn around(tokens: &Tokens<'_>, i: usize) -> Around {
+/// The innermost bracket that is open before token `i`.
+fn opening(tokens: &Tokens<'_>, i: usize) -> Option<usize> {
     let mut depth = 0usize;
-    for (j, token) in tokens.list.iter().enumerate().take(i).rev() {
-        match token.kind {
-            Kind::Close => depth += 1,
-            Kind::Open if depth > 0 => depth -= 1,
-            Kind::Open => {
-                let before = j.checked_sub(1).and_then(|p| tokens.get(p));
-                return match before {
-                    _ if token.text == "[" => Around::Index,
-                    Some(t) if t.kind == Kind::Word && !t.reserved() => Around::Call,
-                    Some(t) if t.text == "per" => Around::Tuple,
-                    Some(_) if tokens.str(0) == "key" && j == 3 => Around::Tuple,
-                    _ => Around::Group,
-                };
-            }
-            Kind::Word | Kind::Number | Kind::Quoted | Kind::Symbol => {}
+    let before = tokens.list.get(..i).unwrap_or(&tokens.list);
+    before.iter().rposition(|token| match token.kind {
+        Kind::Close => {
+            depth += 1;
+            false
         }
+        Kind::Open if depth > 0 => {
+            depth -= 1;
+            false
+        }
+        Kind::Open => true,
+        Kind::Word | Kind::Number | Kind::Quoted | Kind::Symbol => false,
+    })
+}
+
+fn around(tokens: &Tokens<'_>, i: usize) -> Around {
+    let Some(open) = opening(tokens, i) else { return Around::Nothing };
+    match open.checked_sub(1).and_then(|p| tokens.get(p)) {
+        _ if tokens.str(open) == "[" => Around::Index,
+        Some(t) if t.kind == Kind::Word && !t.reserved() => Around::Call,
+        Some(t) if t.text == "per" => Around::Tuple,
+        Some(_) if tokens.str(0) == "key" && open == 3 => Around::Tuple,
+        _ => Around::Group,
     }
-    Around::Nothing
 }
 
 /// Token `i` stands where an operand should begin.
@@ -61,7 +69,7 @@ fn before_operand(tokens: &Tokens<'_>, i: usize) -> Fail {
             "base" => fail(
                 "E0005",
                 "`base` is a reserved word",
-                found_span(tokens, i),
+                tokens.span(i),
                 "says nothing without a name",
                 "`base.x` is what the base objective means by `x`:\n\n    \
                  token_loss = base.token_loss + 0.1 * entropy",
@@ -71,6 +79,9 @@ fn before_operand(tokens: &Tokens<'_>, i: usize) -> Fail {
     }
     let level =
         i.checked_sub(1).is_some_and(|p| matches!(tokens.str(p), "@" | "per" | "in" | "for"));
+    if level && found.text == "=" && tokens.str(i - 1) == "in" {
+        return reserved(tokens, i - 1);
+    }
     if level {
         return no_level(tokens, i);
     }
@@ -80,9 +91,19 @@ fn before_operand(tokens: &Tokens<'_>, i: usize) -> Fail {
         "+" => fail(
             "E0003",
             format!("an expression is missing{}", after(tokens, i)),
-            found_span(tokens, i),
+            tokens.span(i),
             "`+` needs a value on its left",
-            "there is no sign `+`; leave it out:\n\n    a + b",
+            {
+                let next = tokens.get(i + 1).map_or(found.end, |t| t.start);
+                help("there is no sign `+`", tokens.mend(&[(found.start, next, "")]), "x = a + b")
+            },
+        ),
+        "[" => fail(
+            "E0009",
+            "`[` begins no value",
+            tokens.span(i),
+            "there are no lists",
+            "several values of one kind are a family:\n\n    param weights[3] = 1.0",
         ),
         _ => match found.kind {
             Kind::Quoted => text_value(tokens, i),
@@ -91,10 +112,6 @@ fn before_operand(tokens: &Tokens<'_>, i: usize) -> Fail {
             }
         },
     }
-}
-
-fn found_span(tokens: &Tokens<'_>, i: usize) -> crate::source::Span {
-    tokens.span(i)
 }
 
 /// No operand before token `i`, or before the end.
@@ -114,7 +131,7 @@ fn missing(tokens: &Tokens<'_>, i: usize) -> Fail {
         );
     }
     let form = match prior {
-        "" | "=" => "x = mean(reward per group)",
+        "" | "=" => super::declaration::form(tokens.str(0)),
         "minimize" | "maximize" => "minimize loss",
         "," => "clip(ratio, 0.8, 1.2)",
         "where" => "mean(reward where correct)",
@@ -184,22 +201,34 @@ fn no_branch(tokens: &Tokens<'_>, i: usize, word: &str) -> Fail {
     };
     let help = "a choice has a value for both cases:\n\n    if correct then 1 else 0";
     let failed = fail("E0007", format!("an `if` has no `{word}`"), span, label, help);
-    match tokens.list.iter().take(i).rposition(|t| t.text == "if" && t.kind == Kind::Word) {
-        Some(open) if tokens.span(open) != span => {
-            failed.with(tokens.span(open), "the `if` is here")
+    // The last `if` that no `else` has answered yet, in whichever bracket.
+    let mut open = Vec::new();
+    for (j, token) in tokens.list.iter().enumerate().take(i) {
+        match (token.kind, token.text) {
+            (Kind::Word, "if") | (Kind::Open, _) => open.push(j),
+            (Kind::Word, "else") => {
+                open.pop();
+            }
+            (Kind::Close, _) => while open.pop().is_some_and(|j| tokens.str(j) == "if") {},
+            _ => {}
         }
-        _ => failed,
+    }
+    match open.pop().filter(|&j| tokens.span(j) != span) {
+        Some(j) => failed.with(tokens.span(j), "the `if` is here"),
+        None => failed,
     }
 }
 
 /// An `if` as the operand of an operator.
 fn bare_if(tokens: &Tokens<'_>, i: usize) -> Fail {
+    let end = end_of_value(tokens, i);
+    let mended = tokens.mend(&[tokens.before(i, "("), tokens.after(end, ")")]);
     let failed = fail(
         "E0007",
         "an `if` is an operand without brackets",
         tokens.span(i),
         "goes on to the end of the expression",
-        "put the choice in brackets:\n\n    1 + (if correct then 1 else 0)",
+        help("put the choice in brackets", mended, "x = 1 + (if correct then 1 else 0)"),
     );
     match i.checked_sub(1) {
         Some(p) => failed.with(tokens.span(p), "an operand of this"),
@@ -207,15 +236,42 @@ fn bare_if(tokens: &Tokens<'_>, i: usize) -> Fail {
     }
 }
 
+/// The last token of the value that token `i` begins.
+fn end_of_value(tokens: &Tokens<'_>, i: usize) -> usize {
+    let mut depth = 0usize;
+    let mut end = i;
+    for (j, token) in tokens.list.iter().enumerate().skip(i) {
+        let outside = depth == 0
+            && (token.kind == Kind::Close
+                || matches!(token.text, "," | "where" | "per" | "in")
+                    && token.kind != Kind::Quoted);
+        match token.kind {
+            _ if outside => break,
+            Kind::Open => depth += 1,
+            Kind::Close => depth -= 1,
+            Kind::Word | Kind::Number | Kind::Quoted | Kind::Symbol => {}
+        }
+        end = j;
+    }
+    end
+}
+
 /// `=` inside an expression.
 fn stray_equals(tokens: &Tokens<'_>, i: usize) -> Fail {
-    let prior = i.checked_sub(1).map_or("", |p| tokens.str(p));
-    let help = match prior {
-        "<" => "at most is written without the blank:\n\n    a <= b",
-        ">" => "at least is written without the blank:\n\n    a >= b",
-        "=" => "equality is written `==`, a definition with one `=`:\n\n    x = a == b",
-        _ => "equality is written `==`:\n\n    x = (a == b)",
+    let end = |j: usize| tokens.span(j).end as usize;
+    let (edit, lead) = match i.checked_sub(1).map(|p| (p, tokens.str(p))) {
+        Some((p, "<" | ">")) => (
+            (end(p), tokens.span(i).start as usize, ""),
+            "at most is written `<=`, at least `>=`, without a blank",
+        ),
+        Some((p, "==" | "=")) => ((end(p), end(i), ""), "equality is written `==`"),
+        Some((p, _)) if matches!(tokens.str(0), "minimize" | "maximize") => {
+            let whole = tokens.whole().end as usize;
+            ((end(p), whole, ""), "a goal is one expression, without a target")
+        }
+        _ => (tokens.instead(i, "=="), "equality is written `==`"),
     };
+    let help = help(lead, tokens.mend(&[edit]), "x = (a == b)");
     fail("E0009", "`=` is not an operator", tokens.span(i), "defines, and compares nothing", help)
 }
 
@@ -254,8 +310,15 @@ fn after_operand(tokens: &Tokens<'_>, i: usize, wanted: &[Rule]) -> Fail {
             let word = if wanted.contains(&Rule::kw_then) { "then" } else { "else" };
             no_branch(tokens, i, word)
         }
+        _ if around == Around::Call && late_argument(tokens, i) => late(tokens, i),
+        _ if wanted.contains(&Rule::kw_in) && around == Around::Call && partitions(tokens, i) => {
+            no_scope(tokens, i)
+        }
+        _ if i > 1 && tokens.str(i - 2) == "for" => no_in(tokens, i),
+        _ if around == Around::Call && wanted.contains(&Rule::dots) => no_range(tokens, i),
+        _ if bare_part(tokens, i) => no_tuple(tokens, i),
         (Kind::Word, "where" | "per" | "in") => stray_clause(tokens, i, around),
-        (Kind::Word, "not") => side_by_side(tokens, i, around),
+        (Kind::Word, "not" | "true" | "false") => side_by_side(tokens, i, around),
         (Kind::Symbol, "=") => stray_equals(tokens, i),
         (Kind::Symbol, ",") => comma(tokens, i, around),
         (Kind::Symbol, ":") => fail(
@@ -289,14 +352,23 @@ fn stray_clause(tokens: &Tokens<'_>, i: usize, around: Around) -> Fail {
                     mean(logp where mask per rollout)";
         return fail("E0012", title, span, "cannot stand here", help);
     }
-    let help = match word {
-        "per" => "move it inside the brackets of the reduction:\n\n    mean(reward per group)",
-        "in" => "move it inside the brackets of the call:\n\n    cumsum(token_reward in rollout)",
-        _ => {
-            "move it inside the brackets of the reduction, or make it a choice:\n\n    \
-              mean(reward where correct)\n    if correct then reward else 0"
-        }
+    let lead = if word == "in" {
+        "move it inside the brackets of the call"
+    } else {
+        "move it inside the brackets of the reduction"
     };
+    let sample = match word {
+        "per" => "x = mean(reward per group)",
+        "in" => "x = cumsum(token_reward in rollout)",
+        _ => "x = mean(reward where correct)",
+    };
+    let closed = i.checked_sub(1).filter(|&p| tokens.str(p) == ")");
+    let mended = closed.and_then(|p| {
+        let end =
+            if word == "where" { end_of_value(tokens, i + 1) } else { end_of_level(tokens, i + 1) };
+        tokens.mend(&[tokens.instead(p, ""), tokens.after(end, ")")])
+    });
+    let help = help(lead, mended, sample);
     fail(
         "E0012",
         format!("this `{word}` stands outside of a call"),
@@ -306,63 +378,186 @@ fn stray_clause(tokens: &Tokens<'_>, i: usize, around: Around) -> Fail {
     )
 }
 
+/// The last token of the level or partition that token `i` begins.
+fn end_of_level(tokens: &Tokens<'_>, i: usize) -> usize {
+    let mut depth = 0usize;
+    for (j, token) in tokens.list.iter().enumerate().skip(i) {
+        match token.kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            Kind::Word | Kind::Number | Kind::Quoted | Kind::Symbol => {}
+        }
+        let called = tokens.get(j + 1).is_some_and(|t| t.kind == Kind::Open);
+        if depth == 0 && !called {
+            return j;
+        }
+    }
+    tokens.list.len().saturating_sub(1)
+}
+
+/// Whether the argument before token `i` follows a clause of its call.
+fn late_argument(tokens: &Tokens<'_>, i: usize) -> bool {
+    let mut depth = 0usize;
+    let mut comma = false;
+    for token in tokens.list.iter().take(i).rev() {
+        match (token.kind, token.text) {
+            (Kind::Close, _) => depth += 1,
+            (Kind::Open, _) if depth == 0 => return false,
+            (Kind::Open, _) => depth -= 1,
+            (Kind::Symbol, "," | "=") if depth == 0 && !comma => {
+                if token.text == "=" {
+                    return false;
+                }
+                comma = true;
+            }
+            (Kind::Word, "where" | "per" | "in") if depth == 0 => return comma,
+            _ => {}
+        }
+    }
+    false
+}
+
+fn late(tokens: &Tokens<'_>, i: usize) -> Fail {
+    fail(
+        "E0015",
+        "an argument without a name follows a clause",
+        tokens.span(i.saturating_sub(1)),
+        "which argument this is depends on its place",
+        "put the arguments first, then the clauses:\n\n    quantile(x, 0.9 per group)",
+    )
+}
+
+/// `for k in 1`.
+fn no_range(tokens: &Tokens<'_>, i: usize) -> Fail {
+    fail(
+        "E0012",
+        format!("a range is missing{}", after(tokens, i)),
+        tokens.span(i),
+        "`..` belongs before this",
+        "a range has two ends, and includes both:\n\n    sum(weights[k] for k in 1..4)",
+    )
+}
+
+/// Whether the bracket around token `i` is that of `runs`, `splits`, `prefix` or `pairs` as a partition.
+fn partitions(tokens: &Tokens<'_>, i: usize) -> bool {
+    let Some(open) = opening(tokens, i).filter(|&open| open > 1) else { return false };
+    let key = tokens.str(0) == "key" && open == 4;
+    matches!(tokens.str(open - 1), "runs" | "splits" | "prefix" | "pairs")
+        && (tokens.str(open - 2) == "per" || key)
+}
+
+/// `runs(cond)`, `pairs(rollout group)`.
+fn no_scope(tokens: &Tokens<'_>, i: usize) -> Fail {
+    let mended = tokens.mend(&[tokens.between(i - 1, " in ")]);
+    fail(
+        "E0012",
+        format!("`in` and a level are missing{}", after(tokens, i)),
+        tokens.span(i),
+        "`in` belongs before this",
+        help(
+            "name the level in which the elements are formed",
+            mended,
+            "key stretch = runs(mask in rollout)\n    key duel = pairs(rollout in group)",
+        ),
+    )
+}
+
+/// `for k 1..4`.
+fn no_in(tokens: &Tokens<'_>, i: usize) -> Fail {
+    let mended = tokens.mend(&[tokens.between(i - 1, " in ")]);
+    fail(
+        "E0012",
+        format!("`in` is missing{}", after(tokens, i)),
+        tokens.span(i),
+        "`in` belongs before this",
+        help("a range is written", mended, "x = sum(weights[k] for k in 1..4)"),
+    )
+}
+
+/// `per x > 0`, `key k = x > 0`.
+fn bare_part(tokens: &Tokens<'_>, i: usize) -> bool {
+    let operator = tokens.get(i).is_some_and(|t| {
+        t.kind == Kind::Symbol && !matches!(t.text, "," | "=" | ":")
+            || matches!(t.text, "and" | "or")
+    });
+    let start = if tokens.str(0) == "key" { Some("=") } else { Some("per") };
+    operator && i.checked_sub(2).map(|p| tokens.str(p)) == start
+}
+
+fn no_tuple(tokens: &Tokens<'_>, i: usize) -> Fail {
+    let start = i.saturating_sub(1);
+    let mended =
+        tokens.mend(&[tokens.before(start, "("), tokens.after(end_of_value(tokens, start), ")")]);
+    fail(
+        "E0012",
+        "a part of this key is computed outside of brackets",
+        tokens.span(i),
+        "not a level",
+        help("put the parts in brackets", mended, "key kind = (position > 0, group)"),
+    )
+}
+
 fn comma(tokens: &Tokens<'_>, i: usize, around: Around) -> Fail {
-    let (title, help) = match around {
+    let (title, lead, sample) = match around {
         Around::Group => (
             "these brackets hold two values",
             "brackets without a function hold one value; several are arguments,\n\
-             or a tuple after `per`:\n\n    max(a, b)\n    mean(logp per (group, position))",
+             or a tuple after `per`",
+            "x = max(a, b)\n    y = mean(logp per (group, position))",
         ),
-        Around::Index => ("this index has two parts", "a family has one index:\n\n    weights[2]"),
+        Around::Index => ("this index has two parts", "a family has one index", "x = weights[2]"),
         Around::Nothing => (
             "a comma stands outside of brackets",
-            "end the statement here, or put the values into a call:\n\n    max(a, b)",
+            "end the statement before it, or put the values into a call",
+            "x = max(a, b)",
         ),
         Around::Call | Around::Tuple => (
             "this comma separates nothing",
-            "one comma between arguments, and at most one at the end:\n\n    max(a, b)",
+            "one comma stands between arguments, and at most one at the end",
+            "x = max(a, b)",
         ),
     };
-    fail("E0011", title, tokens.span(i), "one value has ended here", help)
+    let last = i + 1 == tokens.list.len();
+    let mended = if last { tokens.mend(&[tokens.instead(i, "")]) } else { None };
+    fail("E0011", title, tokens.span(i), "one value has ended here", help(lead, mended, sample))
 }
 
 /// `2 (a + b)`, `f(x)(y)`, `f(x)[1]`.
 fn not_callable(tokens: &Tokens<'_>, i: usize, open: &str) -> Fail {
+    let last = i.saturating_sub(1);
     let (title, help) = if open == "(" {
-        (
-            "only a name can be called",
-            "for a product write `*`; the result of a call cannot be called:\n\n    2 * (a + b)",
-        )
+        let lead = "a product has its `*`; the result of a call cannot be called";
+        let mended = tokens.mend(&[tokens.between(last, " * ")]);
+        ("only a name can be called", help(lead, mended, "x = 2 * (a + b)"))
     } else {
-        ("only a name can be indexed", "an index picks a member of a family:\n\n    weights[2]")
+        let lead = "an index picks a member of a family";
+        ("only a name can be indexed", help(lead, None, "x = weights[2]"))
     };
-    let failed = fail("E0011", title, tokens.span(i), "an operator belongs before this", help);
-    match i.checked_sub(1) {
-        Some(p) => failed.with(tokens.span(p), "a value ends here"),
-        None => failed,
-    }
+    fail("E0011", title, tokens.span(i), "an operator belongs before this", help)
+        .with(tokens.span(last), "a value ends here")
 }
 
 /// Two operands without anything between them.
 fn side_by_side(tokens: &Tokens<'_>, i: usize, around: Around) -> Fail {
-    let before = i.checked_sub(1).map_or("", |p| tokens.str(p));
-    let found = tokens.str(i);
-    let (label, help) = match around {
+    let last = i.saturating_sub(1);
+    let (label, lead, mended, sample) = match around {
         Around::Call | Around::Tuple => (
             "a comma or an operator belongs before this",
-            "separate arguments with commas:\n\n    clip(ratio, 0.8, 1.2)",
+            "separate the parts with a comma",
+            tokens.mend(&[tokens.between(last, ", ")]),
+            "x = clip(ratio, 0.8, 1.2)",
         ),
         Around::Nothing | Around::Index | Around::Group => (
             "an operator belongs before this",
-            "join them with an operator, or begin a new statement on its own line:\n\n    a * b",
+            "join them with an operator, or begin a new statement in column\none of the next line",
+            tokens.mend(&[tokens.between(last, " * ")]),
+            "x = a * b",
         ),
     };
-    let title = format!("nothing stands between `{}` and `{}`", clip(before), clip(found));
-    fail(
-        "E0011",
-        title,
-        tokens.span(i),
-        label,
-        help.replace("statement on its own line", "statement on its\nown line"),
-    )
+    let title = format!(
+        "nothing stands between `{}` and `{}`",
+        clip(tokens.str(last)),
+        clip(tokens.str(i))
+    );
+    fail("E0011", title, tokens.span(i), label, help(lead, mended, sample))
 }
