@@ -10,12 +10,15 @@
 pub mod ast;
 pub mod autodiff;
 pub mod check;
+pub mod clif;
 pub mod columns;
 pub mod diagnostic;
+pub mod fuse;
 pub mod hir;
 pub mod interp;
 pub mod level;
 pub mod link;
+pub mod loops;
 pub mod op;
 pub mod parse;
 pub mod program;

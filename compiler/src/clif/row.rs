@@ -133,7 +133,9 @@ impl<'a, 'f> Emit<'a, 'f> {
                 Item::Scan { .. } => {}
                 Item::Shift { ring, .. } => slots.push(*ring),
                 Item::Store(slot, _) => slots.push(*slot),
-                Item::Fold { into, scale, .. } => slots.extend(std::iter::once(*into).chain(*scale)),
+                Item::Fold { into, scale, .. } => {
+                    slots.extend(std::iter::once(*into).chain(*scale))
+                }
                 Item::Sweep(sweep) => {
                     slots.extend(sweep.body.iter().filter_map(|(_, op)| op.slot()));
                     slots.extend(sweep.gradients.iter().map(|g| g.0));

@@ -20,7 +20,8 @@ pub(super) fn lower(
     nodes: &Nodes,
     schedule: &Schedule,
 ) -> Plan {
-    let mut slots = Slots { normal, list: Vec::new(), columns: HashMap::new(), params: HashMap::new() };
+    let mut slots =
+        Slots { normal, list: Vec::new(), columns: HashMap::new(), params: HashMap::new() };
     let places = places(normal, nodes, schedule, &mut slots);
     let mut plan = Plan {
         levels: normal.graph.level_table.clone(),
@@ -44,7 +45,10 @@ pub(super) fn lower(
     for (name, expr) in program.outputs() {
         let slot = normal.map[expr.index()].and_then(|e| {
             if normal.graph.level(e) == VOCAB {
-                let column = program.grads.iter().find(|g| g.1 == Some(expr) && name == grad_name(program, g.0));
+                let column = program
+                    .grads
+                    .iter()
+                    .find(|g| g.1 == Some(expr) && name == grad_name(program, g.0));
                 return column.and_then(|c| places.gradients.get(&c.0).copied());
             }
             match normal.graph.expr(e) {
@@ -124,11 +128,8 @@ impl Slots<'_> {
             return slot;
         }
         let info = &self.normal.graph.columns[column.0 as usize];
-        let kind = if info.level == VOCAB {
-            SlotKind::Entries(column)
-        } else {
-            SlotKind::Column(column)
-        };
+        let kind =
+            if info.level == VOCAB { SlotKind::Entries(column) } else { SlotKind::Column(column) };
         let slot = self.add(info.name.clone(), info.level, kind);
         self.columns.insert(column, slot);
         slot

@@ -230,7 +230,8 @@ impl Build<'_> {
                 node.task = Task::Rank(e);
                 node.pinned = true;
                 // Its operands are stored as they stand, broadcasts too.
-                node.needs = graph.operands(e).filter_map(|o| self.done.of.get(&o)).copied().collect();
+                node.needs =
+                    graph.operands(e).filter_map(|o| self.done.of.get(&o)).copied().collect();
             }
             Expr::Scan { scope, reverse, .. } => {
                 node.direction = (scope != level).then_some(if reverse {
@@ -284,8 +285,11 @@ impl Build<'_> {
     }
 
     fn reads(&self, es: &[E]) -> Vec<NodeId> {
-        let mut out: Vec<NodeId> =
-            es.iter().filter_map(|e| self.done.of.get(&source(self.graph(), *e))).copied().collect();
+        let mut out: Vec<NodeId> = es
+            .iter()
+            .filter_map(|e| self.done.of.get(&source(self.graph(), *e)))
+            .copied()
+            .collect();
         out.sort_unstable();
         out.dedup();
         out

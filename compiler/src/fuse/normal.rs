@@ -80,9 +80,7 @@ impl Rewriter {
                 None => self.vocab_binary(op, a, b, level, ty),
             },
             Expr::Select(c, a, b) => match self.lift(&[c, a, b], level) {
-                Some((above, o)) => {
-                    self.scalar(Expr::Select(o[0], o[1], o[2]), above, ty, level)
-                }
+                Some((above, o)) => self.scalar(Expr::Select(o[0], o[1], o[2]), above, ty, level),
                 None => self.graph.add(expr, level, ty),
             },
             Expr::Reduce(op, x, filter) if self.graph.level(x) == VOCAB => {
@@ -141,9 +139,9 @@ impl Rewriter {
     fn lift(&mut self, operands: &[E], level: Level) -> Option<(Level, Vec<E>)> {
         let sources: Vec<E> = operands.iter().map(|o| self.coarse(*o)).collect::<Option<_>>()?;
         let table = &self.graph.level_table;
-        let meet = sources.iter().try_fold(self.graph.level(sources[0]), |l, s| {
-            table.meet(l, self.graph.level(*s))
-        });
+        let meet = sources
+            .iter()
+            .try_fold(self.graph.level(sources[0]), |l, s| table.meet(l, self.graph.level(*s)));
         let target = meet.unwrap_or(if level == VOCAB { TOKEN } else { level });
         if target == level {
             return None;
@@ -201,7 +199,9 @@ impl Rewriter {
     }
 
     fn mask(&mut self, c: E, y: E) -> E {
-        if let Some((inner, _)) = self.masked(y) && inner == c {
+        if let Some((inner, _)) = self.masked(y)
+            && inner == c
+        {
             return y;
         }
         let zero = self.graph.constant_at(0.0, Ty::Real, self.graph.level(c));
@@ -210,7 +210,10 @@ impl Rewriter {
 
     fn vocab_unary(&mut self, op: Unary, x: E, level: Level, ty: Ty) -> E {
         // The mask of an adjoint moves outwards, to where a sum looks for it.
-        if level == VOCAB && op == Unary::Neg && let Some((c, y)) = self.masked(x) {
+        if level == VOCAB
+            && op == Unary::Neg
+            && let Some((c, y)) = self.masked(x)
+        {
             let y = self.vocab_unary(op, y, level, ty);
             return self.mask(c, y);
         }
@@ -218,7 +221,10 @@ impl Rewriter {
     }
 
     fn vocab_binary(&mut self, op: Binary, a: E, b: E, level: Level, ty: Ty) -> E {
-        if level == VOCAB && op == Binary::Chain && let Some((c, y)) = self.masked(a) {
+        if level == VOCAB
+            && op == Binary::Chain
+            && let Some((c, y)) = self.masked(a)
+        {
             let y = self.vocab_binary(op, y, b, level, ty);
             return self.mask(c, y);
         }

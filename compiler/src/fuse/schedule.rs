@@ -61,21 +61,14 @@ fn next(levels: &Levels, list: &[Node], done: &Schedule, phase: Phase) -> Option
         let level = list[n].level;
         return Some(Step { phase, level, direction: Direction::Forward, nodes: vec![n] });
     }
-    let level =
-        ready.iter().map(|&n| list[n].level).min_by_key(|l| (levels.depth(*l), *l))?;
+    let level = ready.iter().map(|&n| list[n].level).min_by_key(|l| (levels.depth(*l), *l))?;
     let forward = grow(list, done, phase, level, Direction::Forward);
     let reverse = grow(list, done, phase, level, Direction::Reverse);
     Some(if forward.nodes.len() >= reverse.nodes.len() { forward } else { reverse })
 }
 
 /// Everything one loop can do now.
-fn grow(
-    list: &[Node],
-    done: &Schedule,
-    phase: Phase,
-    level: Level,
-    direction: Direction,
-) -> Step {
+fn grow(list: &[Node], done: &Schedule, phase: Phase, level: Level, direction: Direction) -> Step {
     let mut inside = vec![false; list.len()];
     let mut nodes = Vec::new();
     for (n, node) in list.iter().enumerate() {

@@ -18,9 +18,15 @@ impl Plan {
             for step in steps {
                 match step {
                     Step::Loop(l) => {
-                        Body { state: &mut state, of: l, phase, at, defined: vec![false; l.names.len()] }
-                            .check()
-                            .map_err(|why| format!("{}: {why}", l.name))?;
+                        Body {
+                            state: &mut state,
+                            of: l,
+                            phase,
+                            at,
+                            defined: vec![false; l.names.len()],
+                        }
+                        .check()
+                        .map_err(|why| format!("{}: {why}", l.name))?;
                     }
                     Step::Rank(r) => state.rank(r, phase, at)?,
                 }
@@ -141,7 +147,9 @@ impl Body<'_, '_> {
     fn op(&self, op: Op, in_sweep: bool) -> Result<(), String> {
         self.all_usable(op.operands())?;
         let Some(slot) = op.slot() else {
-            return ensure(in_sweep || op != Op::EntryIndex, || "entry number outside a sweep".into());
+            return ensure(in_sweep || op != Op::EntryIndex, || {
+                "entry number outside a sweep".into()
+            });
         };
         self.state.readable(slot, self.phase, self.at)?;
         let def = self.state.plan.slot(slot);
@@ -227,7 +235,9 @@ impl Body<'_, '_> {
                 }
                 EntryFold::LogSumExp { x, means, .. } => {
                     self.usable(*x)?;
-                    self.all_usable(means.iter().flat_map(|m| std::iter::once(m.f).chain(m.filter)))?;
+                    self.all_usable(
+                        means.iter().flat_map(|m| std::iter::once(m.f).chain(m.filter)),
+                    )?;
                 }
             }
         }

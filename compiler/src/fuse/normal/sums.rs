@@ -30,7 +30,9 @@ impl Rewriter {
         }
         let mut factors = Vec::new();
         let mut rest = self.peel(x, false, &mut factors);
-        if let Some(k) = self.coarse(rest) && !self.is_const(rest, 1.0) {
+        if let Some(k) = self.coarse(rest)
+            && !self.is_const(rest, 1.0)
+        {
             factors.push(Factor { how: How::Mul(k), guarded: false });
             rest = self.graph.constant_at(1.0, Ty::Real, VOCAB);
         }
@@ -303,11 +305,8 @@ impl Rewriter {
     }
 
     fn times(&mut self, mean: Parts, op: Binary, other: E) -> Parts {
-        let f = if self.is_const(mean.f, 1.0) {
-            other
-        } else {
-            self.graph.binary(op, other, mean.f)
-        };
+        let f =
+            if self.is_const(mean.f, 1.0) { other } else { self.graph.binary(op, other, mean.f) };
         Parts { f, ..mean }
     }
 }
