@@ -14,10 +14,13 @@
 //! Which problems are held out depends on the problem, not on a seed: neither a demonstration nor a
 //! training prompt of any run is ever a held-out problem.
 
+use std::path::Path;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::data::{Problem, mix};
+use super::error::{Result, at};
 
 /// One problem in eight is held out.
 const HELD_OUT_SHARE: u64 = 8;
@@ -106,6 +109,26 @@ pub fn demonstration(problem: &Problem, slip: f64, rng: &mut impl Rng) -> Option
         written = written - digit * place + (digit + rng.random_range(1..10)) % 10 * place;
     }
     Some(text + &written.to_string())
+}
+
+/// Writes `count` demonstrations on training problems as an offline file.
+pub fn write_demonstrations(
+    path: &Path,
+    count: u64,
+    digits: u32,
+    slip: f64,
+    seed: u64,
+) -> Result<()> {
+    let mut rng = ChaCha8Rng::seed_from_u64(mix(seed, 0x6465_6d6f));
+    let mut text = String::new();
+    for index in 0..count {
+        let problem = training_problem(digits, seed, index);
+        if let Some(completion) = demonstration(&problem, slip, &mut rng) {
+            let line = serde_json::json!({ "prompt": problem.prompt, "completion": completion });
+            text += &format!("{line}\n");
+        }
+    }
+    std::fs::write(path, text).map_err(at(path))
 }
 
 /// Judges a completion given as its lines, the end token left out. Returns whether the answer is

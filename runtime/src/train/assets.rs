@@ -35,6 +35,28 @@ pub fn initial_model(init: &str, seed: u64, device: &Device) -> Result<Model> {
     }
 }
 
+/// Makes candle use as many threads as pay off for the model that `init` names, unless the user chose:
+/// small models are slower on several. To be called at the start of a program; it does nothing once
+/// there are other threads.
+pub fn use_suggested_threads(init: &str) {
+    const VARIABLE: &str = "RAYON_NUM_THREADS";
+    let alone = std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|s| s.lines().any(|l| l.split_whitespace().eq(["Threads:", "1"])));
+    if !alone || std::env::var_os(VARIABLE).is_some() {
+        return;
+    }
+    let shape = match init {
+        "embedded" | "random" => Shape::from_json(SHAPE, "embedded config.json"),
+        _ => Shape::load(
+            &Path::new(init.strip_prefix("random:").unwrap_or(init)).join("config.json"),
+        ),
+    };
+    // A folder that cannot be read is explained by loading it.
+    let Ok(shape) = shape else { return };
+    // SAFETY: changing the environment races with other threads only, and this is the only thread.
+    unsafe { std::env::set_var(VARIABLE, rlc_model::suggested_threads(&shape).to_string()) };
+}
+
 /// What the user pointed at is at fault, not the run.
 fn input(e: rlc_model::ModelError) -> TrainError {
     TrainError::Config(format!(

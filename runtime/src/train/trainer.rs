@@ -74,15 +74,16 @@ impl Trainer {
     /// Starts a run: checks everything that can be checked, then creates the folder. `program`
     /// identifies the objective.
     pub fn create(
-        config: Config,
+        mut config: Config,
         learner: Box<dyn Learner>,
         program: u64,
         force: bool,
     ) -> Result<Self> {
-        let dir = match &config.checkpoint.dir {
+        let dir = match config.checkpoint.dir.take() {
             Some(dir) => PathBuf::from(dir),
             None => checkpoint::default_dir(&config.objective),
         };
+        config.checkpoint.dir = Some(dir.display().to_string());
         let model = initial_model(&config.model.init, config.seed, &Device::Cpu)?;
         let mut trainer = Self::assemble(config, dir.clone(), model, learner, program)?;
         checkpoint::create(&dir, &trainer.config.to_toml()?, force)?;
