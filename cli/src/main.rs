@@ -1,2 +1,5 @@
 //! The rlc command line.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    rlc_cli::main(std::env::args_os())
+}

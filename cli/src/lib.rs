@@ -1,0 +1,102 @@
+//! The rlc command line: arguments, files and printing around the compiler and the runtime. One
+//! module per subcommand; nothing here decides what a program means.
+//!
+//! Exit codes: 0; 1 failed while running; 2 bad input.
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod compile;
+pub mod explain;
+pub mod failure;
+pub mod new;
+pub mod output;
+pub mod params;
+pub mod program;
+pub mod recipes;
+pub mod report;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use failure::Outcome;
+use output::{Color, Output};
+
+/// Everything the user can say.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rlc",
+    version,
+    about = "A compiler for policy-optimisation objectives, and a trainer that runs them.",
+    after_help = "\
+Examples:
+  rlc check calib.rl                     errors and warnings of a program
+  rlc explain grpo                       a library objective, fully linked
+  rlc explain E0202                      what an error code means
+  rlc eval calib.rl --batch b.safetensors
+  rlc run examples/arithmetic/calib.rl   train the embedded model
+
+A program is a file (`calib.rl`) or the name of a library objective (`grpo`; `rlc recipes` lists them).
+Exit codes: 0; 1 failed while running; 2 bad input.",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// When to colour what is printed; `auto` is on a terminal, unless NO_COLOR is set.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Args),
+    Compile(compile::Args),
+    Explain(explain::Args),
+    New(new::Args),
+    Recipes(recipes::Args),
+}
+
+/// Runs one command line.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    let parsed = Cli::command()
+        .color(Color::asked(&args).for_clap())
+        .try_get_matches_from(&args)
+        .and_then(|m| Cli::from_arg_matches(&m));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A reader that has gone away is no failure: `rlc --help | head -1`.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let output = Output::new(cli.color);
+    match run(cli.command, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(output.fail(&failure)),
+    }
+}
+
+fn run(command: Command, output: &Output) -> Outcome {
+    match command {
+        Command::Check(args) => check::run(&args, output),
+        Command::Compile(args) => compile::run(&args, output),
+        Command::Explain(args) => explain::run(&args, output),
+        Command::New(args) => new::run(&args, output),
+        Command::Recipes(args) => recipes::run(&args, output),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

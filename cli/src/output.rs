@@ -1,0 +1,185 @@
+//! What a command prints and where: results to stdout, everything about them to stderr, and files
+//! whole or not at all.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::failure::{Failure, Outcome};
+use crate::report::Look;
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// What the arguments ask for, before they are parsed: usage errors have colours too.
+    pub fn asked(args: &[OsString]) -> Color {
+        let args: Vec<_> = args.iter().filter_map(|a| a.to_str()).collect();
+        let value = args.iter().enumerate().find_map(|(i, a)| match a.strip_prefix("--color") {
+            Some("") => args.get(i + 1).copied(),
+            Some(rest) => rest.strip_prefix('='),
+            None => None,
+        });
+        match value {
+            Some("always") => Color::Always,
+            Some("never") => Color::Never,
+            _ => Color::Auto,
+        }
+    }
+
+    /// The same for clap.
+    pub fn for_clap(self) -> clap::ColorChoice {
+        match self {
+            Color::Auto => clap::ColorChoice::Auto,
+            Color::Always => clap::ColorChoice::Always,
+            Color::Never => clap::ColorChoice::Never,
+        }
+    }
+
+    fn on(self, terminal: bool) -> bool {
+        let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+        match self {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+            }
+        }
+    }
+}
+
+/// Where a command's words go.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Output {
+    /// Colours as asked.
+    pub fn new(color: Color) -> Output {
+        Output {
+            stdout: color.on(std::io::stdout().is_terminal()),
+            stderr: color.on(std::io::stderr().is_terminal()),
+        }
+    }
+
+    /// How reports look on stderr: as wide as the terminal, or 80.
+    pub fn look(&self) -> Look {
+        Look { color: self.stderr, width: None }
+    }
+
+    /// Writes to stdout.
+    pub fn print(&self, text: &str) -> Outcome {
+        let mut out = std::io::stdout().lock();
+        let done = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        done.map_err(|e| match e.kind() {
+            ErrorKind::BrokenPipe => Failure::ReaderGone,
+            _ => Failure::running(format!("cannot write to stdout: {e}"), ""),
+        })
+    }
+
+    /// Writes to stderr. That nobody listens there is no reason to stop.
+    pub fn say(&self, text: &str) {
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    /// Says something that is worth knowing and stops nothing.
+    pub fn warn(&self, text: &str) {
+        let word = self.paint(self.stderr, "33;1", "warning");
+        self.say(&format!("{word}: {text}\n"));
+    }
+
+    /// Prints why a command stopped; the exit code.
+    pub fn fail(&self, failure: &Failure) -> u8 {
+        match failure {
+            Failure::Reported(code) => *code,
+            Failure::ReaderGone => 0,
+            Failure::Said { code, message, help } => {
+                let mut text = format!("{}: ", self.paint(self.stderr, "31;1", "error"));
+                text.push_str(&message.replace('\n', "\n       "));
+                text.push('\n');
+                if !help.is_empty() {
+                    text.push_str(&self.paint(self.stderr, "36", " help"));
+                    text.push_str(": ");
+                    text.push_str(&help.replace('\n', "\n       "));
+                    text.push('\n');
+                }
+                self.say(&text);
+                *code
+            }
+        }
+    }
+
+    /// Text for stdout that stands out.
+    pub fn bold(&self, text: &str) -> String {
+        self.paint(self.stdout, "1", text)
+    }
+
+    /// Text for stdout that stands back.
+    pub fn dim(&self, text: &str) -> String {
+        self.paint(self.stdout, "2", text)
+    }
+
+    fn paint(&self, on: bool, style: &str, text: &str) -> String {
+        if on { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Writes a file so that whoever looks sees the old one or the whole new one.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Outcome {
+    let fail = |e: std::io::Error| {
+        Failure::running(format!("cannot write `{}`: {}", path.display(), plain(&e)), "")
+    };
+    if path.is_dir() {
+        return Err(Failure::input(
+            format!("`{}` is a folder", path.display()),
+            "name a file in it",
+        ));
+    }
+    // A link is followed, so that it stays one; devices and pipes cannot be replaced.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if target.exists() && !target.is_file() {
+        return fs::write(&target, bytes).map_err(fail);
+    }
+    let folder = match target.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".rlc-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As any new file: what the umask leaves of these.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(fail)?;
+    file.write_all(bytes).map_err(fail)?;
+    file.as_file().sync_all().map_err(fail)?;
+    file.persist(&target).map_err(|e| fail(e.error))?;
+    Ok(())
+}
+
+/// An input/output error without the number.
+pub fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file or folder".into(),
+        ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+        }
+    }
+}
