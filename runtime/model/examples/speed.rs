@@ -23,7 +23,10 @@ fn main() {
         let out = generate(&model, &prompts, 8, &options).unwrap();
         let took = start.elapsed().as_secs_f64();
         let tokens: usize = out.iter().map(|c| c.ids.len()).sum();
-        println!("sampling      {tokens} tokens in {took:.3} s: {:.0} tokens/s", tokens as f64 / took);
+        println!(
+            "sampling      {tokens} tokens in {took:.3} s: {:.0} tokens/s",
+            tokens as f64 / took
+        );
 
         let (mut ids, mut lengths) = (Vec::new(), Vec::new());
         let (mut rows, mut targets) = (Vec::new(), Vec::new());
@@ -39,7 +42,11 @@ fn main() {
         let start = Instant::now();
         logprobs(&model, &ids, &lengths, &rows, &targets, 1.0).unwrap();
         let took = start.elapsed().as_secs_f64();
-        println!("log-probs     {} tokens in {took:.3} s: {:.0} tokens/s", ids.len(), ids.len() as f64 / took);
+        println!(
+            "log-probs     {} tokens in {took:.3} s: {:.0} tokens/s",
+            ids.len(),
+            ids.len() as f64 / took
+        );
 
         let start = Instant::now();
         let hidden = model.forward(&ids, &lengths).unwrap();

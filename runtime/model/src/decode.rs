@@ -104,12 +104,6 @@ impl Decoder {
     /// Copies the weights of `model`; the rotary table covers `positions`.
     pub fn new(model: &Model, positions: usize) -> Result<Self> {
         let config = model.config().clone();
-        if config.head_dim > 512 {
-            return Err(ModelError::argument(
-                "model",
-                format!("head_dim {} is above 512, the most the sampler handles", config.head_dim),
-            ));
-        }
         let values = |name: &str| -> Result<Option<Vec<f32>>> {
             let Some(tensor) = model.weight(name) else { return Ok(None) };
             let tensor: Tensor = tensor.to_device(&Device::Cpu)?;

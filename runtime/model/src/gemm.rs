@@ -93,3 +93,36 @@ pub(crate) fn product(
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What makes completions independent of their batch: a row's product has the same bits alone or among others.
+    #[test]
+    fn a_row_does_not_depend_on_its_neighbours() {
+        for (inner, outputs) in
+            [(64, 512), (128, 344), (172, 64), (344, 128), (896, 300), (3000, 256)]
+        {
+            let w: Vec<f32> = (0..inner * outputs).map(|i| (i as f32 * 0.37).sin()).collect();
+            let most = 200;
+            let x: Vec<f32> = (0..most * inner).map(|i| (i as f32 * 0.11).cos()).collect();
+            let weight = Matrix::new(&w, outputs, inner).turned();
+            let turned: Vec<f32> = (0..inner)
+                .flat_map(|i| (0..outputs).map(move |o| (i, o)))
+                .map(|(i, o)| w[o * inner + i])
+                .collect();
+            // With few outputs only the turned form keeps the promise, and only it is used (see decode.rs).
+            let forms = [Matrix::new(&turned, inner, outputs), weight];
+            for weight in &forms[..if outputs > 128 { 2 } else { 1 }] {
+                let mut all = vec![0f32; most * outputs];
+                product(&mut all, outputs, Matrix::new(&x, most, inner), *weight, false);
+                for rows in [2, 3, 7, 16, 33, 65, 130] {
+                    let mut some = vec![0f32; rows * outputs];
+                    product(&mut some, outputs, Matrix::new(&x, rows, inner), *weight, false);
+                    assert_eq!(some, all[..rows * outputs], "{inner} x {outputs}, {rows} rows");
+                }
+            }
+        }
+    }
+}

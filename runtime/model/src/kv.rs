@@ -9,24 +9,30 @@
 )]
 
 use crate::ops::HeadShape;
-use crate::simd::{Kernel, combine, exp_sum, max, run};
+use crate::simd::{Kernel, Left, exp_sum, matmul, max, padded, run};
 
 /// Keys and values of up to `capacity` tokens in every layer.
 pub(crate) struct KvCache {
     shape: HeadShape,
+    /// Tokens that fit, in whole vectors.
     capacity: usize,
+    /// Width of a value row, in whole vectors.
+    wide: usize,
     length: usize,
     /// Turned keys, `[layer, kv head, dim, capacity]`.
     keys: Vec<f32>,
-    /// Values, `[layer, kv head, capacity, dim]`.
+    /// Values, `[layer, kv head, capacity, wide]`.
     values: Vec<f32>,
 }
 
 impl KvCache {
     pub fn new(layers: usize, shape: HeadShape, capacity: usize) -> Self {
-        let size = layers * shape.kv_heads * shape.dim * capacity;
+        let (capacity, wide) = (padded(capacity), padded(shape.dim));
+        let heads = layers * shape.kv_heads;
         // Zeroed pages come from the system untouched, so capacity that is never reached costs nothing.
-        Self { shape, capacity, length: 0, keys: vec![0.0; size], values: vec![0.0; size] }
+        let keys = vec![0.0; heads * shape.dim * capacity];
+        let values = vec![0.0; heads * wide * capacity];
+        Self { shape, capacity, wide, length: 0, keys, values }
     }
 
     /// Tokens stored in all layers.
@@ -44,8 +50,10 @@ impl KvCache {
         self.length += count;
     }
 
-    fn head(&self, layer: usize, g: usize) -> usize {
-        (layer * self.shape.kv_heads + g) * self.shape.dim * self.capacity
+    /// Where the keys and the values of a head start.
+    fn head(&self, layer: usize, g: usize) -> (usize, usize) {
+        let head = (layer * self.shape.kv_heads + g) * self.capacity;
+        (head * self.shape.dim, head * self.wide)
     }
 
     /// Stores rotated `qkv` rows as the next tokens of a layer.
@@ -54,12 +62,12 @@ impl KvCache {
         for (offset, row) in qkv.chunks_exact(shape.width()).enumerate() {
             let at = self.length + offset;
             for g in 0..shape.kv_heads {
-                let base = self.head(layer, g);
+                let (keys, values) = self.head(layer, g);
                 let key = &row[shape.key(g)..][..dim];
                 for (d, k) in key.iter().enumerate() {
-                    self.keys[base + d * self.capacity + at] = *k;
+                    self.keys[keys + d * self.capacity + at] = *k;
                 }
-                self.values[base + at * dim..][..dim]
+                self.values[values + at * self.wide..][..dim]
                     .copy_from_slice(&row[shape.value(g)..][..dim]);
             }
         }
@@ -73,8 +81,13 @@ pub(crate) struct Attend<'a> {
     pub layer: usize,
     pub row: &'a [f32],
     pub out: &'a mut [f32],
-    /// At least as long as both caches together.
+    /// At least [`scores_len`] long.
     pub scores: &'a mut [f32],
+}
+
+/// Room that the scores of one token over two caches need.
+pub(crate) fn scores_len(prefix: &KvCache, own: &KvCache) -> usize {
+    padded(prefix.length) + padded(own.length + 1) + padded(own.shape.dim)
 }
 
 impl Attend<'_> {
@@ -91,29 +104,32 @@ impl Kernel for Attend<'_> {
         let shape = self.own.shape;
         let dim = shape.dim;
         // The token itself is stored but not yet counted.
-        let (before, after) = (self.prefix.length, self.own.length + 1);
-        let scores = &mut self.scores[..before + after];
-        let mut q = [0f32; 512];
-        let q = &mut q[..dim];
+        let parts = [(self.prefix, self.prefix.length), (self.own, self.own.length + 1)];
+        let (mixed, scores) = self.scores.split_at_mut(padded(dim));
+        let (early, late) = scores.split_at_mut(padded(parts[0].1));
+        let late = &mut late[..padded(parts[1].1)];
         for h in 0..shape.heads {
             let g = h / shape.group();
-            for (q, v) in q.iter_mut().zip(&self.row[shape.query(h)..][..dim]) {
-                *q = v * shape.scale();
+            let q = Left { data: &self.row[shape.query(h)..][..dim], row: dim, column: 1 };
+            let mut largest = f32::NEG_INFINITY;
+            for (scores, (cache, length)) in [&mut *early, &mut *late].into_iter().zip(parts) {
+                let keys = &cache.keys[cache.head(self.layer, g).0..];
+                matmul::<FMA>(scores, 0, q, (1, dim, scores.len()), keys, cache.capacity, false);
+                scores[length..].fill(f32::NEG_INFINITY);
+                largest = largest.max(max(scores));
             }
-            scores.fill(0.0);
-            let (early, late) = scores.split_at_mut(before);
-            let (p, o) = (self.prefix.head(self.layer, g), self.own.head(self.layer, g));
-            combine::<FMA>(early, q, &self.prefix.keys[p..], self.prefix.capacity);
-            combine::<FMA>(late, q, &self.own.keys[o..], self.own.capacity);
-            let largest = max(early).max(max(late));
-            let sum = exp_sum::<FMA>(early, largest, 1.0) + exp_sum::<FMA>(late, largest, 1.0);
-            let out = &mut self.out[shape.query(h)..][..dim];
-            out.fill(0.0);
-            combine::<FMA>(out, early, &self.prefix.values[p..], dim);
-            combine::<FMA>(out, late, &self.own.values[o..], dim);
+            let mut sum = 0.0;
+            let both = [&mut *early, &mut *late].into_iter().zip(parts);
+            for (part, (scores, (cache, length))) in both.enumerate() {
+                let add = part > 0;
+                sum += exp_sum::<FMA>(scores, largest, shape.scale());
+                let values = &cache.values[cache.head(self.layer, g).1..];
+                let p = Left { data: scores, row: 0, column: 1 };
+                matmul::<FMA>(mixed, 0, p, (1, length, cache.wide), values, cache.wide, add);
+            }
             let inverse = 1.0 / sum;
-            for v in out {
-                *v *= inverse;
+            for (out, v) in self.out[shape.query(h)..][..dim].iter_mut().zip(mixed.iter()) {
+                *out = v * inverse;
             }
         }
     }

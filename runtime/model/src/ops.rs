@@ -16,6 +16,8 @@ pub(crate) mod plain;
 pub(crate) mod rope;
 pub(crate) mod seed;
 pub(crate) mod swiglu;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use attention::HeadShape;
 pub(crate) use rope::Rope;

@@ -12,7 +12,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::decode::{Decoder, Scratch};
 use crate::error::{ModelError, Result};
-use crate::kv::{Attend, KvCache};
+use crate::kv::{Attend, KvCache, scores_len};
 use crate::model::Model;
 use crate::ops::{attention, each, map_each};
 
@@ -199,6 +199,8 @@ struct Batch<'a> {
 
 /// Prompt tokens computed in one pass.
 const PREFILL_TOKENS: usize = 4096;
+/// Rollouts of one task: enough to be worth a thread.
+const TASK: usize = 16;
 /// Logits held at once.
 const LOGITS: usize = 1 << 22;
 
@@ -284,8 +286,6 @@ impl Batch<'_> {
         let shape = decoder.shape;
         let ids: Vec<u32> =
             active.iter().map(|r| r.completion.ids.last().copied().unwrap_or(0)).collect();
-        // A task is enough rollouts to be worth a thread, with one buffer for their scores.
-        const TASK: usize = 16;
         decoder.layers(&ids, &mut self.scratch, |layer, qkv, mixed| {
             let tasks: Vec<_> = active
                 .chunks_mut(TASK)
@@ -293,7 +293,7 @@ impl Batch<'_> {
                 .zip(mixed.chunks_mut(TASK * shape.out()))
                 .collect();
             each(tasks, |((rollouts, qkv), mixed)| {
-                let longest = rollouts.iter().map(|r| r.prefix.cache.len() + r.cache.len() + 1);
+                let longest = rollouts.iter().map(|r| scores_len(&r.prefix.cache, &r.cache));
                 let mut scores = vec![0f32; longest.max().unwrap_or(0)];
                 let rows =
                     qkv.chunks_exact_mut(shape.width()).zip(mixed.chunks_exact_mut(shape.out()));

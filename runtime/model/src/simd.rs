@@ -43,7 +43,7 @@ pub(crate) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-    let x = x.max(-87.0).min(88.0);
+    let x = x.clamp(-87.0, 88.0);
     let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = fma::<FMA>(n, -0.693_359_4, x);
@@ -122,46 +122,103 @@ pub(crate) fn exp_sum<const FMA: bool>(x: &mut [f32], shift: f32, scale: f32) ->
     fold(lanes) + rest
 }
 
-/// `out[j] += sum over r of coef[r] * rows[r * stride + j]`: a row times a matrix.
+/// Rounds a length up to whole vectors.
+pub(crate) fn padded(n: usize) -> usize {
+    n.next_multiple_of(LANES)
+}
+
+/// The left operand of [`matmul`]: element (r, i) is `data[r * row + i * column]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    pub data: &'a [f32],
+    pub row: usize,
+    pub column: usize,
+}
+
+/// `out[r * out_stride + j] (+)= sum over i < inner of a(r, i) * b[i * b_stride + j]` for a few rows and `n` columns.
+///
+/// For products too small for gemm. `n` is a multiple of 16: callers pad their buffers, not this loop.
 #[inline(always)]
-pub(crate) fn combine<const FMA: bool>(out: &mut [f32], coef: &[f32], rows: &[f32], stride: usize) {
-    const BLOCK: usize = 8;
-    let n = out.len();
-    let blocks = coef.chunks_exact(BLOCK);
-    let tail = blocks.remainder();
-    let mut at = 0;
-    for c in blocks {
-        let row = |u: usize| &rows[(at + u) * stride..][..n];
-        let (r0, r1, r2, r3) = (row(0), row(1), row(2), row(3));
-        let (r4, r5, r6, r7) = (row(4), row(5), row(6), row(7));
-        for j in 0..n {
-            let a = fma::<FMA>(c[0], r0[j], out[j]);
-            let a = fma::<FMA>(c[1], r1[j], a);
-            let a = fma::<FMA>(c[2], r2[j], a);
-            let a = fma::<FMA>(c[3], r3[j], a);
-            let a = fma::<FMA>(c[4], r4[j], a);
-            let a = fma::<FMA>(c[5], r5[j], a);
-            let a = fma::<FMA>(c[6], r6[j], a);
-            out[j] = fma::<FMA>(c[7], r7[j], a);
+pub(crate) fn matmul<const FMA: bool>(
+    out: &mut [f32],
+    out_stride: usize,
+    a: Left<'_>,
+    (rows, inner, n): (usize, usize, usize),
+    b: &[f32],
+    b_stride: usize,
+    add: bool,
+) {
+    debug_assert!(n.is_multiple_of(LANES));
+    let mut r = 0;
+    while r < rows {
+        let left = Left { data: &a.data[r * a.row..], ..a };
+        let tall = rows - r >= 4;
+        let mut j = 0;
+        while j < n {
+            let (o, b) = (&mut out[r * out_stride + j..], &b[j..]);
+            match (tall, n - j) {
+                (true, LANES) => tile::<FMA, 4, 1>(o, out_stride, left, inner, b, b_stride, add),
+                (true, _) => tile::<FMA, 4, 2>(o, out_stride, left, inner, b, b_stride, add),
+                (false, LANES) => tile::<FMA, 1, 1>(o, out_stride, left, inner, b, b_stride, add),
+                (false, _) => tile::<FMA, 1, 2>(o, out_stride, left, inner, b, b_stride, add),
+            }
+            j += LANES * if n - j == LANES { 1 } else { 2 };
         }
-        at += BLOCK;
-    }
-    for c in tail {
-        let row = &rows[at * stride..][..n];
-        for j in 0..n {
-            out[j] = fma::<FMA>(*c, row[j], out[j]);
-        }
-        at += 1;
+        r += if tall { 4 } else { 1 };
     }
 }
 
-/// `dst[j * rows + i] = src[i * stride + j]`: a `rows x columns` block turned, `dst` packed.
+/// `R` rows and `B` vectors of columns, summed in registers.
 #[inline(always)]
-pub(crate) fn transpose(dst: &mut [f32], src: &[f32], rows: usize, columns: usize, stride: usize) {
+fn tile<const FMA: bool, const R: usize, const B: usize>(
+    out: &mut [f32],
+    out_stride: usize,
+    a: Left<'_>,
+    inner: usize,
+    b: &[f32],
+    b_stride: usize,
+    add: bool,
+) {
+    let mut sums = [[[0f32; LANES]; B]; R];
+    if inner > 0 {
+        // One bound for the whole loop: the last elements it reads.
+        let (a_end, b_end) = ((R - 1) * a.row + (inner - 1) * a.column, (inner - 1) * b_stride);
+        assert!(a_end < a.data.len() && b_end + LANES * B <= b.len());
+        for i in 0..inner {
+            let right = &b[i * b_stride..][..LANES * B];
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let c = a.data[r * a.row + i * a.column];
+                for (block, sums) in sums.iter_mut().enumerate() {
+                    for l in 0..LANES {
+                        sums[l] = fma::<FMA>(c, right[block * LANES + l], sums[l]);
+                    }
+                }
+            }
+        }
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        for (block, sums) in sums.iter().enumerate() {
+            let out = &mut out[r * out_stride + block * LANES..][..LANES];
+            for l in 0..LANES {
+                out[l] = if add { out[l] + sums[l] } else { sums[l] };
+            }
+        }
+    }
+}
+
+/// `dst[j * dst_stride + i] = src[i * stride + j]`: a `rows x columns` block turned.
+#[inline(always)]
+pub(crate) fn transpose(
+    dst: &mut [f32],
+    dst_stride: usize,
+    src: &[f32],
+    (rows, columns): (usize, usize),
+    stride: usize,
+) {
     for i in 0..rows {
         let row = &src[i * stride..][..columns];
         for (j, v) in row.iter().enumerate() {
-            dst[j * rows + i] = *v;
+            dst[j * dst_stride + i] = *v;
         }
     }
 }
@@ -191,33 +248,44 @@ mod tests {
         }
     }
 
-    struct Combine<'a>(&'a mut [f32], &'a [f32], &'a [f32]);
+    struct Multiply<'a> {
+        out: &'a mut [f32],
+        a: Left<'a>,
+        sizes: (usize, usize, usize),
+        b: &'a [f32],
+    }
 
-    impl Kernel for Combine<'_> {
+    impl Kernel for Multiply<'_> {
         type Output = (f32, f32);
         #[inline(always)]
         fn run<const FMA: bool>(self) -> (f32, f32) {
-            let n = self.0.len();
-            combine::<FMA>(self.0, self.1, self.2, n);
-            (dot::<FMA>(self.0, self.0), max(self.0))
+            let n = self.sizes.2;
+            matmul::<FMA>(self.out, n, self.a, self.sizes, self.b, n, true);
+            (dot::<FMA>(self.out, self.out), max(self.out))
         }
     }
 
     #[test]
-    fn combine_dot_and_max_are_what_they_say() {
-        for (rows, n) in [(1, 1), (7, 5), (8, 33), (19, 16), (40, 70)] {
-            let coef: Vec<f32> = (0..rows).map(|i| (i as f32 * 0.7).sin()).collect();
-            let matrix: Vec<f32> = (0..rows * n).map(|i| (i as f32 * 0.3).cos()).collect();
-            let mut out = vec![0.5; n];
-            let (square, largest) = run(Combine(&mut out, &coef, &matrix));
-            let exact: Vec<f32> = (0..n)
-                .map(|j| 0.5 + (0..rows).map(|r| coef[r] * matrix[r * n + j]).sum::<f32>())
-                .collect();
-            for (a, b) in out.iter().zip(&exact) {
-                assert!((a - b).abs() < 1e-5);
+    fn matmul_dot_and_max_are_what_they_say() {
+        for (rows, inner, n) in [(1, 1, 16), (7, 5, 48), (4, 33, 32), (9, 16, 80)] {
+            let a: Vec<f32> = (0..rows * inner).map(|i| (i as f32 * 0.7).sin()).collect();
+            let b: Vec<f32> = (0..inner * n).map(|i| (i as f32 * 0.3).cos()).collect();
+            for turned in [false, true] {
+                let (row, column) = if turned { (1, rows) } else { (inner, 1) };
+                let left = Left { data: &a, row, column };
+                let mut out = vec![0.5; rows * n];
+                let sizes = (rows, inner, n);
+                let (square, largest) = run(Multiply { out: &mut out, a: left, sizes, b: &b });
+                for r in 0..rows {
+                    for j in 0..n {
+                        let exact: f32 =
+                            (0..inner).map(|i| a[r * row + i * column] * b[i * n + j]).sum();
+                        assert!((out[r * n + j] - 0.5 - exact).abs() < 1e-5);
+                    }
+                }
+                assert!((square - out.iter().map(|v| v * v).sum::<f32>()).abs() < 1e-3 * square);
+                assert_eq!(largest, out.iter().copied().fold(f32::MIN, f32::max));
             }
-            assert!((square - exact.iter().map(|v| v * v).sum::<f32>()).abs() < 1e-3);
-            assert!((largest - exact.iter().copied().fold(f32::MIN, f32::max)).abs() < 1e-5);
         }
     }
 }

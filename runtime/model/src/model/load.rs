@@ -154,7 +154,7 @@ impl<'a> Weights<'a> {
                 if self.ignorable(&stored_name) {
                     continue;
                 }
-                return Err(self.unexpected(stored_name, &view, file));
+                return Err(Self::unexpected(stored_name, &view, file));
             };
             if view.shape() != expected {
                 return Err(ModelError::Shape {
@@ -180,7 +180,7 @@ impl<'a> Weights<'a> {
         name.ends_with("rotary_emb.inv_freq") || (name == HEAD && self.config.tie_word_embeddings)
     }
 
-    fn unexpected(&self, name: String, view: &TensorView<'_>, file: &str) -> ModelError {
+    fn unexpected(name: String, view: &TensorView<'_>, file: &str) -> ModelError {
         let hint = if name.contains(".bias") {
             "it is a bias; is `attention_bias` or `mlp_bias` (or the family) wrong in config.json?"
         } else if name.contains("_norm") {

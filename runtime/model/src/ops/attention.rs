@@ -12,7 +12,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::{Packing, Rope, each, slice, with_slice};
 use crate::config::Config;
-use crate::simd::{Kernel, combine, dot, exp_sum, max, run, transpose};
+use crate::simd::{Kernel, Left, dot, exp_sum, matmul, max, padded, run, transpose};
 
 /// How the heads lie in a qkv row.
 #[derive(Clone, Copy, Debug)]
@@ -116,17 +116,39 @@ fn split_mut<'a>(mut data: &'a mut [f32], lengths: &[usize], width: usize) -> Ve
     parts
 }
 
-/// Probabilities of query `q` (already scaled) over the first `scores.len()` keys, given turned keys.
+/// Turns row `i`'s scores into probabilities: entries after `i` become 0.
 #[inline(always)]
-fn softmax_row<const FMA: bool>(scores: &mut [f32], q: &[f32], keys: &[f32], length: usize) {
-    scores.fill(0.0);
-    combine::<FMA>(scores, q, keys, length);
-    let sum = exp_sum::<FMA>(scores, max(scores), 1.0);
+fn causal_softmax<const FMA: bool>(scores: &mut [f32], i: usize) {
+    scores[i + 1..].fill(f32::NEG_INFINITY);
+    let largest = max(scores);
+    let sum = exp_sum::<FMA>(scores, largest, 1.0);
+    scores[i + 1..].fill(0.0);
     let inverse = 1.0 / sum;
     for s in scores {
         *s *= inverse;
     }
 }
+
+/// `dst[i * dst_stride + j] = src[i * stride + j] * factor`: a block packed, its padding left alone.
+#[inline(always)]
+fn pack(
+    dst: &mut [f32],
+    dst_stride: usize,
+    src: &[f32],
+    (rows, columns): (usize, usize),
+    stride: usize,
+    factor: f32,
+) {
+    for i in 0..rows {
+        let from = &src[i * stride..][..columns];
+        for (d, s) in dst[i * dst_stride..][..columns].iter_mut().zip(from) {
+            *d = s * factor;
+        }
+    }
+}
+
+/// Query rows whose scores are held at once.
+const TILE: usize = 16;
 
 struct Forward<'a> {
     qkv: &'a [f32],
@@ -142,30 +164,37 @@ impl Kernel for Forward<'_> {
         let (shape, dim) = (self.shape, self.shape.dim);
         let (width, out_width) = (shape.width(), shape.out());
         let length = self.qkv.len() / width;
-        let mut keys = vec![0f32; dim * length];
-        let mut scores = vec![0f32; length];
-        let mut q = vec![0f32; dim];
+        let (long, wide) = (padded(length), padded(dim));
+        let mut keys = vec![0f32; dim * long]; // turned
+        let mut values = vec![0f32; length * wide];
+        let mut queries = vec![0f32; TILE * dim];
+        let mut scores = vec![0f32; TILE * long];
+        let mut mixed = vec![0f32; TILE * wide];
         for g in 0..shape.kv_heads {
-            transpose(&mut keys, &self.qkv[shape.key(g)..], length, dim, width);
-            let values = &self.qkv[shape.value(g)..];
+            let size = (length, dim);
+            transpose(&mut keys, long, &self.qkv[shape.key(g)..], size, width);
+            pack(&mut values, wide, &self.qkv[shape.value(g)..], size, width, 1.0);
             for h in g * shape.group()..(g + 1) * shape.group() {
-                for i in 0..length {
-                    let row = &self.qkv[i * width + shape.query(h)..][..dim];
-                    for (q, v) in q.iter_mut().zip(row) {
-                        *q = v * shape.scale();
+                for start in (0..length).step_by(TILE) {
+                    let rows = TILE.min(length - start);
+                    let seen = start + rows;
+                    let n = padded(seen);
+                    let from = &self.qkv[start * width + shape.query(h)..];
+                    pack(&mut queries, dim, from, (rows, dim), width, shape.scale());
+                    let q = Left { data: &queries, row: dim, column: 1 };
+                    matmul::<FMA>(&mut scores, n, q, (rows, dim, n), &keys, long, false);
+                    for (r, row) in scores.chunks_exact_mut(n).take(rows).enumerate() {
+                        causal_softmax::<FMA>(row, start + r);
                     }
-                    softmax_row::<FMA>(&mut scores[..=i], &q, &keys, length);
-                    let out = &mut self.out[i * out_width + h * dim..][..dim];
-                    out.fill(0.0);
-                    combine::<FMA>(out, &scores[..=i], values, width);
+                    let p = Left { data: &scores, row: n, column: 1 };
+                    matmul::<FMA>(&mut mixed, wide, p, (rows, seen, wide), &values, wide, false);
+                    let to = &mut self.out[start * out_width + h * dim..];
+                    pack(to, out_width, &mixed, (rows, dim), wide, 1.0);
                 }
             }
         }
     }
 }
-
-/// Query rows whose scores are held at once in the backward pass.
-const TILE: usize = 32;
 
 struct Backward<'a> {
     qkv: &'a [f32],
@@ -182,61 +211,56 @@ impl Kernel for Backward<'_> {
         let (shape, dim) = (self.shape, self.shape.dim);
         let (width, out_width, scale) = (shape.width(), shape.out(), shape.scale());
         let length = self.qkv.len() / width;
-        let block = || vec![0f32; dim * length];
-        // Turned (`[dim, length]`): keys, values, one head's queries and output gradients, key and value gradients.
-        let (mut keys, mut values, mut queries, mut douts) = (block(), block(), block(), block());
-        let (mut dkeys, mut dvalues) = (block(), block());
-        let (mut probs, mut dscores) = (vec![0f32; TILE * length], vec![0f32; TILE * length]);
-        let mut q = vec![0f32; dim];
+        let (long, wide) = (padded(length), padded(dim));
+        let turned = || vec![0f32; dim * long];
+        let tall = || vec![0f32; length * wide];
+        let (mut keys_turned, mut values_turned) = (turned(), turned());
+        let (mut keys, mut dkeys, mut dvalues) = (tall(), tall(), tall());
+        let tile = |n: usize| vec![0f32; TILE * n];
+        let (mut queries, mut dout, mut dqueries) = (tile(wide), tile(wide), tile(wide));
+        let (mut probs, mut dscores) = (tile(long), tile(long));
         for g in 0..shape.kv_heads {
-            transpose(&mut keys, &self.qkv[shape.key(g)..], length, dim, width);
-            transpose(&mut values, &self.qkv[shape.value(g)..], length, dim, width);
+            let size = (length, dim);
+            transpose(&mut keys_turned, long, &self.qkv[shape.key(g)..], size, width);
+            transpose(&mut values_turned, long, &self.qkv[shape.value(g)..], size, width);
+            pack(&mut keys, wide, &self.qkv[shape.key(g)..], size, width, 1.0);
             dkeys.fill(0.0);
             dvalues.fill(0.0);
             for h in g * shape.group()..(g + 1) * shape.group() {
-                transpose(&mut queries, &self.qkv[shape.query(h)..], length, dim, width);
-                transpose(&mut douts, &self.dout[h * dim..], length, dim, out_width);
-                let mut start = 0;
-                while start < length {
-                    let end = (start + TILE).min(length);
-                    // Keys that any row of the tile sees; entries right of the diagonal stay zero.
-                    probs[..(end - start) * end].fill(0.0);
-                    dscores[..(end - start) * end].fill(0.0);
-                    for i in start..end {
-                        let p = &mut probs[(i - start) * end..][..=i];
-                        let ds = &mut dscores[(i - start) * end..][..=i];
-                        let row = &self.qkv[i * width + shape.query(h)..][..dim];
-                        for (q, v) in q.iter_mut().zip(row) {
-                            *q = v * scale;
-                        }
-                        softmax_row::<FMA>(p, &q, &keys, length);
-                        let dout = &self.dout[i * out_width + h * dim..][..dim];
-                        combine::<FMA>(ds, dout, &values, length);
+                for start in (0..length).step_by(TILE) {
+                    let rows = TILE.min(length - start);
+                    let seen = start + rows;
+                    let n = padded(seen);
+                    // With the scale in the queries, dscores need it only on their way to dqueries.
+                    let from = &self.qkv[start * width + shape.query(h)..];
+                    pack(&mut queries, wide, from, (rows, dim), width, scale);
+                    let from = &self.dout[start * out_width + h * dim..];
+                    pack(&mut dout, wide, from, (rows, dim), out_width, 1.0);
+
+                    let q = Left { data: &queries, row: wide, column: 1 };
+                    matmul::<FMA>(&mut probs, n, q, (rows, dim, n), &keys_turned, long, false);
+                    let d = Left { data: &dout, row: wide, column: 1 };
+                    matmul::<FMA>(&mut dscores, n, d, (rows, dim, n), &values_turned, long, false);
+                    let both = probs.chunks_exact_mut(n).zip(dscores.chunks_exact_mut(n));
+                    for (r, (p, ds)) in both.take(rows).enumerate() {
+                        causal_softmax::<FMA>(p, start + r);
                         let mean = dot::<FMA>(p, ds);
                         for (ds, p) in ds.iter_mut().zip(p.iter()) {
-                            *ds = p * (*ds - mean) * scale;
+                            *ds = p * (*ds - mean);
                         }
-                        let dq = &mut self.dqkv[i * width + shape.query(h)..][..dim];
-                        dq.fill(0.0);
-                        combine::<FMA>(dq, ds, &self.qkv[shape.key(g)..], width);
                     }
-                    for d in 0..dim {
-                        let tile = d * length + start..d * length + end;
-                        let dk = &mut dkeys[d * length..][..end];
-                        combine::<FMA>(dk, &queries[tile.clone()], &dscores, end);
-                        let dv = &mut dvalues[d * length..][..end];
-                        combine::<FMA>(dv, &douts[tile], &probs, end);
-                    }
-                    start = end;
+                    let ds = Left { data: &dscores, row: n, column: 1 };
+                    matmul::<FMA>(&mut dqueries, wide, ds, (rows, seen, wide), &keys, wide, false);
+                    let to = &mut self.dqkv[start * width + shape.query(h)..];
+                    pack(to, width, &dqueries, (rows, dim), wide, scale);
+                    let ds = Left { data: &dscores, row: 1, column: n };
+                    matmul::<FMA>(&mut dkeys, wide, ds, (seen, rows, wide), &queries, wide, true);
+                    let p = Left { data: &probs, row: 1, column: n };
+                    matmul::<FMA>(&mut dvalues, wide, p, (seen, rows, wide), &dout, wide, true);
                 }
             }
-            for i in 0..length {
-                let row = &mut self.dqkv[i * width..][..width];
-                for d in 0..dim {
-                    row[shape.key(g) + d] = dkeys[d * length + i];
-                    row[shape.value(g) + d] = dvalues[d * length + i];
-                }
-            }
+            pack(&mut self.dqkv[shape.key(g)..], width, &dkeys, size, wide, 1.0);
+            pack(&mut self.dqkv[shape.value(g)..], width, &dvalues, size, wide, 1.0);
         }
     }
 }

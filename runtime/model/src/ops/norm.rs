@@ -162,7 +162,7 @@ fn whole(scale: &[f32], eps: f32) -> Plan<'_> {
     Plan { heads: [1, 0, 0], dim: scale.len(), scales: [scale, &[]], eps }
 }
 
-fn by_head<'a>(shape: HeadShape, scales: [&'a [f32]; 2], eps: f32) -> Plan<'a> {
+fn by_head(shape: HeadShape, scales: [&[f32]; 2], eps: f32) -> Plan<'_> {
     Plan { heads: [shape.heads, shape.kv_heads, shape.kv_heads], dim: shape.dim, scales, eps }
 }
 

@@ -1,6 +1,6 @@
 //! The same blocks in candle's differentiable ops: the reference in tests, and the path for devices other than the CPU.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use candle_nn::ops::{sigmoid, softmax};
 
 use super::{HeadShape, Packing};
@@ -58,17 +58,14 @@ pub(crate) fn attention(qkv: &Tensor, shape: HeadShape, packing: &Packing) -> Re
     for &length in packing.lengths.iter() {
         let rows = qkv.narrow(0, start, length)?;
         start += length;
-        let half = shape.dim / 2;
-        let table = |pick: fn((Vec<f32>, Vec<f32>)) -> Vec<f32>| {
-            let (mut cos, mut sin) = (Vec::new(), Vec::new());
-            for position in 0..length {
-                let (c, s) = packing.rope.at(position);
-                cos.extend_from_slice(c);
-                sin.extend_from_slice(s);
-            }
-            Tensor::from_vec(pick((cos, sin)), (length, half), device)?.to_dtype(qkv.dtype())
-        };
-        let (cos, sin) = (table(|t| t.0)?, table(|t| t.1)?);
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for position in 0..length {
+            let (c, s) = packing.rope.at(position);
+            cos.extend_from_slice(c);
+            sin.extend_from_slice(s);
+        }
+        let table = |values| Tensor::from_vec(values, (length, shape.dim / 2), device);
+        let (cos, sin) = (table(cos)?, table(sin)?);
         let heads = |from: usize, count: usize| {
             rows.narrow(1, from, count * shape.dim)?
                 .contiguous()?
@@ -91,8 +88,8 @@ pub(crate) fn attention(qkv: &Tensor, shape: HeadShape, packing: &Packing) -> Re
         let mask: Vec<f32> = (0..length * length)
             .map(|at| if at % length > at / length { f32::NEG_INFINITY } else { 0.0 })
             .collect();
-        let mask = Tensor::from_vec(mask, (length, length), device)?.to_dtype(DType::F32)?;
-        let probs = softmax(&scores.broadcast_add(&mask.to_dtype(qkv.dtype())?)?, D::Minus1)?;
+        let mask = Tensor::from_vec(mask, (length, length), device)?;
+        let probs = softmax(&scores.broadcast_add(&mask)?, D::Minus1)?;
         parts
             .push(probs.matmul(&v)?.transpose(0, 1)?.contiguous()?.reshape((length, shape.out()))?);
     }
