@@ -29,6 +29,7 @@ pub mod specialize;
 pub mod stage;
 pub mod stdlib;
 pub mod table;
+pub mod trace;
 
 use check::Checked;
 use diagnostic::{Diagnostic, Severity};

@@ -511,6 +511,7 @@ impl Checker<'_> {
         if inner.locals.iter().any(|l| l.1.is_none()) {
             return None;
         }
+        self.usage.functions.insert((function.ident.name.clone(), function.depth));
         self.calls.push((function.ident.name.clone(), function.depth, span));
         let value = self.body(&function.body, &inner);
         self.calls.pop();

@@ -6,6 +6,7 @@
 
 mod call;
 mod expr;
+mod lint;
 mod names;
 mod ordered;
 mod reduce;
@@ -87,6 +88,8 @@ pub(crate) struct Scope {
     unrolled: Vec<(String, i64)>,
 }
 
+pub use lint::LINTS;
+
 pub(crate) struct Checker<'a> {
     sources: &'a Sources,
     linked: &'a Linked,
@@ -103,6 +106,9 @@ pub(crate) struct Checker<'a> {
     /// Filter conditions of each file, evaluated.
     filters: Vec<(usize, Level, E, bool, Span)>,
     kept: HashMap<(Level, usize), Option<E>>,
+    usage: lint::Usage,
+    /// `max` and `min` with a `where` and without a default.
+    bare_extrema: Vec<(Span, String)>,
 }
 
 /// Checks a linked program. With errors among the diagnostics there is no result.
@@ -119,6 +125,8 @@ pub fn check(sources: &Sources, linked: &Linked) -> (Option<Checked>, Vec<Diagno
         calls: Vec::new(),
         filters: Vec::new(),
         kept: HashMap::new(),
+        usage: lint::Usage::default(),
+        bare_extrema: Vec::new(),
     };
     let checked = checker.program();
     let failed = checker.diagnostics.iter().any(|d| d.severity == Severity::Error);
@@ -151,6 +159,8 @@ impl Checker<'_> {
         let goal = self.goal(view);
         let kept = self.kept_counts(view);
         let (loss, maximize, goal) = goal?;
+        self.lint(loss, &definitions, &metrics);
+        self.params_without_effect();
         Some(Checked {
             graph: std::mem::take(&mut self.graph),
             loss,
@@ -435,7 +445,13 @@ impl Checker<'_> {
             return None;
         };
         let scope = Scope { view, ..Scope::default() };
-        let value = self.expr(&goal.value, &scope)?;
+        let before = self.usage.edges.clone();
+        self.usage.edges.retain(|e| e.0.is_some());
+        let value = self.expr(&goal.value, &scope);
+        self.usage.goal =
+            self.usage.edges.iter().filter(|e| e.0.is_none()).map(|e| e.1.clone()).collect();
+        self.usage.edges.extend(before);
+        let value = value?;
         let level = self.graph.level(value);
         let span = goal.value.span;
         if level != BATCH {

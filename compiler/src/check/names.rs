@@ -181,6 +181,11 @@ impl Checker<'_> {
     /// The value of one meaning of a name.
     pub(super) fn entry(&mut self, entry: &Entry, view: usize, span: Span) -> Option<E> {
         let name = entry.ident.name.as_str();
+        // A definition looked at for its own sake is asked for at its own name.
+        if span != entry.ident.span {
+            let reader = self.open.last().map(|o| (o.0.clone(), o.1));
+            self.usage.edges.insert((reader, (name.to_owned(), entry.depth)));
+        }
         let body = match &entry.item {
             Item::Param { family: None, .. } => {
                 let id = *self.params.get(name)?;
@@ -360,6 +365,8 @@ impl Checker<'_> {
             }
             return None;
         };
+        let reader = self.open.last().map(|o| (o.0.clone(), o.1));
+        self.usage.edges.insert((reader, (ident.name.clone(), entry.depth)));
         let size = match &entry.item {
             Item::Param { family, .. } => *family,
             Item::Column { decl, .. } => decl.family.map(|f| f.0),

@@ -106,6 +106,9 @@ impl Checker<'_> {
             out.into_iter().for_each(|d| self.report(d));
             return None;
         }
+        if matches!(name, "max" | "min") && own.is_some() && second.is_none() {
+            self.bare_extrema.push((span, name.to_owned()));
+        }
         let filter = self.filter(from, scope.view, own);
         Some(self.reduce_elements(name, Elements { x, filter, from, to }, second))
     }
