@@ -192,7 +192,15 @@ fn train(mut trainer: Trainer, args: &Args, output: &Output) -> Outcome {
     let mut progress = Progress::new(args.quiet);
     let ended = trainer.train(&stop, &mut progress);
     progress.clear();
-    match ended.map_err(failure)? {
+    let ended = ended.map_err(|e| Failure::Said {
+        code: e.exit_code(),
+        message: e.to_string(),
+        help: format!(
+            "nothing before the last checkpoint is lost: rlc run --resume {}",
+            dir.display()
+        ),
+    })?;
+    match ended {
         Ended::Stopped { step } => {
             output.say(&format!(
                 "stopped and saved after step {step}; continue with: rlc run --resume {}\n",

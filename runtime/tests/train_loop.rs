@@ -44,6 +44,8 @@ fn small(dir: &Path) -> Config {
         ..RewardConfig::default()
     });
     c.reward.push(RewardConfig { kind: "arithmetic".into(), ..RewardConfig::default() });
+    c.optimizer.lr = Some(1e-3);
+    c.optimizer.warmup = 2;
     c.eval.problems = 4;
     c.eval.every = 3;
     c.checkpoint.every = 2;

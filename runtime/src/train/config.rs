@@ -97,7 +97,7 @@ impl Default for DataConfig {
             answer_key: "answer".into(),
             completion_key: "completion".into(),
             template: "{prompt}".into(),
-            digits: 2,
+            digits: 3,
             line_turns: false,
             append_eos: true,
             batch: 64,
@@ -160,7 +160,7 @@ impl Default for RolloutConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OptimizerConfig {
-    /// Highest learning rate. When absent: 1e-3 for `embedded` and `random` weights, else 1e-6.
+    /// Highest learning rate. When absent: 3e-4 for `embedded` and `random` weights, else 1e-6.
     pub lr: Option<f64>,
     /// AdamW's two decay rates.
     pub betas: [f64; 2],
@@ -189,7 +189,7 @@ impl Default for OptimizerConfig {
             betas: [0.9, 0.95],
             eps: 1e-8,
             weight_decay: 0.0,
-            warmup: 4,
+            warmup: 10,
             schedule: "linear".into(),
             final_lr: 0.1,
             max_grad_norm: 1.0,
@@ -267,10 +267,10 @@ impl Config {
     pub fn resolve(mut self) -> Result<Self> {
         let own = self.model.init == "embedded" || self.model.init.starts_with("random");
         if self.optimizer.lr.is_none() {
-            self.optimizer.lr = Some(if own { 1e-3 } else { 1e-6 });
+            self.optimizer.lr = Some(if own { 3e-4 } else { 1e-6 });
         }
         if self.steps.is_none() {
-            self.steps = Some(if self.data.task == "arithmetic" { 40 } else { 100 });
+            self.steps = Some(if self.data.task == "arithmetic" { 100 } else { 200 });
         }
         if self.data.task == "arithmetic" {
             self.data.line_turns = true;

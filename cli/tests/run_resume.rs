@@ -1,0 +1,157 @@
+//! `rlc run` as a process: killed, stopped and resumed runs, and what bad input gets.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+fn rlc() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rlc"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+const SMALL: &str = "
+steps = 12
+[rollout]
+prompts = 2
+samples = 4
+[checkpoint]
+every = 3
+[eval]
+problems = 8
+greedy = false
+";
+
+fn start(dir: &Path, config: &Path) -> Command {
+    let mut command = rlc();
+    command.arg("run").arg("../examples/arithmetic/calib.rl");
+    command.arg("--config").arg(config).arg("--out").arg(dir).arg("--quiet");
+    command
+}
+
+fn resume(dir: &Path) -> Output {
+    rlc().arg("run").arg("--resume").arg(dir).arg("--json").output().unwrap()
+}
+
+/// The deterministic part of a run's metrics.
+fn metrics(dir: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
+    text.lines()
+        .filter_map(|l| serde_json::from_str::<Value>(l).ok())
+        .map(|mut v| {
+            v.as_object_mut().unwrap().remove("time");
+            v
+        })
+        .collect()
+}
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("run.toml");
+    std::fs::write(&config, SMALL).unwrap();
+    (dir, config)
+}
+
+fn say(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Waits until the run has written `lines` lines of metrics.
+fn wait_for(dir: &Path, lines: usize) {
+    let begun = Instant::now();
+    while metrics(dir).len() < lines {
+        assert!(begun.elapsed() < Duration::from_secs(120), "the run does not get on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_killed_run_resumes_as_if_nothing_had_happened() {
+    let (dir, config) = folder();
+    let whole = dir.path().join("whole");
+    let output = start(&whole, &config).output().unwrap();
+    assert!(output.status.success(), "{}", say(&output));
+    let expected = metrics(&whole);
+    assert_eq!(expected.len(), 12);
+    for kill_after in [1, 4, 8] {
+        let cut = dir.path().join(format!("cut-{kill_after}"));
+        let mut child = start(&cut, &config).stdout(Stdio::null()).spawn().unwrap();
+        wait_for(&cut, kill_after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let output = resume(&cut);
+        assert!(output.status.success(), "{}", say(&output));
+        assert_eq!(metrics(&cut), expected, "killed after {kill_after} lines");
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(result["before"]["problems"], 8);
+        let weights = |d: &Path| std::fs::read(d.join("model/model.safetensors")).unwrap();
+        assert!(weights(&cut) == weights(&whole), "killed after {kill_after} lines");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_says_how_to_resume() {
+    let (dir, config) = folder();
+    let cut = dir.path().join("cut");
+    let child = start(&cut, &config).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&cut, 1);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", say(&output));
+    assert!(say(&output).contains("rlc run --resume"), "{}", say(&output));
+    let output = resume(&cut);
+    assert!(output.status.success(), "{}", say(&output));
+    assert_eq!(metrics(&cut).len(), 12);
+}
+
+#[test]
+fn bad_input_is_named_and_nothing_is_written() {
+    let (dir, config) = folder();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("typo.toml", "steps = 3\n[optimizer]\nlearning_rat = 1\n");
+    write("key.toml", "[optimizer]\nwarmups = 1\n");
+    write("bad.jsonl", "{\"prompt\": \"1\", \"answer\": 2}\n{oops\n");
+    let (calib, prompts) =
+        ("../examples/arithmetic/calib.rl", "../examples/arithmetic/prompts.jsonl");
+    let nothing = at("nothing");
+    let cases: &[(&[&str], &str)] = &[
+        (&["grpo", "--config", &at("typo.toml")], "typo.toml:3: unknown key"),
+        (&["grpo", "--config", &at("key.toml")], "did you mean `warmup`"),
+        (&["grpo", "--config", &nothing], "nothing"),
+        (&["grpo", "--data", &at("bad.jsonl")], "bad.jsonl:2: not JSON"),
+        (&["grpo", "--data", &nothing], "nothing"),
+        (&["grpo", "--model", &nothing], "model.init"),
+        (&["grpo", "--set", "clip_hihg=1"], "clip_high"),
+        (&["grpo", "--set", "clip_high"], "--set NAME=NUMBER"),
+        (&["grpo", "--reward", "numeriq"], "did you mean \"numeric\""),
+        (&["grpo", "--lr=-1"], "optimizer.lr"),
+        (&["gropo"], "grpo"),
+        (&[], "no objective"),
+        (&["--resume", &nothing], "not a run's folder"),
+        (&["--resume", &nothing, "--lr=1"], "leave out --lr"),
+        (&[calib, "--data", prompts], "turn/step_correct"),
+    ];
+    for (args, wanted) in cases {
+        let mut command = rlc();
+        command.arg("run").args(*args);
+        if !args.contains(&"--resume") {
+            command.args(["--out", &at("out")]);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", say(&output));
+        assert!(say(&output).contains(wanted), "{args:?}: {}", say(&output));
+        assert!(!dir.path().join("out").exists(), "{args:?}");
+    }
+    let mut command = rlc();
+    command.args(["run", "grpo", "--dry-run", "--lr", "0.5", "--config"]).arg(&config);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", say(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("lr = 0.5") && text.contains("steps = 12"), "{text}");
+}
