@@ -5,7 +5,7 @@ mod parse_support;
 
 use std::collections::BTreeSet;
 
-use parse_support::read;
+use parse_support::{assert_form, read};
 use rlc_compiler::diagnostic::Severity;
 
 /// Source, code, the characters under the first label, message.
@@ -28,30 +28,13 @@ fn each_mistake_has_its_message() {
 fn messages_keep_to_the_form() {
     for (text, ..) in CASES {
         let (_, _, found) = read(text);
-        for d in found {
-            let first = d.message.chars().next().unwrap_or('A');
-            assert!(first.is_lowercase() || "`\"".contains(first), "{}", d.message);
-            assert!(d.message.chars().count() <= 72, "{}", d.message);
-            assert!(!d.message.ends_with(['.', '!', ':']), "{}", d.message);
-            for word in ["illegal", "invalid", "unexpected", "expected", "sorry", "please"] {
+        for d in &found {
+            assert_form(d);
+            for word in ["illegal", "invalid", "unexpected", "sorry", "please"] {
                 assert!(!d.message.contains(word), "{}", d.message);
             }
-            assert!(d.labels.iter().all(|l| !l.text.is_empty() && l.text.len() <= 60), "{d:?}");
-            assert!(d.help.lines().all(|l| l.chars().count() <= 70), "{}", d.help);
-            code_reads(&d.help);
         }
     }
-}
-
-/// The indented lines of a help text are statements, or expressions, or one block.
-fn code_reads(help: &str) {
-    let lines: Vec<&str> = help.lines().filter_map(|l| l.strip_prefix("    ")).collect();
-    assert!(!lines.is_empty(), "no code in: {help}");
-    let reads = |text: &str| read(text).2.is_empty();
-    let all = lines.join("\n");
-    let block = format!("x =\n    {}", lines.join("\n    "));
-    let each = lines.iter().all(|l| reads(&format!("x = {l}")) || reads(l));
-    assert!(reads(&all) || reads(&block) || each, "{help}");
 }
 
 /// Every code that the parser can give has a case here.

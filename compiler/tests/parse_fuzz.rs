@@ -4,7 +4,7 @@ mod parse_support;
 
 use std::time::{Duration, Instant};
 
-use parse_support::{EVERYTHING, objectives, read};
+use parse_support::{EVERYTHING, assert_form, objectives, read};
 use rlc_compiler::parse::{dump, print};
 
 /// A linear congruential generator (Knuth's MMIX constants).
@@ -31,7 +31,8 @@ fn check(text: &str) {
         "nothing said of {text:?}"
     );
     for d in &found {
-        assert!(!d.labels.is_empty() && !d.help.is_empty(), "{d:?}");
+        assert_form(d);
+        assert!(!d.labels.is_empty(), "{d:?}");
         for label in &d.labels {
             let (start, end) = (label.span.start as usize, label.span.end as usize);
             assert!(start < end && end <= text.len(), "{d:?}\n{text:?}");
@@ -45,7 +46,7 @@ fn check(text: &str) {
     assert_eq!(dump(&module), dump(&again), "{text:?}\n{printed}");
 }
 
-const WORDS: [&str; 84] = [
+const WORDS: [&str; 85] = [
     "extend",
     "param",
     "input",
@@ -92,6 +93,7 @@ const WORDS: [&str; 84] = [
     "base.x",
     "train.step",
     "key.x",
+    "a_rather_long_name.of_something_else.and_then_more",
     "1",
     "0.5",
     "1e-6",

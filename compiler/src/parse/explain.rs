@@ -1,11 +1,12 @@
 //! Words for what the grammar could not read. pest gives the furthest place it reached and the rules
 //! that would have gone on; the tokens around that place say what the writer meant.
 
+mod clause;
 mod declaration;
 mod operand;
 
 use super::grammar::Rule;
-use super::lex::{Kind, Tokens, clip};
+use super::lex::{Kind, Tokens, clip, in_code};
 use super::mend::help;
 use super::{Fail, INNER_WORDS, Text};
 use crate::ast::Ident;
@@ -93,7 +94,10 @@ pub(super) fn no_result(line: &Tokens<'_>) -> Fail {
         "this block ends without a result",
         line.whole(),
         "the last line defines a name",
-        format!("end the block with the value it stands for, such as\n\n    {}", clip(name)),
+        format!(
+            "end the block with the value it stands for, such as\n\n    {}",
+            in_code(name, "x")
+        ),
     )
 }
 

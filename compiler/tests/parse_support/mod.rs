@@ -16,6 +16,24 @@ pub fn read(text: &str) -> (Sources, Module, Vec<Diagnostic>) {
     (sources, module, found)
 }
 
+/// What every message must be: short, lower case, with code in its help that can be read.
+#[allow(dead_code, reason = "not every test binary checks it")]
+pub fn assert_form(d: &Diagnostic) {
+    let first = d.message.chars().next().unwrap_or('A');
+    assert!(first.is_lowercase() || "`\"".contains(first), "{}", d.message);
+    assert!(d.message.chars().count() <= 72, "{}", d.message);
+    assert!(!d.message.ends_with(['.', '!', ':']), "{}", d.message);
+    assert!(d.labels.iter().all(|l| !l.text.is_empty() && l.text.len() <= 60), "{d:?}");
+    assert!(d.help.lines().all(|l| l.chars().count() <= 70), "{}", d.help);
+    // The indented lines are statements, or expressions, or one block.
+    let lines: Vec<&str> = d.help.lines().filter_map(|l| l.strip_prefix("    ")).collect();
+    assert!(!lines.is_empty(), "no code in: {}", d.help);
+    let reads = |text: &str| read(text).2.is_empty();
+    let block = format!("x =\n    {}", lines.join("\n    "));
+    let each = || lines.iter().all(|l| reads(&format!("x = {l}")) || reads(l));
+    assert!(reads(&lines.join("\n")) || reads(&block) || each(), "{}", d.help);
+}
+
 /// Every objective in the standard library and the examples.
 #[allow(dead_code, reason = "not every test binary reads them")]
 pub fn objectives() -> Vec<(PathBuf, String)> {

@@ -2,7 +2,7 @@
 
 use super::super::block::defines;
 use super::super::grammar::Rule;
-use super::super::lex::{Kind, Token, Tokens, clip};
+use super::super::lex::{Kind, Token, Tokens, clip, in_code};
 use super::super::mend::help;
 use super::super::{Fail, STATEMENT_WORDS};
 use super::{after, expression, fail, indented_statement, is_reserved, reserved};
@@ -98,7 +98,7 @@ fn unknown(tokens: &Tokens<'_>) -> Fail {
         return failed;
     }
     let word = clip(tokens.str(0));
-    let code = |new: &str| new.replace("NAME", &word);
+    let code = |new: &str| new.replace("NAME", in_code(tokens.str(0), "x"));
     match second.map(|t| (t.text, t.kind)) {
         None => fail(
             "E0001",
@@ -196,7 +196,7 @@ fn misspelt(tokens: &Tokens<'_>) -> Option<Fail> {
 
 /// `f(x) = …` without `fn`, or a call that nothing uses.
 fn function_like(tokens: &Tokens<'_>) -> Fail {
-    let word = clip(tokens.str(0));
+    let (word, name) = (clip(tokens.str(0)), in_code(tokens.str(0), "f"));
     let mut depth = 0usize;
     let close = tokens.list.iter().position(|t| {
         match t.kind {
@@ -215,7 +215,7 @@ fn function_like(tokens: &Tokens<'_>) -> Fail {
             help(
                 "a function begins with `fn`",
                 tokens.mend(&[tokens.before(0, "fn ")]),
-                &format!("fn {word}(x) = x - mean(x per group)"),
+                &format!("fn {name}(x) = x - mean(x per group)"),
             ),
         );
     }
@@ -227,7 +227,7 @@ fn function_like(tokens: &Tokens<'_>) -> Fail {
         help(
             "name it, log it as a metric, or minimize it",
             tokens.mend(&[tokens.before(0, "value = ")]),
-            &format!("value = {word}(reward)"),
+            &format!("value = {name}(reward)"),
         ),
     )
 }
@@ -239,7 +239,7 @@ fn missing_equals(tokens: &Tokens<'_>, i: usize) -> Fail {
     let sample = if declared {
         form(tokens.str(0)).to_owned()
     } else {
-        format!("{} = mean(reward per group)", clip(tokens.str(0)))
+        format!("{} = mean(reward per group)", in_code(tokens.str(0), "x"))
     };
     let mended = tokens.mend(&[tokens.after(i.saturating_sub(1), " =")]);
     let help = help("write `=` between the name and its value", mended, &sample);
