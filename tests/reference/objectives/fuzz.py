@@ -1,4 +1,4 @@
-"""Random batches for every published objective, compared as in check.py. Nothing is kept.
+"""Random batches for the published objectives and the small programs, compared as in check.py.
 
     python fuzz.py RLC [--seconds 60] [--seed 0] [--backend interp|cpu] [--keep FOLDER]
 
@@ -16,8 +16,12 @@ from safetensors.numpy import save_file
 
 from batches import random_batch
 from check import compare, legal_cuts, run_rlc
+from programs import PROGRAMS
 from published import OBJECTIVES, published
 from table import Table
+
+# Programs whose batch can be drawn again.
+REDRAWN = [c for c in PROGRAMS if c.source is not None and c.batch.again]
 
 SETTINGS = {
     "clip_low": lambda rng: round(float(rng.uniform(0.02, 0.5)), 3),
@@ -30,6 +34,23 @@ SETTINGS = {
     "tau_neg": lambda rng: round(float(rng.uniform(0.3, 4)), 3),
     "lam": lambda rng: round(float(rng.uniform(0.3, 2)), 3),
 }
+
+
+def draw_program(seed):
+    """(case, batch) of one seed."""
+    rng = np.random.default_rng(seed)
+    case = REDRAWN[int(rng.integers(len(REDRAWN)))]
+    batch = case.batch.again(
+        seed,
+        groups=rng.integers(1, 5, rng.integers(1, 5)).tolist(),
+        max_len=int(rng.integers(2, 10)),
+        empty_turns=bool(rng.random() < 0.4),
+        equal_group=int(rng.integers(0, 9)) if rng.random() < 0.3 else None,
+        masked_rollout=bool(rng.random() < 0.5),
+        wild=float(rng.choice([0, 0.1])),
+        column_dtype=rng.choice([np.float32, np.float64]),
+    )
+    return case, batch
 
 
 def draw(seed):
@@ -76,40 +97,57 @@ def main():
     args = parser.parse_args()
     end, seed, failed = time.monotonic() + args.seconds, args.seed, 0
     while time.monotonic() < end:
-        name, settings, batch = draw(seed)
-        answer = published(name, Table(batch), settings)
-        expected = answer.expected()
-        case = {
-            "loss": float(expected["loss"][0]), "metrics": answer.metrics, "coupling": answer.coupling,
-            "kept": answer.kept(),
-        }
-        legal, _ = legal_cuts(answer.coupling, batch.group_size)
-        cut = int(np.random.default_rng(seed).choice(legal))
         with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "batch.safetensors"
-            batch.save(path)
-            for backend in args.backend or ["interp", "cpu"]:
-                for n in (None, cut):
-                    code, result, arrays, stderr = run_rlc(
-                        args.rlc, name, path, backend, settings, sorted(answer.values), n)
-                    if code:
-                        faults = [f"exit {code}: {stderr.strip()[:400]}"]
-                    else:
-                        faults = compare(result, arrays, case, expected, backend, n)
-                    if faults:
-                        failed += 1
-                        print(f"seed {seed} {name} {settings} {backend} micro-batch {n}")
-                        for fault in faults:
-                            print("    " + fault)
-                        if args.keep:
-                            keep = args.keep / f"{seed}_{name}"
-                            keep.mkdir(parents=True, exist_ok=True)
-                            batch.save(keep / "batch.safetensors")
-                            save_file(expected, str(keep / "expected.safetensors"))
-                            (keep / "case.json").write_text(json.dumps({**case, "program": name, "set": settings}))
+            folder = pathlib.Path(folder)
+            if seed % 2:
+                source, batch = draw_program(seed)
+                name, settings = source.name, source.settings
+                answer = source.reference(Table(batch), settings)
+                program = folder / "program.rl"
+                program.write_text(source.source)
+                for file, text in source.files.items():
+                    (folder / file).write_text(text)
+            else:
+                name, settings, batch = draw(seed)
+                answer = published(name, Table(batch), settings)
+                program = name
+            failed += run(args, seed, name, program, settings, batch, answer, folder)
         seed += 1
     print(f"seeds {args.seed}..{seed - 1}: {failed} runs differ")
     raise SystemExit(1 if failed else 0)
+
+
+def run(args, seed, name, program, settings, batch, answer, folder):
+    """How many runs of one batch differ from its answer."""
+    expected = answer.expected()
+    case = {
+        "loss": float(expected["loss"][0]), "metrics": answer.metrics, "coupling": answer.coupling,
+        "kept": answer.kept(),
+    }
+    legal, _ = legal_cuts(answer.coupling, batch.group_size)
+    cut, failed = int(np.random.default_rng(seed).choice(legal)), 0
+    path = folder / "batch.safetensors"
+    batch.save(path)
+    for backend in args.backend or ["interp", "cpu"]:
+        for n in (None, cut):
+            code, result, arrays, stderr = run_rlc(
+                args.rlc, program, path, backend, settings, sorted(answer.values), n)
+            if code:
+                faults = [f"exit {code}: {stderr.strip()[:400]}"]
+            else:
+                faults = compare(result, arrays, case, expected, backend, n)
+            if faults:
+                failed += 1
+                print(f"seed {seed} {name} {settings} {backend} micro-batch {n}")
+                for fault in faults:
+                    print("    " + fault)
+                if args.keep:
+                    keep = args.keep / f"{seed}_{name}"
+                    keep.mkdir(parents=True, exist_ok=True)
+                    batch.save(keep / "batch.safetensors")
+                    save_file(expected, str(keep / "expected.safetensors"))
+                    (keep / "case.json").write_text(json.dumps({**case, "program": name, "set": settings}))
+    return failed
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ class Batch:
             self.segment("turn", turn_size, rollout_turns)
         self.columns = {}
         self.policy = set()
+        self.again = None  # draws another batch of the same kind
         self.half = {}  # column -> 16-bit type in the file; the values here are rounded to it
 
     def segment(self, level, sizes, counts=None):
@@ -48,12 +49,16 @@ class Batch:
         return self
 
     def copy(self):
-        return copy.deepcopy(self)
+        other = copy.copy(self)
+        other.columns = dict(self.columns)
+        return other
 
     def without(self, *names):
         other = self.copy()
         for name in names:
             other.columns.pop(name, None)
+        if self.again:
+            other.again = lambda seed, **kw: self.again(seed, **kw).without(*names)
         return other
 
     def arrays(self):

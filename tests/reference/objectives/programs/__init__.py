@@ -1,0 +1,10 @@
+"""Small programs that exercise the language, each beside an independent float64 reference.
+
+`@program(name, source, batch, ...)` registers one case. The source is objective-language text; the
+function below it computes the same in torch with plain loops and never looks at the source.
+"""
+
+from . import extending, functions, levels, filters, reductions, vocab, ordered, gradients, prelude, odd, worked
+from .common import PROGRAMS, Case
+
+__all__ = ["PROGRAMS", "Case"]

@@ -1,0 +1,78 @@
+"""What the program files share: registering a case, drawing its batch, a few reference helpers."""
+
+import math
+
+import numpy as np
+import torch
+
+from batches import calibadv_example, items, random_batch
+from published import DEFAULTS, Run, calibrated, clip_objective, is_clipped, k3, ppo_tokens, seq_mean
+from published import published, token_mean, turn_values, z_scores
+from table import Answer, Batch, Table, ZERO, const, deviation, mean, minus_mean, total, variance
+
+PROGRAMS = []
+
+
+class Case:
+    def __init__(self, name, source, batch, reference, settings=None, files=None, extra=False, program=None):
+        self.name, self.source, self.batch, self.reference = name, source, batch, reference
+        self.settings, self.files = settings or {}, files or {}
+        self.extra = extra  # beyond the first issue: may be "not implemented yet"
+        self.program = program  # a stdlib name, where source is None
+
+
+def program(name, source, batch, settings=None, files=None, extra=False):
+    def register(reference):
+        text = source.lstrip("\n")
+        PROGRAMS.append(Case(name, text, batch, reference, settings, files=files, extra=extra))
+        return reference
+
+    return register
+
+
+def stdlib_case(name, stdlib, batch, reference, settings=None):
+    """A stdlib objective on a batch of its own; without a reference the published one."""
+    PROGRAMS.append(Case(name, None, batch, reference, settings, program=stdlib))
+
+
+def rebuildable(builder):
+    """Lets the fuzzer draw the same kind of batch again: `batch.again(seed, groups=...)`."""
+
+    def build(seed, **kw):
+        batch = builder(seed, **kw)
+        batch.again = lambda seed, **more: build(seed, **{**kw, **more})
+        return batch
+
+    return build
+
+
+@rebuildable
+def small(seed, **kw):
+    return random_batch(seed, **{"groups": (3, 1, 2), "max_len": 6, "vocab": None, "equal_group": None, **kw})
+
+
+def vocab(seed, **kw):
+    return small(seed, **{"vocab": 8, **kw})
+
+
+@rebuildable
+def with_items(seed, empty=False, **kw):
+    return items(small(seed, **kw), seed, empty=empty)
+
+
+GRPO = DEFAULTS["grpo"]
+
+
+def grpo_advantage(t, eps=1e-4):
+    return z_scores(t, t.col("rollout/reward"), eps)
+
+
+def quantile(values, q):
+    """Linear between the order statistics at q * (n - 1)."""
+    values = sorted(values, key=lambda v: v.item())
+    if not values:
+        return ZERO
+    place = q * (len(values) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (place - low) * (values[high] - values[low])
