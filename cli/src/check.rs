@@ -73,7 +73,15 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
 
 /// What the compiler says of a program.
 pub fn check(program: &mut Program) -> (Option<Checked>, Vec<Diagnostic>) {
-    rlc_compiler::check(&mut program.sources, program.root, &program.files)
+    let (checked, mut found) =
+        rlc_compiler::check(&mut program.sources, program.root, &program.files);
+    in_order(&mut found);
+    (checked, found)
+}
+
+/// The user's file first, and each file from top to bottom, whichever pass found what.
+pub fn in_order(found: &mut [Diagnostic]) {
+    found.sort_by_key(|d| d.labels.first().map(|l| (l.span.file, l.span.start)));
 }
 
 /// Checks a program, says on stderr what was found, and stops where that includes errors.

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use rlc_compiler::check::Checked;
+use rlc_compiler::clif::{self, Float};
+use rlc_compiler::fuse::fuse;
 use rlc_compiler::parse;
 use rlc_compiler::specialize::{Settings, specialize};
+use rlc_runtime::device::cpu;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, write_file};
@@ -16,7 +19,8 @@ use crate::{check, params, program};
 #[command(after_help = "\
 Examples:
   rlc compile grpo --emit program          loss, gradients and metrics as one graph
-  rlc compile calib.rl --emit ast -o calib.ast
+  rlc compile calib.rl --emit loops        the loops of the CPU kernel
+  rlc compile calib.rl --emit clif -o calib.clif
   rlc compile grpo --emit program --set beta=0.04 --set clip_low=0.1")]
 pub struct Args {
     #[arg(value_name = "PROGRAM", help = program::HELP)]
@@ -41,6 +45,10 @@ enum Stage {
     Hir,
     /// Loss, gradients and metrics under the present params
     Program,
+    /// The loops that compute them
+    Loops,
+    /// Cranelift's intermediate code of the loops, for logits of 32 bits
+    Clif,
 }
 
 /// Runs the command.
@@ -74,5 +82,13 @@ fn stage(stage: Stage, checked: &Checked, sets: &[String]) -> Outcome<String> {
     let settings = Settings { params, ..Settings::default() };
     let program =
         specialize(checked, &settings).map_err(|e| Failure::input(e.to_string(), ""))?.program;
-    Ok(program.print())
+    if stage == Stage::Program {
+        return Ok(program.print());
+    }
+    let plan = fuse(&program).map_err(|e| Failure::input(e.to_string(), ""))?;
+    if stage == Stage::Loops {
+        return Ok(plan.print());
+    }
+    let target = cpu::target().map_err(|e| Failure::running(e.to_string(), ""))?;
+    Ok(clif::print(&plan, &|_| Float::F32, target))
 }

@@ -1,6 +1,7 @@
 //! `rlc explain`: a program as the compiler sees it, or what an error code means.
 
 mod coupling;
+mod kernel;
 mod listing;
 mod names;
 mod needs;
@@ -81,6 +82,7 @@ impl Subject<'_> {
         let broken = !found.is_empty();
         let (checked, more) = check(&program.sources, &linked);
         found.extend(more);
+        crate::check::in_order(&mut found);
         crate::check::say(&found, &program.sources, output);
         let checked = checked.filter(|_| !broken).ok_or(Failure::Reported(INPUT))?;
         let params = params::values(&checked.graph, sets)?;
@@ -109,6 +111,7 @@ impl Subject<'_> {
         section("Coupling", self.coupling());
         section("Columns of a batch", self.columns());
         section("Params", self.switches());
+        section("Kernel", self.kernel());
         text
     }
 

@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod compile;
+pub mod eval;
 pub mod explain;
 pub mod failure;
 pub mod new;
@@ -14,6 +15,7 @@ pub mod params;
 pub mod program;
 pub mod recipes;
 pub mod report;
+pub mod run;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -43,8 +45,15 @@ Exit codes: 0; 1 failed while running; 2 bad input.",
     max_term_width = 100
 )]
 pub struct Cli {
-    /// When to colour what is printed; `auto` is on a terminal, unless NO_COLOR is set.
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    /// Colours: auto (on a terminal, unless NO_COLOR is set), always or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = Color::Auto,
+        value_name = "WHEN",
+        hide_possible_values = true
+    )]
     color: Color,
     #[command(subcommand)]
     command: Command,
@@ -55,6 +64,8 @@ enum Command {
     Check(check::Args),
     Compile(compile::Args),
     Explain(explain::Args),
+    Eval(eval::Args),
+    Run(Box<run::Args>),
     New(new::Args),
     Recipes(recipes::Args),
 }
@@ -86,6 +97,8 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::Check(args) => check::run(&args, output),
         Command::Compile(args) => compile::run(&args, output),
         Command::Explain(args) => explain::run(&args, output),
+        Command::Eval(args) => eval::run(&args, output),
+        Command::Run(args) => run::run(&args, output),
         Command::New(args) => new::run(&args, output),
         Command::Recipes(args) => recipes::run(&args, output),
     }

@@ -1,5 +1,6 @@
 //! The coupling level, what causes it, and what it decides.
 
+use rlc_compiler::hir::E;
 use rlc_compiler::level::{BATCH, GROUP, TOKEN};
 
 use super::Subject;
@@ -11,13 +12,7 @@ impl Subject<'_> {
         let name = program.graph.level_table.name(level);
         let mut lines = vec![format!("level: {name}")];
         if let Some(cause) = program.cause {
-            let mut line = String::from("cause: ");
-            if let Some(span) = program.graph.span(cause) {
-                line.push_str(&format!("`{}` ({})", self.quote(span), self.place(span)));
-            } else if let Some(name) = program.graph.name(cause) {
-                line.push_str(&format!("`{name}`"));
-            }
-            lines.push(line);
+            lines.push(format!("cause: {}", self.written(cause)));
             lines.push(format!(
                 "       reads the current policy over a whole {name}, and the loss is no sum of such parts"
             ));
@@ -32,5 +27,22 @@ impl Subject<'_> {
             _ => "micro-batches: cut between any two rollouts".to_owned(),
         });
         lines
+    }
+
+    /// The user's text for an expression: its own, or that of the first one that is made from it.
+    fn written(&self, cause: E) -> String {
+        let graph = &self.specialized.program.graph;
+        let mut made_from = vec![false; graph.len()];
+        for e in graph.all() {
+            let own = e == cause || graph.operands(e).any(|o| made_from[o.index()]);
+            made_from[e.index()] = own;
+            if let (true, Some(span)) = (own, graph.span(e)) {
+                return format!("`{}` ({})", self.quote(span), self.place(span));
+            }
+            if let (true, Some(name)) = (own, graph.name(e)) {
+                return format!("`{name}`");
+            }
+        }
+        "the loss".to_owned()
     }
 }

@@ -1,0 +1,214 @@
+//! `rlc eval`: loss, gradients and metrics of one batch file.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use rlc_compiler::table::{Array, Data, Table};
+use rlc_runtime::batch::{self, BatchError};
+use rlc_runtime::objective::{self, Logits, Objective, ObjectiveError};
+use serde_json::json;
+
+use crate::failure::{Failure, Outcome};
+use crate::output::{Output, plain};
+use crate::{check, params, program};
+
+/// Evaluate a program on a batch: loss, gradients, metrics
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rlc eval grpo --batch b.safetensors
+  rlc eval calib.rl --batch b.safetensors --set beta=0.04 --json
+  rlc eval calib.rl --batch b.safetensors --emit advantage,ratio --out r.safetensors
+  rlc eval gspo --batch b.safetensors --micro-batch 4 --backend interp
+
+r.safetensors holds `loss`, `grad/<input>` for every differentiable input and `value/<name>` for every
+definition of --emit; f64 with the interpreter, else f32.")]
+pub struct Args {
+    #[arg(value_name = "PROGRAM", help = program::HELP)]
+    program: String,
+    /// The batch, a safetensors file
+    #[arg(long, value_name = "FILE")]
+    batch: PathBuf,
+    /// Set a param
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// What computes
+    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    backend: Backend,
+    /// Definitions to store in --out, each at its own level
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    emit: Vec<String>,
+    /// Where loss, gradients and values go, a safetensors file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Run in pieces of N rollouts; the result is that of the whole batch
+    #[arg(long, value_name = "N")]
+    micro_batch: Option<usize>,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    /// The f64 interpreter: the reference
+    Interp,
+    /// Compiled CPU kernels
+    Cpu,
+    /// CUDA kernels (not in this build)
+    Cuda,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, output: &Output) -> Outcome {
+    let backend = match args.backend {
+        Backend::Interp => objective::Backend::Interp,
+        Backend::Cpu => objective::Backend::Cpu,
+        Backend::Cuda => {
+            return Err(Failure::input(
+                "this build of rlc has no CUDA back end",
+                "`--backend cpu` computes the same numbers",
+            ));
+        }
+    };
+    let mut program = program::open(&args.program)?;
+    let checked = check::or_stop(&mut program, output)?;
+    let values = params::values(&checked.graph, &args.set)?;
+    let names: Vec<String> = checked.graph.params.iter().map(|p| p.name.clone()).collect();
+    let mut objective = Objective::new(checked, backend);
+    for (name, value) in names.iter().zip(values) {
+        objective.set_param(name, value).map_err(failure)?;
+    }
+    let mut emit: Vec<String> = args.emit.iter().map(|n| n.trim().to_owned()).collect();
+    emit.retain(|n| !n.is_empty());
+    objective.emit(emit);
+
+    let table = read(&args.batch)?;
+    if table.get("vocab/logits").is_some() {
+        for name in ["token/logp", "token/entropy"] {
+            if table.get(name).is_some() {
+                output.warn(&format!(
+                    "`{name}` is ignored: the batch has `vocab/logits`, from which it is computed"
+                ));
+            }
+        }
+    }
+    let mut step = objective.begin(&table, Logits::InTable).map_err(failure)?;
+    let rollouts = args.micro_batch.unwrap_or(usize::MAX);
+    for piece in step.exact_pieces(rollouts).map_err(failure)? {
+        step.live(piece, None).map_err(failure)?;
+    }
+    let outcome = step.finish().map_err(failure)?;
+
+    for (metric, lacks) in &outcome.left_out {
+        let lacks: Vec<String> = lacks.iter().map(|c| format!("`{c}`")).collect();
+        output.say(&format!(
+            "note: the metric `{metric}` is left out: the batch has no {}\n",
+            lacks.join(" and no ")
+        ));
+    }
+    if let Some(path) = &args.out {
+        batch::write(&result(&outcome, args.backend == Backend::Interp), path)
+            .map_err(batch_failure)?;
+    }
+    if args.json {
+        let value = json!({
+            "loss": outcome.loss,
+            "metrics": outcome.metrics,
+            "coupling": outcome.coupling,
+            "kept": outcome.kept,
+        });
+        return output.print(&format!("{value}\n"));
+    }
+    output.print(&text(&outcome, args.out.as_deref()))
+}
+
+fn read(path: &Path) -> Outcome<Table> {
+    if path.is_dir() {
+        return Err(Failure::input(
+            format!("cannot read the batch `{}`: it is a folder", path.display()),
+            "a batch is one safetensors file",
+        ));
+    }
+    batch::read(path).map_err(batch_failure)
+}
+
+/// What `--out` holds.
+fn result(outcome: &objective::Outcome, double: bool) -> Table {
+    let store = |array: &Array| {
+        let data = match &array.data {
+            Data::F64(v) if !double => Data::F32(v.iter().map(|&x| x as f32).collect()),
+            other => other.clone(),
+        };
+        Array { data, shape: array.shape.clone() }
+    };
+    let loss = Array { data: Data::F64(vec![outcome.loss]), shape: vec![] };
+    let mut arrays = BTreeMap::from([("loss".to_owned(), store(&loss))]);
+    arrays.extend(outcome.grads.iter().map(|(n, a)| (format!("grad/{n}"), store(a))));
+    arrays.extend(outcome.values.iter().map(|(n, a)| (format!("value/{n}"), store(a))));
+    Table { arrays }
+}
+
+fn text(outcome: &objective::Outcome, out: Option<&Path>) -> String {
+    let mut text = format!("loss      {}\ncoupling  {}\nkept     ", outcome.loss, outcome.coupling);
+    for level in ["group", "rollout", "token"] {
+        let n = outcome.kept.get(level).copied().unwrap_or(0);
+        let _ = write!(text, " {n} {level}{}", if n == 1 { "" } else { "s" });
+    }
+    text.push('\n');
+    let width = outcome.metrics.keys().map(String::len).max().unwrap_or(0);
+    for (name, value) in &outcome.metrics {
+        let _ = writeln!(text, "metric    {name:width$}  {value}");
+    }
+    for (what, arrays) in [("gradient", &outcome.grads), ("value   ", &outcome.values)] {
+        for (name, array) in arrays {
+            let _ = writeln!(text, "{what}  {name}: {}", in_short(array));
+        }
+    }
+    if let Some(path) = out {
+        let _ = writeln!(text, "wrote     {}", path.display());
+    }
+    text
+}
+
+/// Shape and size of an array's numbers.
+fn in_short(array: &Array) -> String {
+    let numbers: Vec<f64> = (0..array.data.len()).map(|i| array.data.get(i)).collect();
+    let shape: Vec<String> = array.shape.iter().map(usize::to_string).collect();
+    let mut text = format!("[{}]", shape.join(", "));
+    if !numbers.is_empty() {
+        let low = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let norm = numbers.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let _ = write!(text, ", from {low:.6} to {high:.6}, norm {norm:.6}");
+    }
+    text
+}
+
+fn failure(error: ObjectiveError) -> Failure {
+    match error {
+        ObjectiveError::NotFinite(text) => Failure::running(text, ""),
+        ObjectiveError::UnknownParam { .. }
+        | ObjectiveError::ParamRange { .. }
+        | ObjectiveError::Specialize(_)
+        | ObjectiveError::Batch(_)
+        | ObjectiveError::Cut(_)
+        | ObjectiveError::Backend(_) => Failure::input(error.to_string(), ""),
+    }
+}
+
+fn batch_failure(error: BatchError) -> Failure {
+    match error {
+        BatchError::Read { path, why } => Failure::input(
+            format!("cannot read the batch `{}`: {}", path.display(), plain(&why)),
+            "",
+        ),
+        BatchError::Write { .. } => Failure::running(error.to_string(), ""),
+        BatchError::Format { .. } | BatchError::Dtype { .. } => {
+            Failure::input(error.to_string(), "")
+        }
+    }
+}
