@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use rlc_compiler::table::{Array, Data, Table};
 use rlc_runtime::batch::{self, BatchError};
+use rlc_runtime::device::DeviceError;
 use rlc_runtime::objective::{self, Logits, Objective, ObjectiveError};
 use serde_json::json;
 
@@ -191,12 +192,11 @@ fn in_short(array: &Array) -> String {
 fn failure(error: ObjectiveError) -> Failure {
     match error {
         ObjectiveError::NotFinite(text) => Failure::running(text, ""),
-        ObjectiveError::UnknownParam { .. }
-        | ObjectiveError::ParamRange { .. }
-        | ObjectiveError::Specialize(_)
-        | ObjectiveError::Batch(_)
-        | ObjectiveError::Cut(_)
-        | ObjectiveError::Backend(_) => Failure::input(error.to_string(), ""),
+        ObjectiveError::Device(DeviceError::Unsupported(why)) => {
+            Failure::input(why.to_string(), "`--backend interp` runs every program")
+        }
+        ObjectiveError::Device(why) => Failure::running(why.to_string(), ""),
+        other => Failure::input(other.to_string(), ""),
     }
 }
 
