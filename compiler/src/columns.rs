@@ -58,8 +58,12 @@ pub fn load(
                     reader(graph, id)
                 ));
             } else if let Some(array) = table.get(&path) {
-                if !matches!(array.data, Data::F32(_) | Data::F64(_) | Data::Bf16(_) | Data::F16(_)) {
-                    problems.push(format!("`{path}` is {}, but logits are F32, BF16, F16 or F64", array.data.type_name()));
+                if !matches!(array.data, Data::F32(_) | Data::F64(_) | Data::Bf16(_) | Data::F16(_))
+                {
+                    problems.push(format!(
+                        "`{path}` is {}, but logits are F32, BF16, F16 or F64",
+                        array.data.type_name()
+                    ));
                 }
             }
             continue;
@@ -82,7 +86,9 @@ pub fn load(
             }
             continue;
         };
-        if let Some(problem) = check(&path, &array.data, &array.shape, info.ty, count, info.level == BATCH) {
+        if let Some(problem) =
+            check(&path, &array.data, &array.shape, info.ty, count, info.level == BATCH)
+        {
             problems.push(problem);
             continue;
         }
@@ -141,7 +147,10 @@ fn check(
         return Some(format!("`{path}` has shape {dims:?}, but it has one axis of {count}"));
     }
     if data.len() != count {
-        return Some(format!("`{path}` has {} entries, but there are {count} rows at its level", data.len()));
+        return Some(format!(
+            "`{path}` has {} entries, but there are {count} rows at its level",
+            data.len()
+        ));
     }
     if let (Ty::Bool, Data::U8(bytes)) = (ty, data) {
         if let Some(i) = bytes.iter().position(|&b| b > 1) {

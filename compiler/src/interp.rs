@@ -123,11 +123,17 @@ impl Run {
         }
     }
 
-    fn phase(&mut self, phase: Phase, piece: Range<usize>, vocab: &BTreeMap<ColumnId, VocabRows<'_>>) {
+    fn phase(
+        &mut self,
+        phase: Phase,
+        piece: Range<usize>,
+        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+    ) {
         let program = Arc::clone(&self.program);
         let graph = &program.graph;
         for e in graph.all() {
-            if !self.needed[e.index()] || self.program.phase(e) != phase || graph.level(e) == VOCAB {
+            if !self.needed[e.index()] || self.program.phase(e) != phase || graph.level(e) == VOCAB
+            {
                 continue;
             }
             let level = graph.level(e);
@@ -349,20 +355,16 @@ impl RowEvaluator {
                 Expr::VocabIndex => out.extend((0..width).map(|i| i as f64)),
                 Expr::Broadcast(x) => {
                     let from = graph.level(x);
-                    let row = if from == TOKEN {
-                        t
-                    } else {
-                        run.shape.parents(from, TOKEN)[t] as usize
-                    };
+                    let row =
+                        if from == TOKEN { t } else { run.shape.parents(from, TOKEN)[t] as usize };
                     out.resize(width, run.values[x.index()][row]);
                 }
                 Expr::Unary(op, x) => out.extend(of(x).iter().map(|v| op.eval(*v))),
                 Expr::Binary(op, a, b) => {
                     out.extend(of(a).iter().zip(of(b)).map(|(a, b)| op.eval(*a, *b)));
                 }
-                Expr::Select(c, a, b) => out.extend(
-                    (0..width).map(|i| if of(c)[i] == 0.0 { of(b)[i] } else { of(a)[i] }),
-                ),
+                Expr::Select(c, a, b) => out
+                    .extend((0..width).map(|i| if of(c)[i] == 0.0 { of(b)[i] } else { of(a)[i] })),
                 Expr::Detach(x) | Expr::Choose(_, x, _) => out.extend_from_slice(of(x)),
                 // The verifier lets none of these stand at vocab level.
                 Expr::Const(_)

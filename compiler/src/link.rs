@@ -303,7 +303,10 @@ fn extend_cycle(
         "the files extend each other in a circle",
         span,
         "leads back to a file that extends this one",
-        format!("{}\nlet one of them say `extend nothing` or name a library objective", path.join(" -> ")),
+        format!(
+            "{}\nlet one of them say `extend nothing` or name a library objective",
+            path.join(" -> ")
+        ),
     ));
 }
 

@@ -24,7 +24,7 @@ fn fail<T>(text: String) -> Result<T, TableError> {
 
 /// Rows per level and the maps between levels. Rows of every level are in file order, so the rows
 /// of a fine level inside one row of a coarse level are a contiguous range.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Shape {
     counts: Vec<usize>,
     /// `starts[coarse][fine]`: first fine row of each coarse row, and the end.

@@ -147,14 +147,20 @@ fn decide(old: &Graph, roots: &[E], settings: &Settings) -> (Graph, Vec<E>) {
     for e in old.all() {
         chosen[e.index()] = match old.expr(e) {
             Expr::Choose(column, x, Prefer::Column) => {
-                if has(column) == Some(true) { None } else { Some(x) }
+                if has(column) == Some(true) {
+                    None
+                } else {
+                    Some(x)
+                }
             }
             Expr::Choose(_, x, Prefer::ComputedWith(with)) => {
-                if has(with) == Some(false) { None } else { Some(x) }
+                if has(with) == Some(false) {
+                    None
+                } else {
+                    Some(x)
+                }
             }
-            Expr::Select(c, a, b) => {
-                known[c.index()].map(|v| if v == 0.0 { b } else { a })
-            }
+            Expr::Select(c, a, b) => known[c.index()].map(|v| if v == 0.0 { b } else { a }),
             _ => None,
         };
     }

@@ -138,9 +138,9 @@ pub fn phases(graph: &Graph, reads: &Reads, piece: Level) -> Vec<Phase> {
         let phase = if reads.is_live(e) {
             let inside = match graph.expr(e) {
                 Expr::Reduce(..) => table.contains(piece, graph.level(e)),
-                Expr::Scan { scope, .. }
-                | Expr::Shift { scope, .. }
-                | Expr::Rank { scope, .. } => table.contains(piece, scope),
+                Expr::Scan { scope, .. } | Expr::Shift { scope, .. } | Expr::Rank { scope, .. } => {
+                    table.contains(piece, scope)
+                }
                 _ => true,
             };
             let ready = graph.operands(e).all(|o| phases[o.index()] != Phase::After);

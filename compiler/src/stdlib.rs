@@ -1,8 +1,7 @@
 //! The standard library's sources, part of the compiler so that a program needs no files beside it.
 
 /// Root of every program: functions, `temperature`, `logp`, `entropy`.
-pub const PRELUDE: (&str, &str) =
-    ("stdlib/prelude.rl", include_str!("../../stdlib/prelude.rl"));
+pub const PRELUDE: (&str, &str) = ("stdlib/prelude.rl", include_str!("../../stdlib/prelude.rl"));
 
 macro_rules! objectives {
     ($($name:literal),* $(,)?) => {
@@ -12,8 +11,19 @@ macro_rules! objectives {
 
 /// Name, source name and text of every objective.
 pub const OBJECTIVES: &[(&str, &str, &str)] = objectives![
-    "grpo", "dr_grpo", "bnpo", "dapo", "gspo", "gspo_token", "cispo", "sapo", "gmpo", "rloo",
-    "reinforce_pp", "calibadv", "sft",
+    "grpo",
+    "dr_grpo",
+    "bnpo",
+    "dapo",
+    "gspo",
+    "gspo_token",
+    "cispo",
+    "sapo",
+    "gmpo",
+    "rloo",
+    "reinforce_pp",
+    "calibadv",
+    "sft",
 ];
 
 /// Source name and text of a library objective.

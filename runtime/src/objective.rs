@@ -16,15 +16,20 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rlc_compiler::check::Checked;
-use rlc_compiler::columns;
+use rlc_compiler::clif::Float;
+use rlc_compiler::columns::{self, Columns};
 use rlc_compiler::diagnostic::nearest;
-use rlc_compiler::hir::ColumnId;
+use rlc_compiler::hir::{ColumnId, E};
 use rlc_compiler::interp::{self, VocabRows};
 use rlc_compiler::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, VOCAB};
 use rlc_compiler::program::Program;
 use rlc_compiler::shape::{Shape, TableError};
 use rlc_compiler::specialize::{Settings, SpecializeError, Specialized, specialize};
 use rlc_compiler::table::{Array, Data, Floats, Table};
+use rlc_compiler::trace::Search;
+
+use crate::device::cpu::{self, Kernel, float};
+use crate::device::{DeviceError, Gradient};
 
 /// Which back end computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +76,9 @@ pub enum ObjectiveError {
     /// The back end cannot run the program.
     #[error("{0}")]
     Backend(String),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
 /// Where vocab-level columns come from.
@@ -93,13 +101,24 @@ pub struct Objective {
     backend: Backend,
     /// The last specialisation, with what it was made for.
     ready: Option<(Settings, Arc<Specialized>)>,
+    /// The last kernel, with the program and the vocab-level number types it was compiled for.
+    kernel: Option<(Arc<Program>, Vec<(ColumnId, Float)>, Kernel)>,
+    shape: Arc<Shape>,
 }
 
 impl Objective {
     /// An objective over a checked program, with its default params.
     pub fn new(checked: Checked, backend: Backend) -> Self {
         let params = checked.graph.params.iter().map(|p| p.value).collect();
-        Objective { checked, params, emit: Vec::new(), backend, ready: None }
+        Objective {
+            checked,
+            params,
+            emit: Vec::new(),
+            backend,
+            ready: None,
+            kernel: None,
+            shape: Arc::new(Shape::default()),
+        }
     }
 
     /// The checked program.
@@ -190,8 +209,10 @@ impl Objective {
         present.insert("vocab/logits".to_owned());
         let specialized = self.specialized(Some(present))?;
         let graph = &specialized.program.graph;
-        let columns: Vec<String> =
-            columns::needed(&specialized.program).into_iter().map(|c| graph.column_path(c)).collect();
+        let columns: Vec<String> = columns::needed(&specialized.program)
+            .into_iter()
+            .map(|c| graph.column_path(c))
+            .collect();
         let missing = columns::needed(&specialized.program)
             .into_iter()
             .filter(|c| graph.columns[c.0 as usize].default.is_none())
@@ -207,11 +228,11 @@ impl Objective {
     }
 
     /// Checks a batch, and computes everything that follows from what was recorded.
-    pub fn begin<'t>(
-        &mut self,
-        table: &'t Table,
+    pub fn begin<'a>(
+        &'a mut self,
+        table: &'a Table,
         logits: Logits,
-    ) -> Result<Step<'t>, ObjectiveError> {
+    ) -> Result<Step<'a>, ObjectiveError> {
         let mut present: BTreeSet<String> = table.arrays.keys().cloned().collect();
         let live = match logits {
             Logits::InTable => None,
@@ -221,26 +242,89 @@ impl Objective {
             }
         };
         let specialized = self.specialized(Some(present))?;
-        let levels = &specialized.program.graph.level_table;
-        let mut shape = Shape::new(levels, table)?;
+        let program = Arc::clone(&specialized.program);
+        let mut shape = Shape::new(&program.graph.level_table, table)?;
         if let Some(vocab) = live {
             shape.vocab = vocab;
         }
-        let shape = Arc::new(shape);
-        let columns = columns::load(&specialized.program, table, &shape, live.is_some())?;
-        let program = Arc::clone(&specialized.program);
+        self.shape = Arc::new(shape);
+        let shape = Arc::clone(&self.shape);
+        let columns = columns::load(&program, table, &shape, live.is_some())?;
+        let vocab = vocab_columns(&program, table);
         let run = match self.backend {
-            Backend::Interp | Backend::Cpu => {
-                Run::Interp(interp::Run::new(program, Arc::clone(&shape), &columns, &self.params))
+            Backend::Interp => {
+                let columns = &columns;
+                let mut run = interp::Run::new(
+                    Arc::clone(&program),
+                    Arc::clone(&shape),
+                    columns,
+                    &self.params,
+                );
+                run.recorded(&vocab);
+                Run::Interp(Box::new(run))
+            }
+            Backend::Cpu => {
+                let floats = vocab_floats(&program, &vocab);
+                let fits = |k: &(Arc<Program>, Vec<(ColumnId, Float)>, Kernel)| {
+                    Arc::ptr_eq(&k.0, &program) && k.1 == floats
+                };
+                if !self.kernel.as_ref().is_some_and(fits) {
+                    let kernel = Kernel::new(&program, &floats)?;
+                    self.kernel = Some((Arc::clone(&program), floats, kernel));
+                }
+                let Some((_, _, kernel)) = &mut self.kernel else {
+                    return Err(ObjectiveError::Backend("no kernel was compiled".into()));
+                };
+                let given: Vec<(ColumnId, &[f64])> = columns::needed(&program)
+                    .into_iter()
+                    .filter(|id| program.graph.columns[id.0 as usize].level != VOCAB)
+                    .map(|id| (id, columns.get(id)))
+                    .collect();
+                let mut run = kernel.start(&self.shape, &given, &self.params)?;
+                run.recorded(&vocab)?;
+                Run::Cpu(run)
             }
         };
-        let mut step = Step { run, specialized, shape, table, live: live.is_some(), next: 0 };
-        let vocab = step.table_vocab();
-        match &mut step.run {
-            Run::Interp(run) => run.recorded(&vocab),
-        }
-        Ok(step)
+        let grads = program
+            .grads
+            .iter()
+            .filter(|(id, g)| g.is_some() && program.graph.columns[id.0 as usize].level == VOCAB)
+            .map(|(id, _)| *id)
+            .filter(|id| live.is_none() || vocab.contains_key(id))
+            .map(|id| (id, vec![0.0f32; shape.count(VOCAB)]))
+            .collect();
+        let params = &self.params;
+        let grads = if self.backend == Backend::Cpu { grads } else { BTreeMap::new() };
+        let live = live.is_some();
+        Ok(Step { run, specialized, shape, table, columns, params, live, next: 0, grads })
     }
+}
+
+/// The float types of the vocab-level columns, f32 for those that come with the pieces.
+fn vocab_floats(
+    program: &Program,
+    vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+) -> Vec<(ColumnId, Float)> {
+    columns::needed(program)
+        .into_iter()
+        .filter(|id| program.graph.columns[id.0 as usize].level == VOCAB)
+        .map(|id| (id, vocab.get(&id).map_or(Float::F32, |rows| float(rows.data))))
+        .collect()
+}
+
+/// The vocab-level columns of a table that a program reads.
+fn vocab_columns<'t>(program: &Program, table: &'t Table) -> BTreeMap<ColumnId, VocabRows<'t>> {
+    let graph = &program.graph;
+    let mut out = BTreeMap::new();
+    for id in columns::needed(program) {
+        if graph.columns[id.0 as usize].level == VOCAB {
+            let array = table.get(&graph.column_path(id));
+            if let Some(data) = array.and_then(|a| a.data.floats()) {
+                out.insert(id, VocabRows { data, first: 0 });
+            }
+        }
+    }
+    out
 }
 
 /// What an objective reads.
@@ -256,20 +340,25 @@ pub struct Needs {
     pub coupling: String,
 }
 
-enum Run {
-    Interp(interp::Run),
+enum Run<'a> {
+    Interp(Box<interp::Run>),
+    Cpu(cpu::Run<'a>),
 }
 
 /// One batch under way.
-pub struct Step<'t> {
-    run: Run,
+pub struct Step<'a> {
+    run: Run<'a>,
     specialized: Arc<Specialized>,
     shape: Arc<Shape>,
-    table: &'t Table,
+    table: &'a Table,
+    columns: Columns,
+    params: &'a [f64],
     /// Logits come with each piece.
     live: bool,
     /// The rollout the next piece begins with.
     next: usize,
+    /// Compiled kernels' gradients of the table's vocab-level columns, whole.
+    grads: BTreeMap<ColumnId, Vec<f32>>,
 }
 
 /// Gradients of one piece.
@@ -298,7 +387,7 @@ pub struct Outcome {
     pub values: BTreeMap<String, Array>,
 }
 
-impl<'t> Step<'t> {
+impl<'a> Step<'a> {
     fn program(&self) -> &Program {
         &self.specialized.program
     }
@@ -314,18 +403,8 @@ impl<'t> Step<'t> {
     }
 
     /// Vocab-level columns of the table.
-    fn table_vocab(&self) -> BTreeMap<ColumnId, VocabRows<'t>> {
-        let graph = &self.program().graph;
-        let mut out = BTreeMap::new();
-        for id in columns::needed(self.program()) {
-            if graph.columns[id.0 as usize].level == VOCAB {
-                let array = self.table.get(&graph.column_path(id));
-                if let Some(data) = array.and_then(|a| a.data.floats()) {
-                    out.insert(id, VocabRows { data, first: 0 });
-                }
-            }
-        }
-        out
+    fn table_vocab(&self) -> BTreeMap<ColumnId, VocabRows<'a>> {
+        vocab_columns(&self.specialized.program, self.table)
     }
 
     /// Cuts the batch into ranges of rollouts for [`Step::live`]: whole elements of the coupling
@@ -451,24 +530,81 @@ impl<'t> Step<'t> {
         }
         let rows = self.piece_rows(&rollouts);
         self.next = rollouts.end;
+        let out = self.compute(rows.clone(), tokens.clone(), &vocab, logits_id)?;
+        let finite = out.logits.iter().all(|g| g.is_finite())
+            && self
+                .grads
+                .values()
+                .all(|g| g[tokens.start * width..tokens.end * width].iter().all(|g| g.is_finite()));
+        if finite { Ok(out) } else { Err(self.not_finite(rows, tokens, &vocab)) }
+    }
+
+    fn compute(
+        &mut self,
+        rows: Range<usize>,
+        tokens: Range<usize>,
+        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+        logits_id: Option<ColumnId>,
+    ) -> Result<LiveGrads, ObjectiveError> {
+        let width = self.shape.vocab;
+        let entries = tokens.start * width..tokens.end * width;
+        let handed_over = logits_id.filter(|id| self.live && !self.grads.contains_key(id));
         match &mut self.run {
             Run::Interp(run) => {
-                run.live(rows, &vocab);
-                let grad = match logits_id {
-                    Some(id) if self.live => {
-                        let all = run.grad(id);
-                        all[tokens.start * width..tokens.end * width].iter().map(|&g| g as f32).collect()
-                    }
-                    _ => Vec::new(),
+                run.live(rows, vocab);
+                let logits = match handed_over {
+                    Some(id) => run.grad(id)[entries].iter().map(|&g| g as f32).collect(),
+                    None => Vec::new(),
                 };
-                Ok(LiveGrads { logits: grad })
+                Ok(LiveGrads { logits })
+            }
+            Run::Cpu(run) => {
+                let mut logits = Vec::new();
+                let mut outputs: Vec<Gradient<'_>> = self
+                    .grads
+                    .iter_mut()
+                    .map(|(id, all)| Gradient { column: *id, data: &mut all[entries.clone()] })
+                    .collect();
+                let wanted = self
+                    .specialized
+                    .program
+                    .grads
+                    .iter()
+                    .any(|(id, g)| Some(*id) == handed_over && g.is_some());
+                if let (Some(column), true) = (handed_over, wanted) {
+                    logits.resize(entries.len(), 0.0);
+                    outputs.push(Gradient { column, data: &mut logits });
+                }
+                run.live(rows, vocab, &mut outputs)?;
+                Ok(LiveGrads { logits })
             }
         }
     }
 
+    /// Finds, with the interpreter, where a piece stopped being finite.
+    fn not_finite(
+        &self,
+        rows: Range<usize>,
+        tokens: Range<usize>,
+        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+    ) -> ObjectiveError {
+        let program = Arc::clone(&self.specialized.program);
+        let shape = Arc::clone(&self.shape);
+        let mut run = interp::Run::new(Arc::clone(&program), shape, &self.columns, self.params);
+        run.recorded(&self.table_vocab());
+        run.live(rows, vocab);
+        let search = Search { program: &program, shape: &self.shape, run: &run, vocab };
+        let found = search.gradients(tokens).unwrap_or_else(|| {
+            "a gradient is not finite in f32, though it is in f64: it exceeds 3.4e38".to_owned()
+        });
+        ObjectiveError::NotFinite(found)
+    }
+
     fn logits_id(&self) -> Option<ColumnId> {
         let graph = &self.program().graph;
-        columns::needed(self.program()).into_iter().find(|id| graph.column_path(*id) == "vocab/logits")
+        columns::needed(self.program())
+            .into_iter()
+            .find(|id| graph.column_path(*id) == "vocab/logits")
     }
 
     /// Rollouts as rows of the piece level.
@@ -504,17 +640,24 @@ impl<'t> Step<'t> {
         let graph = &program.graph;
         match &mut self.run {
             Run::Interp(run) => run.after(&vocab),
+            Run::Cpu(run) => run.after(&vocab)?,
         }
-        let Run::Interp(run) = &self.run;
-        let scalar = |e| run.value(e).first().copied().unwrap_or(0.0);
+        self.check_finite(&vocab)?;
+        let scalar = |e| self.value(e).first().copied().unwrap_or(0.0);
         let mut grads = BTreeMap::new();
-        for (id, _) in &program.grads {
+        for (id, grad) in &program.grads {
             let info = &graph.columns[id.0 as usize];
-            if self.live && info.level == VOCAB {
+            let vocab_sized = info.level == VOCAB;
+            if vocab_sized && !vocab.contains_key(id) {
                 continue;
             }
-            let data = Data::F64(run.grad(*id));
-            let shape = if info.level == VOCAB {
+            let data = match (&self.run, grad, self.grads.get(id)) {
+                (Run::Interp(run), _, _) => Data::F64(run.grad(*id)),
+                (Run::Cpu(_), _, Some(rows)) => Data::F32(rows.clone()),
+                (Run::Cpu(_), Some(e), None) if !vocab_sized => Data::F64(self.value(*e).to_vec()),
+                (Run::Cpu(_), _, None) => Data::F64(vec![0.0; self.shape.count(info.level)]),
+            };
+            let shape = if vocab_sized {
                 vec![self.shape.count(TOKEN), self.shape.vocab]
             } else {
                 vec![data.len()]
@@ -524,7 +667,7 @@ impl<'t> Step<'t> {
         let values = program
             .values
             .iter()
-            .map(|(name, e)| (name.clone(), Array::vector(Data::F64(run.value(*e).to_vec()))))
+            .map(|(name, e)| (name.clone(), Array::vector(Data::F64(self.value(*e).to_vec()))))
             .collect();
         Ok(Outcome {
             loss: scalar(program.loss),
@@ -535,5 +678,52 @@ impl<'t> Step<'t> {
             grads,
             values,
         })
+    }
+
+    fn value(&self, e: E) -> &[f64] {
+        match &self.run {
+            Run::Interp(run) => run.value(e),
+            Run::Cpu(run) => run.value(e).unwrap_or(&[]),
+        }
+    }
+
+    /// Refuses a loss or a gradient that is not finite, naming where it stopped being so.
+    fn check_finite(
+        &self,
+        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+    ) -> Result<(), ObjectiveError> {
+        let program = &self.specialized.program;
+        let loss = self.value(program.loss).first().copied().unwrap_or(0.0);
+        let finite = program.grads.iter().all(|(id, grad)| match grad {
+            Some(e) if program.graph.columns[id.0 as usize].level != VOCAB => {
+                self.value(*e).iter().all(|g| g.is_finite())
+            }
+            _ => match &self.run {
+                Run::Interp(run) => run.grad(*id).iter().all(|g| g.is_finite()),
+                // Each piece's was checked as it ran.
+                Run::Cpu(_) => true,
+            },
+        });
+        if loss.is_finite() && finite {
+            return Ok(());
+        }
+        if self.live && !vocab.keys().any(|id| Some(*id) == self.logits_id()) {
+            return Err(ObjectiveError::NotFinite(format!(
+                "the loss is {loss}, while the gradients of every piece are finite; `rlc eval` on this batch names the place"
+            )));
+        }
+        let mut run = interp::Run::new(
+            Arc::clone(program),
+            Arc::clone(&self.shape),
+            &self.columns,
+            self.params,
+        );
+        run.whole(vocab);
+        let search = Search { program, shape: &self.shape, run: &run, vocab };
+        let found = search
+            .loss()
+            .or_else(|| search.gradients(0..self.shape.count(TOKEN)))
+            .unwrap_or_else(|| format!("the loss is {loss} in f32, though it is finite in f64"));
+        Err(ObjectiveError::NotFinite(found))
     }
 }

@@ -35,13 +35,34 @@ const SCALAR: &[(&str, Unary)] = &[
 ];
 
 pub(super) const REDUCTIONS: &[&str] = &[
-    "sum", "mean", "max", "min", "std", "var", "count", "any", "all", "first", "last", "prod",
-    "logsumexp", "quantile",
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "std",
+    "var",
+    "count",
+    "any",
+    "all",
+    "first",
+    "last",
+    "prod",
+    "logsumexp",
+    "quantile",
 ];
 
 const ORDERED: &[&str] = &[
-    "next", "prev", "cumsum", "rcumsum", "index", "is_first", "is_last", "rank", "top",
-    "scan_and", "rscan_and",
+    "next",
+    "prev",
+    "cumsum",
+    "rcumsum",
+    "index",
+    "is_first",
+    "is_last",
+    "rank",
+    "top",
+    "scan_and",
+    "rscan_and",
 ];
 
 const VOCAB_FUNCTIONS: &[&str] = &["softmax", "log_softmax", "at"];
@@ -177,8 +198,12 @@ impl Checker<'_> {
         };
         let help = match clause {
             "where" => "`where` belongs to reductions: `mean(x where cond per rollout)`",
-            "per" => "`per` belongs to reductions, as in `mean(x per rollout)`, and to\nfunctions that declare it: `fn f(x per L = group) = ...`",
-            "in" => "`in` belongs to ordered operators: `cumsum(x in rollout)`.\nReductions say `per`: `sum(x per rollout)`",
+            "per" => {
+                "`per` belongs to reductions, as in `mean(x per rollout)`, and to\nfunctions that declare it: `fn f(x per L = group) = ...`"
+            }
+            "in" => {
+                "`in` belongs to ordered operators: `cumsum(x in rollout)`.\nReductions say `per`: `sum(x per rollout)`"
+            }
             _ => "`for` belongs to `sum`, `mean`, `max` and `min`:\n`sum(w[k] for k in 1..3)`",
         };
         self.error(
@@ -219,7 +244,11 @@ impl Checker<'_> {
         let list = missing.iter().map(|m| format!("`{m}`")).collect::<Vec<_>>().join(", ");
         self.error(
             "E0110",
-            format!("`{name}` needs {} argument{}", names.len(), if names.len() == 1 { "" } else { "s" }),
+            format!(
+                "`{name}` needs {} argument{}",
+                names.len(),
+                if names.len() == 1 { "" } else { "s" }
+            ),
             call.function.span,
             format!("{list} {} missing", if missing.len() == 1 { "is" } else { "are" }),
             format!("`{name}({})`", names.join(", ")),
@@ -308,7 +337,8 @@ impl Checker<'_> {
                 fine = false;
                 continue;
             }
-            let value = self.expr(&arg.value, scope).and_then(|v| self.expect_number(v, arg.value.span));
+            let value =
+                self.expr(&arg.value, scope).and_then(|v| self.expect_number(v, arg.value.span));
             match value {
                 Some(v) => values.push((v, arg.value.span)),
                 None => fine = false,
@@ -525,7 +555,9 @@ impl Checker<'_> {
             format!("the function `{name}` calls itself"),
             function.ident.span,
             "functions are inlined, so none may lead back to itself",
-            format!("for what a file extends, write `base.{name}(...)`; over the rows of\na level, use a reduction or `cumsum`"),
+            format!(
+                "for what a file extends, write `base.{name}(...)`; over the rows of\na level, use a reduction or `cumsum`"
+            ),
         );
         for (called, _, at) in self.calls.clone() {
             if at != span {
@@ -540,7 +572,11 @@ impl Checker<'_> {
     }
 
     /// The level an argument names, for operators that take a level where others take a value.
-    pub(super) fn level_argument(&mut self, arg: &ast::Expr, scope: &Scope) -> Option<crate::level::Level> {
+    pub(super) fn level_argument(
+        &mut self,
+        arg: &ast::Expr,
+        scope: &Scope,
+    ) -> Option<crate::level::Level> {
         let ExprKind::Name(name) = &arg.kind else { return None };
         if scope.locals.iter().any(|l| l.0 == *name) || self.linked.values.contains_key(name) {
             return None;

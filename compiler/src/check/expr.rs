@@ -76,7 +76,8 @@ impl Checker<'_> {
         };
         let fits = match op {
             Binary::And | Binary::Or => {
-                let what = if op == Binary::And { "an operand of `and`" } else { "an operand of `or`" };
+                let what =
+                    if op == Binary::And { "an operand of `and`" } else { "an operand of `or`" };
                 let left_ok = self.expect_bool(a, left.span, what);
                 self.expect_bool(b, right.span, what) && left_ok
             }
@@ -133,9 +134,15 @@ impl Checker<'_> {
             let reduces = self.graph.level_table.contains(to, from);
             let written = self.sources.slice(x.span).to_owned();
             let help = if reduces {
-                format!("`@` goes to finer levels. Going up takes a reduction:\n`mean({written} per {})`", level.name)
+                format!(
+                    "`@` goes to finer levels. Going up takes a reduction:\n`mean({written} per {})`",
+                    level.name
+                )
             } else {
-                format!("bring it to a level inside a {}: `{written} @ token`", self.level_name(from))
+                format!(
+                    "bring it to a level inside a {}: `{written} @ token`",
+                    self.level_name(from)
+                )
             };
             self.error(
                 "E0205",
@@ -167,8 +174,7 @@ impl Checker<'_> {
     }
 
     fn level_mismatch(&mut self, at: Span, a: (Level, Span), b: (Level, Span)) {
-        let (name_a, name_b) =
-            (self.level_name(a.0).to_owned(), self.level_name(b.0).to_owned());
+        let (name_a, name_b) = (self.level_name(a.0).to_owned(), self.level_name(b.0).to_owned());
         let (text_a, text_b) =
             (self.sources.slice(a.1).to_owned(), self.sources.slice(b.1).to_owned());
         let (per_a, per_b) = (self.per(a.0), self.per(b.0));
@@ -200,7 +206,9 @@ impl Checker<'_> {
                 format!("one side is {ty_a}, the other {ty_b}"),
                 at,
                 "both sides must be numbers, or both truth values",
-                format!("a truth value becomes 0 or 1 by name: `real({written})` or\n`int({written})`"),
+                format!(
+                    "a truth value becomes 0 or 1 by name: `real({written})` or\n`int({written})`"
+                ),
             )
             .with(a.1, ty_a)
             .with(b.1, ty_b),

@@ -145,9 +145,9 @@ impl Checker<'_> {
                 continue;
             }
             let help = match &entry.item {
-                Item::Def(_) => format!(
-                    "let the loss read it, log it with `metric {name} = ...`, or delete it"
-                ),
+                Item::Def(_) => {
+                    format!("let the loss read it, log it with `metric {name} = ...`, or delete it")
+                }
                 Item::Param { .. } | Item::Column { .. } | Item::State { .. } => {
                     "read it, or delete the declaration".to_owned()
                 }
@@ -281,23 +281,30 @@ impl Checker<'_> {
                 .iter()
                 .copied()
                 .find(|f| Some(*f) != score && carries[f.index()] && exponential[f.index()]);
-            let (Some(score), Some(weight), Some(span)) = (score, weight, self.graph.span(e)) else {
+            let (Some(score), Some(weight), Some(span)) = (score, weight, self.graph.span(e))
+            else {
                 continue;
             };
             let weight_name =
                 self.graph.name(weight).map_or("its weight".to_owned(), |n| format!("`{n}`"));
-            let written = self.graph.span(weight).map_or("weight".to_owned(), |s| {
-                super::expr::shorten(self.sources.slice(s))
-            });
+            let written = self
+                .graph
+                .span(weight)
+                .map_or("weight".to_owned(), |s| super::expr::shorten(self.sources.slice(s)));
             let mut diagnostic = Diagnostic::warning(
                 "missing_detach",
                 format!("the policy gets a gradient through {weight_name} as well as `logp`"),
                 span,
                 "a product of two values that follow the policy",
-                format!("an importance weight beside `logp` is normally held constant:\n\n    detach({written})\n\nIf both are meant, write `allow missing_detach`."),
+                format!(
+                    "an importance weight beside `logp` is normally held constant:\n\n    detach({written})\n\nIf both are meant, write `allow missing_detach`."
+                ),
             );
-            for (part, text) in [(weight, "follows the policy"), (score, "follows the policy too")] {
-                if let Some(at) = self.graph.span(part).filter(|s| s.file == span.file && *s != span) {
+            for (part, text) in [(weight, "follows the policy"), (score, "follows the policy too")]
+            {
+                if let Some(at) =
+                    self.graph.span(part).filter(|s| s.file == span.file && *s != span)
+                {
                     diagnostic = diagnostic.with(at, text);
                 }
             }

@@ -240,10 +240,16 @@ impl Checker<'_> {
             } else {
                 self.error(
                     "E0105",
-                    format!("a declared level lies in a rollout or a token, not in `{}`", parent.name),
+                    format!(
+                        "a declared level lies in a rollout or a token, not in `{}`",
+                        parent.name
+                    ),
                     parent.span,
                     "neither `rollout` nor `token`",
-                    format!("a segmentation of rollouts is declared as\n`level {} in rollout`", ident.name),
+                    format!(
+                        "a segmentation of rollouts is declared as\n`level {} in rollout`",
+                        ident.name
+                    ),
                 );
             }
         }
@@ -260,7 +266,9 @@ impl Checker<'_> {
             .collect();
         found.sort_by_key(|e| (e.depth, e.ident.span.start));
         for entry in found {
-            let Item::Param { family, value: (literal, span), range } = &entry.item else { continue };
+            let Item::Param { family, value: (literal, span), range } = &entry.item else {
+                continue;
+            };
             let (value, ty) = literal_value(*literal);
             let range_values = range.map(|(lo, hi, _)| (literal_value(lo).0, literal_value(hi).0));
             if let (Some((lo, hi)), Some((_, _, range_span))) = (range_values, range) {
@@ -555,4 +563,3 @@ pub(crate) fn type_of(name: TypeName) -> Ty {
         TypeName::Bool => Ty::Bool,
     }
 }
-

@@ -117,13 +117,8 @@ impl Checker<'_> {
                 "define it (`{name} = ...`), or declare it as a column of the batch:\n`input {name} : real @ rollout`"
             ),
         };
-        let mut diagnostic = Diagnostic::error(
-            "E0101",
-            format!("cannot find `{name}`"),
-            span,
-            "not defined",
-            help,
-        );
+        let mut diagnostic =
+            Diagnostic::error("E0101", format!("cannot find `{name}`"), span, "not defined", help);
         if let Some(entry) = near.as_deref().and_then(|n| self.linked.value(n)) {
             if entry.ident.span.file == span.file {
                 diagnostic = diagnostic.with(entry.ident.span, "this name is similar");
@@ -230,8 +225,7 @@ impl Checker<'_> {
         self.open.push((key.0.clone(), entry.depth, view, span));
         // A definition is evaluated on its own: errors in it are not those of a call that led here.
         let calls = std::mem::take(&mut self.calls);
-        let scope =
-            Scope { view, owner: Some((name.to_owned(), entry.depth)), ..Scope::default() };
+        let scope = Scope { view, owner: Some((name.to_owned(), entry.depth)), ..Scope::default() };
         let mut value = self.body(body, &scope);
         self.calls = calls;
         self.open.pop();
@@ -261,7 +255,11 @@ impl Checker<'_> {
         if self.graph.level(computed) != TOKEN {
             return Some(computed);
         }
-        Some(self.graph.add(Expr::Choose(id, computed, Prefer::ComputedWith(logits)), TOKEN, Ty::Real))
+        Some(self.graph.add(
+            Expr::Choose(id, computed, Prefer::ComputedWith(logits)),
+            TOKEN,
+            Ty::Real,
+        ))
     }
 
     fn cycle(&mut self, start: usize, entry: &Entry, span: Span) {
@@ -283,8 +281,7 @@ impl Checker<'_> {
         diagnostic = diagnostic.with(span, format!("{}. ...which needs `{name}` again", count + 2));
         // Every member of the cycle is without a value, and one message says it for all.
         self.diagnostics.push(diagnostic);
-        let members: Vec<_> =
-            self.open[start..].iter().map(|o| (o.0.clone(), o.1, o.2)).collect();
+        let members: Vec<_> = self.open[start..].iter().map(|o| (o.0.clone(), o.1, o.2)).collect();
         for key in members {
             self.values.insert(key, None);
         }
@@ -350,12 +347,7 @@ impl Checker<'_> {
     }
 
     /// `weights[k]`.
-    pub(super) fn member(
-        &mut self,
-        ident: &Ident,
-        index: &ast::Expr,
-        scope: &Scope,
-    ) -> Option<E> {
+    pub(super) fn member(&mut self, ident: &Ident, index: &ast::Expr, scope: &Scope) -> Option<E> {
         let linked = self.linked;
         let Some(entry) = linked.value(&ident.name) else {
             if self.standard(&ident.name).is_some() {
@@ -469,12 +461,8 @@ impl Checker<'_> {
     }
 
     fn unknown_level(&mut self, ident: &Ident) {
-        let names: Vec<String> = self
-            .graph
-            .level_table
-            .all()
-            .map(|l| self.level_name(l).to_owned())
-            .collect();
+        let names: Vec<String> =
+            self.graph.level_table.all().map(|l| self.level_name(l).to_owned()).collect();
         let help = match nearest(&ident.name, names.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!(

@@ -20,7 +20,9 @@ impl Checker<'_> {
             "top" => {
                 let [x, k] = self.arguments(call, ["x", "k"])?;
                 let value = self.expr(x, scope).and_then(|v| self.expect_number(v, x.span));
-                let count = self.expr(k, scope).and_then(|v| self.expect_int(v, k.span, "how many `top` takes"));
+                let count = self
+                    .expr(k, scope)
+                    .and_then(|v| self.expect_int(v, k.span, "how many `top` takes"));
                 let (value, count) = (value?, count?);
                 let (level, within) = self.scope_of(call, x, value, scope)?;
                 self.meet(span, &[(value, x.span), (count, k.span)])?;
@@ -108,7 +110,9 @@ impl Checker<'_> {
                 format!("`{name}` needs 2 arguments"),
                 call.function.span,
                 if bound[0].is_none() { "`x` is missing" } else { "`default` is missing" },
-                format!("what to read past the end belongs to the call:\n`{name}(x, 0 in rollout)`"),
+                format!(
+                    "what to read past the end belongs to the call:\n`{name}(x, 0 in rollout)`"
+                ),
             );
             return None;
         };
@@ -187,11 +191,21 @@ impl Checker<'_> {
     }
 
     /// The level of the value and the scope its `in` names.
-    fn scope_of(&mut self, call: &Call, x: &ast::Expr, value: E, scope: &Scope) -> Option<(Level, Level)> {
+    fn scope_of(
+        &mut self,
+        call: &Call,
+        x: &ast::Expr,
+        value: E,
+        scope: &Scope,
+    ) -> Option<(Level, Level)> {
         let level = self.graph.level(value);
         if level == VOCAB {
             let mut out = Vec::new();
-            crate::link::not_yet(&mut out, call.function.span, "ordered operators over the vocabulary");
+            crate::link::not_yet(
+                &mut out,
+                call.function.span,
+                "ordered operators over the vocabulary",
+            );
             out.into_iter().for_each(|d| self.report(d));
             return None;
         }
@@ -210,7 +224,13 @@ impl Checker<'_> {
     ) -> Option<Level> {
         let name = call.function.name.as_str();
         let Some(ident) = &call.scope else {
-            let rest = if matches!(name, "next" | "prev") { ", 0" } else if name == "top" { ", 1" } else { "" };
+            let rest = if matches!(name, "next" | "prev") {
+                ", 0"
+            } else if name == "top" {
+                ", 1"
+            } else {
+                ""
+            };
             self.error(
                 "E0110",
                 format!("`{name}` needs its scope"),
@@ -221,7 +241,10 @@ impl Checker<'_> {
             return None;
         };
         let within = self.find_level(ident, scope)?;
-        if level == BATCH || !self.graph.level_table.contains(within, level) || within == level && level != BATCH && within.0 > level.0 {
+        if level == BATCH
+            || !self.graph.level_table.contains(within, level)
+            || within == level && level != BATCH && within.0 > level.0
+        {
             let per = self.per(level);
             let diagnostic = crate::diagnostic::Diagnostic::error(
                 "E0203",

@@ -59,7 +59,10 @@ impl Checker<'_> {
         }
         let x = self.reduced_value(name, argument, scope);
         let own = match &call.filter {
-            Some(cond) => Some(self.expr(cond, scope).filter(|c| self.expect_bool(*c, cond.span, "a `where` condition"))),
+            Some(cond) => Some(
+                self.expr(cond, scope)
+                    .filter(|c| self.expect_bool(*c, cond.span, "a `where` condition")),
+            ),
             None => None,
         };
         let to = match &call.per {
@@ -67,7 +70,11 @@ impl Checker<'_> {
             None => Some(BATCH),
         };
         let second = match second {
-            Some(e) => Some(self.expr(e, scope).and_then(|v| self.expect_number(v, e.span)).map(|v| (v, e.span))),
+            Some(e) => Some(
+                self.expr(e, scope)
+                    .and_then(|v| self.expect_number(v, e.span))
+                    .map(|v| (v, e.span)),
+            ),
             None => None,
         };
         // Everything was looked at; now the first part that failed ends it.
@@ -129,7 +136,9 @@ impl Checker<'_> {
         let x = self.expr(argument, scope)?;
         let is_bool = self.graph.ty(x) == Ty::Bool;
         match name {
-            "any" | "all" => self.expect_bool(x, argument.span, "the operand of a truth reduction").then_some(x),
+            "any" | "all" => {
+                self.expect_bool(x, argument.span, "the operand of a truth reduction").then_some(x)
+            }
             "sum" | "mean" if is_bool => Some(self.graph.cast(x, Ty::Int)),
             "first" | "last" => Some(x),
             _ => self.expect_number(x, argument.span),
@@ -181,12 +190,16 @@ impl Checker<'_> {
             let (label, help) = if finer {
                 (
                     format!("a {target} is finer than that"),
-                    format!("a reduction goes to coarser levels; `{written} @ {target}` goes to\nfiner ones"),
+                    format!(
+                        "a reduction goes to coarser levels; `{written} @ {target}` goes to\nfiner ones"
+                    ),
                 )
             } else {
                 (
                     format!("a {} does not lie inside a {target}", self.level_name(from)),
-                    format!("bring it to a level inside both: `{name}({written} @ token per {target})`"),
+                    format!(
+                        "bring it to a level inside both: `{name}({written} @ token per {target})`"
+                    ),
                 )
             };
             let diagnostic = crate::diagnostic::Diagnostic::error(
@@ -336,7 +349,13 @@ impl Checker<'_> {
     }
 
     /// How many kept rows of the same scope come before (or, from the end, after) each row.
-    pub(super) fn count_before(&mut self, filter: Option<E>, level: Level, scope: Level, from_end: bool) -> E {
+    pub(super) fn count_before(
+        &mut self,
+        filter: Option<E>,
+        level: Level,
+        scope: Level,
+        from_end: bool,
+    ) -> E {
         let one = self.graph.constant_at(1.0, Ty::Int, level);
         self.graph.add(
             Expr::Scan { x: one, filter, scope, reverse: from_end, exclusive: true },
@@ -354,11 +373,8 @@ impl Checker<'_> {
         let low = self.graph.unary(Unary::Floor, place);
         let weight = self.graph.binary(Binary::Sub, place, low);
         let high = self.graph.binary(Binary::Add, low, one);
-        let rank = self.graph.add(
-            Expr::Rank { x: s.x, filter: s.filter, scope: s.to },
-            s.from,
-            Ty::Int,
-        );
+        let rank =
+            self.graph.add(Expr::Rank { x: s.x, filter: s.filter, scope: s.to }, s.from, Ty::Int);
         let zero = self.graph.constant(0.0, Ty::Real);
         let keep = self.graph.binary(Binary::Sub, one, weight);
         let at_low = self.graph.binary(Binary::Eq, rank, low);

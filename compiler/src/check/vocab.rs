@@ -17,7 +17,9 @@ impl Checker<'_> {
         if name == "at" {
             let [x, i] = self.arguments(call, ["x", "i"])?;
             let row = self.row(x, name, scope);
-            let index = self.expr(i, scope).and_then(|v| self.expect_int(v, i.span, "the entry that `at` reads"));
+            let index = self
+                .expr(i, scope)
+                .and_then(|v| self.expect_int(v, i.span, "the entry that `at` reads"));
             let (row, index) = (row?, index?);
             if !self.graph.level_table.contains(self.graph.level(index), TOKEN) {
                 let per = self.per(self.graph.level(index));

@@ -32,6 +32,8 @@ pub(super) struct Node {
     /// Level of the loop that does it.
     pub level: Level,
     pub phase: Phase,
+    /// Reads its own row only, and no vocab entries.
+    pub scalar: bool,
     /// Order of rows it needs, if any.
     pub direction: Option<Direction>,
     /// Must not move to a later loop: it costs a sweep, or does not pay.
@@ -186,6 +188,7 @@ impl Build<'_> {
             task: Task::Value(e),
             level,
             phase: self.normal.phases[e.index()],
+            scalar: matches!(graph.expr(e), Expr::Unary(..) | Expr::Binary(..) | Expr::Select(..)),
             direction: None,
             pinned: false,
             output: self.outputs[e.index()],
@@ -273,6 +276,7 @@ impl Build<'_> {
             level: TOKEN,
             // A gradient of 0 has no live operand, but is written where the pieces are.
             phase: phase.max(Phase::Live),
+            scalar: false,
             direction: None,
             pinned: true,
             output: false,

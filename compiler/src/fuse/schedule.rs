@@ -109,9 +109,11 @@ fn sink(list: &[Node], schedule: &mut Schedule) {
         let together = users[n]
             .iter()
             .all(|&u| schedule.at[u] == to && !matches!(list[u].task, Task::Rank(_)));
+        // Recorded scalar code may as well be computed where the live phase reads it.
+        let phase_fits = step.phase == node.phase || node.scalar && !node.output;
         let fits = to != from
             && together
-            && step.phase == node.phase
+            && phase_fits
             && step.level == node.level
             && node.direction.is_none_or(|d| d == step.direction);
         // What it reads must not have to be stored in its place.
