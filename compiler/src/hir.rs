@@ -5,10 +5,12 @@
 //! one up by a [`Expr::Reduce`]. Filters of the program are already folded into the `filter` of
 //! reductions and ordered operators. Equal expressions are one node.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
+mod print;
+mod verify;
 
-use crate::level::{BATCH, Level, Levels, TOKEN, VOCAB};
+use std::collections::HashMap;
+
+use crate::level::{BATCH, Level, Levels};
 use crate::op::{Binary, Ty, Unary};
 use crate::source::Span;
 
@@ -471,125 +473,6 @@ impl Graph {
     pub fn column_path(&self, id: ColumnId) -> String {
         let info = &self.columns[id.0 as usize];
         format!("{}/{}", self.level_table.name(info.level), info.name)
-    }
-
-    /// Readable text, a line per needed expression.
-    pub fn print(&self, roots: &[(String, E)]) -> String {
-        let needed = self.reachable(roots.iter().map(|r| r.1));
-        let mut out = String::new();
-        for e in self.all().filter(|e| needed[e.index()]) {
-            let _ = write!(
-                out,
-                "%{} : {} @ {} = {}",
-                e.0,
-                self.ty(e).name(),
-                self.level_table.name(self.level(e)),
-                self.print_expr(e)
-            );
-            if let Some(name) = self.name(e) {
-                let _ = write!(out, "    # {name}");
-            }
-            out.push('\n');
-        }
-        for (name, e) in roots {
-            let _ = writeln!(out, "{name} = %{}", e.0);
-        }
-        out
-    }
-
-    fn print_expr(&self, e: E) -> String {
-        let filtered = |f: Option<E>| f.map_or(String::new(), |f| format!(" where %{}", f.0));
-        match self.expr(e) {
-            Expr::Const(bits) => format!("{:?}", f64::from_bits(bits)),
-            Expr::Param(p) => format!("param {}", self.params[p.0 as usize].name),
-            Expr::Column(c) => format!("column {}", self.column_path(c)),
-            Expr::Choose(c, x, Prefer::ComputedWith(with)) => {
-                format!(
-                    "choose %{} with {} else {}",
-                    x.0,
-                    self.column_path(with),
-                    self.column_path(c)
-                )
-            }
-            Expr::Choose(c, x, Prefer::Column) => {
-                format!("choose {} else %{}", self.column_path(c), x.0)
-            }
-            Expr::Unary(op, x) => format!("{} %{}", op.name(), x.0),
-            Expr::Binary(op, a, b) => format!("{} %{} %{}", op.name(), a.0, b.0),
-            Expr::Select(c, a, b) => format!("select %{} %{} %{}", c.0, a.0, b.0),
-            Expr::Broadcast(x) => format!("broadcast %{}", x.0),
-            Expr::Reduce(op, x, f) => format!("{} %{}{}", op.name(), x.0, filtered(f)),
-            Expr::Scan { x, filter, scope, reverse, exclusive } => format!(
-                "{}{} %{}{} in {}",
-                if reverse { "rcumsum" } else { "cumsum" },
-                if exclusive { "_exclusive" } else { "" },
-                x.0,
-                filtered(filter),
-                self.level_table.name(scope)
-            ),
-            Expr::Shift { x, default, by, filter, scope } => format!(
-                "shift %{} by {by} default %{}{} in {}",
-                x.0,
-                default.0,
-                filtered(filter),
-                self.level_table.name(scope)
-            ),
-            Expr::Rank { x, filter, scope } => {
-                format!("rank %{}{} in {}", x.0, filtered(filter), self.level_table.name(scope))
-            }
-            Expr::At(x, i) => format!("at %{} %{}", x.0, i.0),
-            Expr::VocabIndex => "vocab_index".to_owned(),
-            Expr::Detach(x) => format!("detach %{}", x.0),
-        }
-    }
-
-    /// The invariants of the graph; a broken one is a compiler fault. Run after each pass in tests.
-    pub fn verify(&self) -> Result<(), String> {
-        for e in self.all() {
-            let at = |o: E| self.level(o);
-            let here = self.level(e);
-            let fail = |why: &str| Err(format!("%{}: {why}: {}", e.0, self.print_expr(e)));
-            if self.operands(e).into_iter().any(|o| o >= e) {
-                return fail("operand is not earlier");
-            }
-            let same = |os: &[E]| os.iter().all(|o| at(*o) == here);
-            let truth = |f: Option<E>| f.is_none_or(|f| self.ty(f) == Ty::Bool);
-            let ok = match self.expr(e) {
-                Expr::Const(_) | Expr::Param(_) => here == BATCH,
-                Expr::Column(c) => here == self.columns[c.0 as usize].level,
-                Expr::Choose(c, x, _) => here == self.columns[c.0 as usize].level && at(x) == here,
-                Expr::Unary(_, x) | Expr::Detach(x) => same(&[x]),
-                Expr::Binary(_, a, b) => same(&[a, b]),
-                Expr::Select(c, a, b) => same(&[c, a, b]) && self.ty(c) == Ty::Bool,
-                Expr::Broadcast(x) => at(x) != here && self.level_table.contains(at(x), here),
-                Expr::Reduce(_, x, f) => {
-                    at(x) != here
-                        && self.level_table.contains(here, at(x))
-                        && (at(x) != VOCAB || here == TOKEN)
-                        && f.is_none_or(|f| at(f) == at(x))
-                        && truth(f)
-                }
-                Expr::Scan { x, filter, scope, .. } | Expr::Rank { x, filter, scope } => {
-                    same(&[x])
-                        && filter.is_none_or(|f| at(f) == here)
-                        && truth(filter)
-                        && self.level_table.contains(scope, here)
-                }
-                Expr::Shift { x, default, filter, scope, by } => {
-                    same(&[x, default])
-                        && by != 0
-                        && filter.is_none_or(|f| at(f) == here)
-                        && truth(filter)
-                        && self.level_table.contains(scope, here)
-                }
-                Expr::At(x, i) => at(x) == VOCAB && at(i) == TOKEN && here == TOKEN,
-                Expr::VocabIndex => here == VOCAB,
-            };
-            if !ok {
-                return fail("levels or types do not fit");
-            }
-        }
-        Ok(())
     }
 }
 

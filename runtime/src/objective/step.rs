@@ -1,0 +1,407 @@
+//! One batch under way: the recorded stage has run, the pieces follow, then the closing stage.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rlc_compiler::columns::{self, Columns};
+use rlc_compiler::hir::{ColumnId, E};
+use rlc_compiler::interp::{self, VocabRows};
+use rlc_compiler::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, VOCAB};
+use rlc_compiler::program::Program;
+use rlc_compiler::shape::{Shape, TableError};
+use rlc_compiler::specialize::Specialized;
+use rlc_compiler::table::{Array, Data, Floats, Table};
+use rlc_compiler::trace::Search;
+
+use super::{ObjectiveError, vocab_columns};
+use crate::device::Gradient;
+use crate::device::cpu;
+
+pub(super) enum Run<'a> {
+    Interp(Box<interp::Run>),
+    Cpu(cpu::Run<'a>),
+}
+
+/// One batch under way.
+pub struct Step<'a> {
+    pub(super) run: Run<'a>,
+    pub(super) specialized: Arc<Specialized>,
+    pub(super) shape: Arc<Shape>,
+    pub(super) table: &'a Table,
+    pub(super) columns: Columns,
+    pub(super) params: &'a [f64],
+    /// Logits come with each piece.
+    pub(super) live: bool,
+    /// The rollout the next piece begins with.
+    pub(super) next: usize,
+    /// Compiled kernels' gradients of the table's vocab-level columns, whole.
+    pub(super) grads: BTreeMap<ColumnId, Vec<f32>>,
+}
+
+/// Gradients of one piece.
+#[derive(Debug, Clone, Default)]
+pub struct LiveGrads {
+    /// d(loss)/d(logits), [tokens of the piece, V]; empty where the loss reads no logits.
+    pub logits: Vec<f32>,
+}
+
+/// What a batch came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The minimised number.
+    pub loss: f64,
+    /// Metrics by name.
+    pub metrics: BTreeMap<String, f64>,
+    /// Metrics left out, with the columns they lack.
+    pub left_out: Vec<(String, Vec<String>)>,
+    /// Rows the filters kept, by level.
+    pub kept: BTreeMap<String, u64>,
+    /// Coupling level.
+    pub coupling: String,
+    /// d(loss)/d(input) by name, over the whole batch, for inputs in the table; shape as the column.
+    pub grads: BTreeMap<String, Array>,
+    /// Emitted definitions by name.
+    pub values: BTreeMap<String, Array>,
+}
+
+impl<'a> Step<'a> {
+    fn program(&self) -> &Program {
+        &self.specialized.program
+    }
+
+    /// The rows of the batch.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The coupling level.
+    pub fn coupling(&self) -> Level {
+        self.program().coupling
+    }
+
+    /// Vocab-level columns of the table.
+    fn table_vocab(&self) -> BTreeMap<ColumnId, VocabRows<'a>> {
+        vocab_columns(&self.specialized.program, self.table)
+    }
+
+    /// Cuts the batch into ranges of rollouts for [`Step::live`]: whole elements of the coupling
+    /// level, each of at most `rollouts` rollouts and `tokens` tokens where one element allows it.
+    pub fn pieces(&self, rollouts: usize, tokens: usize) -> Vec<Range<usize>> {
+        let shape = &self.shape;
+        let piece = self.program().piece;
+        let mut out: Vec<Range<usize>> = Vec::new();
+        let mut tokens_in_last = 0;
+        for row in 0..shape.count(piece) {
+            let range = shape.range(piece, row..row + 1, ROLLOUT);
+            let size = shape.range(piece, row..row + 1, TOKEN).len();
+            match out.last_mut() {
+                Some(last)
+                    if last.len() + range.len() <= rollouts && tokens_in_last + size <= tokens =>
+                {
+                    last.end = range.end;
+                    tokens_in_last += size;
+                }
+                _ => {
+                    tokens_in_last = size;
+                    out.push(range);
+                }
+            }
+        }
+        out
+    }
+
+    /// Cuts the batch into pieces of exactly `rollouts` rollouts, the last one maybe smaller, or says
+    /// what such a cut would divide.
+    pub fn exact_pieces(&self, rollouts: usize) -> Result<Vec<Range<usize>>, ObjectiveError> {
+        let total = self.shape.count(ROLLOUT);
+        if rollouts == 0 {
+            return Err(ObjectiveError::Cut("a micro-batch has at least 1 rollout".into()));
+        }
+        let mut out = Vec::new();
+        let mut start = 0;
+        while start < total {
+            let end = (start + rollouts).min(total);
+            self.check_cut(end, rollouts)?;
+            out.push(start..end);
+            start = end;
+        }
+        if out.is_empty() {
+            out.push(0..0);
+        }
+        Ok(out)
+    }
+
+    /// Refuses a cut before rollout `at` that would divide an element of the coupling level.
+    fn check_cut(&self, at: usize, rollouts: usize) -> Result<(), ObjectiveError> {
+        let total = self.shape.count(ROLLOUT);
+        let allowed = match self.program().piece {
+            BATCH => at == total,
+            GROUP => {
+                let starts = self.shape.starts(GROUP, ROLLOUT);
+                starts.iter().any(|&s| s as usize == at)
+            }
+            _ => true,
+        };
+        if allowed {
+            return Ok(());
+        }
+        let level = self.level_name(self.program().piece);
+        let cause = self.cause();
+        let whole = if self.program().piece == BATCH {
+            format!("run the batch whole: --micro-batch {total}")
+        } else {
+            "use a size that divides the batch between groups, or run it whole".to_owned()
+        };
+        Err(ObjectiveError::Cut(format!(
+            "a micro-batch of {rollouts} rollouts would cut a {level} in two before rollout {at}, but {cause} needs every rollout of the {level} at once; {whole}"
+        )))
+    }
+
+    fn level_name(&self, level: Level) -> &str {
+        self.program().graph.level_table.name(level)
+    }
+
+    /// The expression that couples, in words.
+    fn cause(&self) -> String {
+        let program = self.program();
+        let Some(cause) = program.cause else { return "the loss".into() };
+        let graph = &program.graph;
+        // A user's name says more than an operator.
+        let named = graph.name(cause).map(str::to_owned).or_else(|| {
+            graph.all().skip(cause.index()).find_map(|e| {
+                let uses = graph.reachable([e])[cause.index()];
+                graph.name(e).filter(|_| uses).map(str::to_owned)
+            })
+        });
+        named.map_or("the loss".into(), |n| format!("`{n}`"))
+    }
+
+    /// Runs the policy-dependent part over some rollouts: a range of [`Step::pieces`], in order.
+    /// `logits` is [tokens of these rollouts, V], for steps begun with [`Logits::Live`].
+    pub fn live(
+        &mut self,
+        rollouts: Range<usize>,
+        logits: Option<&[f32]>,
+    ) -> Result<LiveGrads, ObjectiveError> {
+        if rollouts.start != self.next {
+            return Err(ObjectiveError::Cut(format!(
+                "pieces run in order: the next one begins at rollout {}, not {}",
+                self.next, rollouts.start
+            )));
+        }
+        self.check_cut(rollouts.end, rollouts.len())?;
+        let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
+        let width = self.shape.vocab;
+        let mut vocab = self.table_vocab();
+        let logits_id = self.logits_id();
+        if let (true, Some(id)) = (self.live, logits_id) {
+            let found = logits.map_or(0, <[f32]>::len);
+            if found != tokens.len() * width {
+                return Err(ObjectiveError::Batch(TableError(format!(
+                    "the piece has {} tokens of {width} logits, but {found} numbers were given",
+                    tokens.len()
+                ))));
+            }
+            let data = Floats::F32(logits.unwrap_or(&[]));
+            vocab.insert(id, VocabRows { data, first: tokens.start });
+        }
+        let rows = self.piece_rows(&rollouts);
+        self.next = rollouts.end;
+        let out = self.compute(rows.clone(), tokens.clone(), &vocab, logits_id)?;
+        let finite = out.logits.iter().all(|g| g.is_finite())
+            && self
+                .grads
+                .values()
+                .all(|g| g[tokens.start * width..tokens.end * width].iter().all(|g| g.is_finite()));
+        if finite { Ok(out) } else { Err(self.not_finite(rows, tokens, &vocab)) }
+    }
+
+    fn compute(
+        &mut self,
+        rows: Range<usize>,
+        tokens: Range<usize>,
+        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+        logits_id: Option<ColumnId>,
+    ) -> Result<LiveGrads, ObjectiveError> {
+        let width = self.shape.vocab;
+        let entries = tokens.start * width..tokens.end * width;
+        let handed_over = logits_id.filter(|id| self.live && !self.grads.contains_key(id));
+        match &mut self.run {
+            Run::Interp(run) => {
+                run.live(rows, vocab);
+                let logits = match handed_over {
+                    Some(id) => run.grad(id)[entries].iter().map(|&g| g as f32).collect(),
+                    None => Vec::new(),
+                };
+                Ok(LiveGrads { logits })
+            }
+            Run::Cpu(run) => {
+                let mut logits = Vec::new();
+                let mut outputs: Vec<Gradient<'_>> = self
+                    .grads
+                    .iter_mut()
+                    .map(|(id, all)| Gradient { column: *id, data: &mut all[entries.clone()] })
+                    .collect();
+                let wanted = self
+                    .specialized
+                    .program
+                    .grads
+                    .iter()
+                    .any(|(id, g)| Some(*id) == handed_over && g.is_some());
+                if let (Some(column), true) = (handed_over, wanted) {
+                    logits.resize(entries.len(), 0.0);
+                    outputs.push(Gradient { column, data: &mut logits });
+                }
+                run.live(rows, vocab, &mut outputs)?;
+                Ok(LiveGrads { logits })
+            }
+        }
+    }
+
+    /// Finds, with the interpreter, where a piece stopped being finite.
+    fn not_finite(
+        &self,
+        rows: Range<usize>,
+        tokens: Range<usize>,
+        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+    ) -> ObjectiveError {
+        let program = Arc::clone(&self.specialized.program);
+        let shape = Arc::clone(&self.shape);
+        let mut run = interp::Run::new(Arc::clone(&program), shape, &self.columns, self.params);
+        run.recorded(&self.table_vocab());
+        run.live(rows, vocab);
+        let search = Search { program: &program, shape: &self.shape, run: &run, vocab };
+        let found = search.gradients(tokens).unwrap_or_else(|| {
+            "a gradient is not finite in f32, though it is in f64: it exceeds 3.4e38".to_owned()
+        });
+        ObjectiveError::NotFinite(found)
+    }
+
+    fn logits_id(&self) -> Option<ColumnId> {
+        let graph = &self.program().graph;
+        columns::needed(self.program())
+            .into_iter()
+            .find(|id| graph.column_path(*id) == "vocab/logits")
+    }
+
+    /// Rollouts as rows of the piece level.
+    fn piece_rows(&self, rollouts: &Range<usize>) -> Range<usize> {
+        match self.program().piece {
+            BATCH => 0..1,
+            GROUP => {
+                let starts = self.shape.starts(GROUP, ROLLOUT);
+                let first = starts.partition_point(|&s| (s as usize) < rollouts.start);
+                let end = if rollouts.end == self.shape.count(ROLLOUT) {
+                    self.shape.count(GROUP)
+                } else {
+                    starts.partition_point(|&s| (s as usize) < rollouts.end)
+                };
+                first..end
+            }
+            _ => rollouts.clone(),
+        }
+    }
+
+    /// Computes the loss and the metrics once every piece has run.
+    pub fn finish(mut self) -> Result<Outcome, ObjectiveError> {
+        if self.next != self.shape.count(ROLLOUT) {
+            return Err(ObjectiveError::Cut(format!(
+                "{} of {} rollouts have run; run the other pieces first",
+                self.next,
+                self.shape.count(ROLLOUT)
+            )));
+        }
+        let vocab = self.table_vocab();
+        let specialized = Arc::clone(&self.specialized);
+        let program = &specialized.program;
+        let graph = &program.graph;
+        match &mut self.run {
+            Run::Interp(run) => run.after(&vocab),
+            Run::Cpu(run) => run.after(&vocab)?,
+        }
+        self.check_finite(&vocab)?;
+        let scalar = |e| self.value(e).first().copied().unwrap_or(0.0);
+        let mut grads = BTreeMap::new();
+        for (id, grad) in &program.grads {
+            let info = &graph.columns[id.0 as usize];
+            let vocab_sized = info.level == VOCAB;
+            if vocab_sized && !vocab.contains_key(id) {
+                continue;
+            }
+            let data = match (&self.run, grad, self.grads.get(id)) {
+                (Run::Interp(run), _, _) => Data::F64(run.grad(*id)),
+                (Run::Cpu(_), _, Some(rows)) => Data::F32(rows.clone()),
+                (Run::Cpu(_), Some(e), None) if !vocab_sized => Data::F64(self.value(*e).to_vec()),
+                (Run::Cpu(_), _, None) => Data::F64(vec![0.0; self.shape.count(info.level)]),
+            };
+            let shape = if vocab_sized {
+                vec![self.shape.count(TOKEN), self.shape.vocab]
+            } else {
+                vec![data.len()]
+            };
+            grads.insert(info.name.clone(), Array { data, shape });
+        }
+        let values = program
+            .values
+            .iter()
+            .map(|(name, e)| (name.clone(), Array::vector(Data::F64(self.value(*e).to_vec()))))
+            .collect();
+        Ok(Outcome {
+            loss: scalar(program.loss),
+            metrics: program.metrics.iter().map(|(n, e)| (n.clone(), scalar(*e))).collect(),
+            left_out: specialized.left_out.clone(),
+            kept: program.kept.iter().map(|(n, e)| (n.clone(), scalar(*e) as u64)).collect(),
+            coupling: graph.level_table.name(program.coupling).to_owned(),
+            grads,
+            values,
+        })
+    }
+
+    fn value(&self, e: E) -> &[f64] {
+        match &self.run {
+            Run::Interp(run) => run.value(e),
+            Run::Cpu(run) => run.value(e).unwrap_or(&[]),
+        }
+    }
+
+    /// Refuses a loss or a gradient that is not finite, naming where it stopped being so.
+    fn check_finite(
+        &self,
+        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+    ) -> Result<(), ObjectiveError> {
+        let program = &self.specialized.program;
+        let loss = self.value(program.loss).first().copied().unwrap_or(0.0);
+        let finite = program.grads.iter().all(|(id, grad)| match grad {
+            Some(e) if program.graph.columns[id.0 as usize].level != VOCAB => {
+                self.value(*e).iter().all(|g| g.is_finite())
+            }
+            _ => match &self.run {
+                Run::Interp(run) => run.grad(*id).iter().all(|g| g.is_finite()),
+                // Each piece's was checked as it ran.
+                Run::Cpu(_) => true,
+            },
+        });
+        if loss.is_finite() && finite {
+            return Ok(());
+        }
+        if self.live && !vocab.keys().any(|id| Some(*id) == self.logits_id()) {
+            return Err(ObjectiveError::NotFinite(format!(
+                "the loss is {loss}, while the gradients of every piece are finite; `rlc eval` on this batch names the place"
+            )));
+        }
+        let mut run = interp::Run::new(
+            Arc::clone(program),
+            Arc::clone(&self.shape),
+            &self.columns,
+            self.params,
+        );
+        run.whole(vocab);
+        let search = Search { program, shape: &self.shape, run: &run, vocab };
+        let found = search
+            .loss()
+            .or_else(|| search.gradients(0..self.shape.count(TOKEN)))
+            .unwrap_or_else(|| format!("the loss is {loss} in f32, though it is finite in f64"));
+        Err(ObjectiveError::NotFinite(found))
+    }
+}
