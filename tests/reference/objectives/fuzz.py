@@ -135,7 +135,7 @@ def run(args, seed, name, program, settings, batch, answer, folder):
             if code:
                 faults = [f"exit {code}: {stderr.strip()[:400]}"]
             else:
-                faults = compare(result, arrays, case, expected, backend, n)
+                faults = compare(result, arrays, case, expected, backend, grad_floor=1e-6)
             if faults:
                 failed += 1
                 print(f"seed {seed} {name} {settings} {backend} micro-batch {n}")
