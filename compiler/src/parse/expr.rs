@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
         {
             return Ok(only);
         }
-        fold::fold(pieces, whole, |span| self.text.of(span))
+        fold::fold(pieces, whole, self.text)
     }
 
     fn operand(&self, pair: P<'a>) -> Result<Expr, Fail> {

@@ -1,8 +1,9 @@
 //! Operator precedence: turns a flat chain of operands and operators into a tree. It keeps two stacks
 //! and never recurses, so the length of a chain costs no stack.
 
-use super::Fail;
 use super::lex::clip;
+use super::mend::checked;
+use super::{Fail, Text};
 use crate::ast::{Arg, BinaryOp, Call, Expr, ExprKind, Ident, UnaryOp};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
@@ -67,12 +68,8 @@ impl Pending {
     }
 }
 
-/// Applies the precedence. `slice` gives the characters of a span, for messages.
-pub(super) fn fold<'t>(
-    pieces: Vec<Piece>,
-    whole: Span,
-    slice: impl Fn(Span) -> &'t str,
-) -> Result<Expr, Fail> {
+/// Applies the precedence.
+pub(super) fn fold(pieces: Vec<Piece>, whole: Span, text: Text<'_>) -> Result<Expr, Fail> {
     let marks: Vec<(Binding, Span)> = pieces
         .iter()
         .filter_map(|piece| match piece {
@@ -107,16 +104,16 @@ pub(super) fn fold<'t>(
                         && let Pending::Infix(_, first) = top
                     {
                         let left = values.iter().rev().nth(1).map_or(whole, |e| e.span);
-                        return Err(chained(left, *first, span, whole, &marks, &slice));
+                        return Err(chained(left, *first, span, whole, &marks, text));
                     }
-                    reduce(&mut pending, &mut values, &slice)?;
+                    reduce(&mut pending, &mut values, text)?;
                 }
                 pending.push(next);
             }
         }
     }
     while !pending.is_empty() {
-        reduce(&mut pending, &mut values, &slice)?;
+        reduce(&mut pending, &mut values, text)?;
     }
     values.pop().ok_or_else(|| {
         // The grammar lets no chain without an operand through.
@@ -126,11 +123,7 @@ pub(super) fn fold<'t>(
 }
 
 /// Applies the operator on top of the stack.
-fn reduce<'t>(
-    pending: &mut Vec<Pending>,
-    values: &mut Vec<Expr>,
-    slice: &impl Fn(Span) -> &'t str,
-) -> Result<(), Fail> {
+fn reduce(pending: &mut Vec<Pending>, values: &mut Vec<Expr>, text: Text<'_>) -> Result<(), Fail> {
     let (Some(top), Some(right)) = (pending.pop(), values.pop()) else { return Ok(()) };
     let value = match top {
         Pending::Prefix(op, span) => {
@@ -145,7 +138,7 @@ fn reduce<'t>(
             let kind = match op {
                 Infix::Op(op) => ExprKind::Binary(op, at, Box::new(left), Box::new(right)),
                 Infix::Pipe => {
-                    let grouped = slice(right.span).starts_with('(');
+                    let grouped = text.of(right.span).starts_with('(');
                     ExprKind::Call(Box::new(piped(left, at, right, grouped)?))
                 }
             };
@@ -208,26 +201,24 @@ fn bare_not(span: Span, outer: &Pending) -> Fail {
 }
 
 /// `a < b < c`.
-fn chained<'t>(
+fn chained(
     left: Span,
     first: Span,
     second: Span,
     whole: Span,
     marks: &[(Binding, Span)],
-    slice: &impl Fn(Span) -> &'t str,
+    text: Text<'_>,
 ) -> Fail {
     let end = marks
         .iter()
         .find(|(binding, at)| at.start > second.start && *binding <= Binding::Comparison)
         .map_or(whole.end, |(_, at)| at.start);
-    let part = |from: u32, to: u32| slice(Span { start: from, end: to, ..first }).trim();
-    let (a, b) = (slice(left).trim(), part(first.end, second.start));
+    let part = |from: u32, to: u32| text.of(Span { start: from, end: to, ..first }).trim();
+    let (a, b) = (text.of(left).trim(), part(first.end, second.start));
     let c = part(second.end, end);
-    let (op, next) = (slice(first), slice(second));
-    let mut code = format!("{a} {op} {b} and {b} {next} {c}");
-    if code.len() > 64 || code.contains(['\n', '\r', '#']) {
-        code = format!("a {op} b and b {next} c");
-    }
+    let (op, next) = (text.of(first), text.of(second));
+    let code = checked(text, &format!("{a} {op} {b} and {b} {next} {c}"))
+        .unwrap_or_else(|| format!("a {op} b and b {next} c"));
     let title = format!("`{}` and `{}` are chained", clip(op), clip(next));
     let help = format!("a comparison gives true or false; compare twice:\n\n    {code}");
     let fail = Diagnostic::error("E0006", title, second, "compares the result of the first", help);

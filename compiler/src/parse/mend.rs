@@ -24,7 +24,14 @@ pub(super) fn mend(text: Text<'_>, start: usize, end: usize, edits: &[Edit<'_>])
         at = to;
     }
     code.push_str(text.slice(at, end));
-    let code = code.trim_end();
+    checked(text, code.trim_end())
+}
+
+/// `code` indented for a help text, if it is short and can be read.
+pub(super) fn checked(text: Text<'_>, code: &str) -> Option<String> {
+    if text.quiet {
+        return None;
+    }
     let wide = code.lines().any(|line| line.chars().count() > COLUMNS);
     if wide || code.lines().count() > LINES || code.contains(['\t', '\r']) || code.starts_with(' ')
     {
