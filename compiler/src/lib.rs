@@ -45,8 +45,17 @@ pub fn check(
 ) -> (Option<Checked>, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let linked = link::link(sources, root, loader, &mut diagnostics);
-    let broken = diagnostics.iter().any(|d| d.severity == Severity::Error);
     let (checked, found) = check::check(sources, &linked);
     diagnostics.extend(found);
+    let broken = diagnostics.iter().any(|d| d.severity == Severity::Error);
+    if broken {
+        // What is unused or doubtful in half a program may be neither in the whole.
+        diagnostics.retain(|d| d.severity == Severity::Error);
+    }
+    // Errors first, each kind in the order of the text.
+    diagnostics.sort_by_key(|d| {
+        let place = d.labels.first().map(|l| (l.span.file, l.span.start));
+        (std::cmp::Reverse(d.severity), place)
+    });
     (checked.filter(|_| !broken), diagnostics)
 }

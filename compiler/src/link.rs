@@ -134,6 +134,10 @@ pub struct Linked {
     pub allows: BTreeSet<(usize, String)>,
     /// The `extend` place of each file, where it has one.
     pub extends: Vec<Option<Span>>,
+    /// Words that open a statement which did not parse: what they would define is unknown.
+    pub broken: BTreeSet<String>,
+    /// A base was not found; another stands in for it, so that the file's own errors show.
+    pub stand_in: bool,
 }
 
 impl Linked {
@@ -166,13 +170,21 @@ pub fn link(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Linked {
     let mut chain: Vec<(FileId, Module, Option<Span>)> = Vec::new();
+    let mut linked = Linked::default();
     let mut file = root;
     loop {
         let (module, errors) = parse(sources, file);
+        linked.broken.extend(errors.iter().flat_map(|e| opening_words(sources, e)));
         diagnostics.extend(errors);
         let (base, span) = base_of(&module, sources, file, diagnostics);
         chain.push((file, module, span));
-        match next_file(&base, sources, file, loader, diagnostics) {
+        let known = diagnostics.len();
+        let mut next = next_file(&base, sources, file, loader, diagnostics);
+        if next.is_none() && diagnostics.len() > known {
+            linked.stand_in = true;
+            next = stand_in(&base);
+        }
+        match next {
             Some((name, text, library)) => {
                 if let Some(start) = chain.iter().position(|c| sources.get(c.0).name == name) {
                     extend_cycle(sources, &chain[start..], diagnostics);
@@ -193,7 +205,6 @@ pub fn link(
     chain.push((prelude, module, None));
     chain.reverse();
 
-    let mut linked = Linked::default();
     for (depth, (file, module, span)) in chain.into_iter().enumerate() {
         linked.files.push(file);
         linked.extends.push(span);
@@ -202,6 +213,45 @@ pub fn link(
         }
     }
     linked
+}
+
+/// A library objective in place of a base that is not there: the one whose name is nearest.
+fn stand_in(base: &Base) -> Option<(String, String, bool)> {
+    let near = match base {
+        Base::Library(ident) => nearest(&ident.name, stdlib::OBJECTIVES.iter().map(|o| o.0)),
+        Base::Path(..) | Base::Nothing(_) => None,
+    };
+    let (name, text) = stdlib::objective(near.unwrap_or("grpo"))?;
+    Some((name.to_owned(), text.to_owned(), true))
+}
+
+/// The words that open the statement in which a syntax error lies, up to and with the name it
+/// would define.
+fn opening_words(sources: &Sources, error: &Diagnostic) -> Vec<String> {
+    let Some(label) = error.labels.first() else { return Vec::new() };
+    let text = &sources.get(label.span.file).text;
+    let mut end = (label.span.start as usize).min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    // The statement began at the last line that starts in column one.
+    let mut start = 0;
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        if offset > end {
+            break;
+        }
+        if line.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+            start = offset;
+        }
+        offset += line.len();
+    }
+    text[start..]
+        .split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.'))
+        .filter(|w| !w.is_empty())
+        .take(2)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The base a module names; `grpo` without an `extend` line.

@@ -157,6 +157,9 @@ impl Checker<'_> {
 
     pub(super) fn unknown_function(&mut self, ident: &Ident) {
         let name = &ident.name;
+        if self.linked.broken.contains(name) {
+            return;
+        }
         let defined = self.linked.functions.keys().cloned();
         let names: Vec<String> = defined.chain(builtins().map(str::to_owned)).collect();
         let near = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
@@ -165,6 +168,8 @@ impl Checker<'_> {
         let help = match near {
             _ if is_value => format!("`{name}` is a value; read it without arguments"),
             Some(near) => format!("did you mean `{near}`?"),
+            // The base that is missing may define it.
+            None if self.linked.stand_in => return,
             None => format!("define it: `fn {name}(x) = ...`"),
         };
         self.error(

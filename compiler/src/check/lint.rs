@@ -64,7 +64,6 @@ impl Usage {
 impl Checker<'_> {
     /// Looks for hazards once the program is known to mean something.
     pub(super) fn lint(&mut self, loss: E, definitions: &[Definition], metrics: &[Metric]) {
-        self.unknown_allows();
         self.unused();
         self.extrema();
         self.two_values(loss);
@@ -119,7 +118,7 @@ impl Checker<'_> {
         self.finding(Diagnostic::warning(lint, message, span, label, help), Severity::Warning);
     }
 
-    fn unknown_allows(&mut self) {
+    pub(super) fn unknown_allows(&mut self) {
         for (depth, lint) in &self.linked.allows {
             if LINTS.contains(&lint.as_str()) {
                 continue;

@@ -135,6 +135,7 @@ pub fn check(sources: &Sources, linked: &Linked) -> (Option<Checked>, Vec<Diagno
 
 impl Checker<'_> {
     fn program(&mut self) -> Option<Checked> {
+        self.unknown_allows();
         self.declare_levels();
         self.declare_params();
         self.evaluate_filters();
@@ -441,6 +442,9 @@ impl Checker<'_> {
     fn goal(&mut self, view: usize) -> Option<(E, bool, Span)> {
         let linked = self.linked;
         let Some((maximize, goal)) = &linked.goal else {
+            if linked.broken.iter().any(|w| w == "minimize" || w == "maximize") {
+                return None;
+            }
             let file = *linked.files.last()?;
             let start = Span { file, start: 0, end: 0 };
             self.error(

@@ -86,6 +86,9 @@ impl Checker<'_> {
     }
 
     fn unknown_name(&mut self, name: &str, span: Span, scope: &Scope) {
+        if self.linked.broken.contains(name) {
+            return;
+        }
         if self.graph.level_table.find(name).is_some() {
             self.error(
                 "E0101",
@@ -113,6 +116,8 @@ impl Checker<'_> {
         let near = nearest(name, candidates.iter().map(String::as_str)).map(str::to_owned);
         let help = match &near {
             Some(near) => format!("did you mean `{near}`?"),
+            // The base that is missing may define it.
+            None if self.linked.stand_in => return,
             None => format!(
                 "define it (`{name} = ...`), or declare it as a column of the batch:\n`input {name} : real @ rollout`"
             ),
@@ -438,6 +443,9 @@ impl Checker<'_> {
         if let Some(value) = self.standard(name) {
             return Some(value);
         }
+        if self.linked.stand_in {
+            return None;
+        }
         self.error(
             "E0101",
             format!("the extended file has no `{name}`"),
@@ -461,6 +469,9 @@ impl Checker<'_> {
     }
 
     fn unknown_level(&mut self, ident: &Ident) {
+        if self.linked.broken.contains(&ident.name) {
+            return;
+        }
         let names: Vec<String> =
             self.graph.level_table.all().map(|l| self.level_name(l).to_owned()).collect();
         let help = match nearest(&ident.name, names.iter().map(String::as_str)) {
