@@ -128,3 +128,71 @@ def _(table, p):
     run = Run(table, GRPO)
     losses = {i: 0.5 * (run.logp[i] - run.old[i]) ** 2 for i in run.t.tokens()}
     return Answer(run.t, seq_mean(run.t, losses), {}, {"two": 2.0})
+
+
+@program("base_function", """
+extend dapo
+# base.f inside the function that replaces f.
+fn clipped(ratio, a, low, high) = base.clipped(ratio, a, low, 2 * high) - 0.1 * (ratio - 1) ^ 2
+fn token_mean(x) = base.token_mean(x) / 2
+""", small(151))
+def _(table, p):
+    run = Run(table, GRPO)
+    t = run.t
+    adv, ratio = grpo_advantage(t), run.token_ratios()
+    losses, cut = {}, []
+    for i in t.tokens():
+        a = adv[t.rollout_of[i]]
+        losses[i] = 0.1 * (ratio[i] - 1) ** 2 - clip_objective(ratio[i], a, 0.2, 0.56)
+        cut.append(is_clipped(ratio[i], a, 0.2, 0.28))
+    return Answer(t, token_mean(t, losses) / 2, {"ratio": ("token", ratio)},
+                  {"clip_fraction": mean(cut) / 2, "approx_kl": run.approx_kl() / 2})
+
+
+@program("base_input", """
+# base.reward is the column; base.entropy and base.logp are the prelude's.
+reward  = base.reward - 0.2 * real(truncated)
+logp    = max(base.logp, -4)
+entropy = base.entropy / 2
+token_loss = base.token_loss - 0.1 * entropy
+""", small(152))
+def _(table, p):
+    run = Run(table, GRPO)
+    t = run.t
+    cut, h = t.ints("rollout/truncated"), t.entropy()
+    run.logp = torch.clamp(run.logp, min=-4)
+    reward = {r: t.col("rollout/reward")[r] - 0.2 * cut[r] for r in t.rollouts}
+    answer = ppo_tokens(run, GRPO, z_scores(t, reward, 1e-4), run.token_ratios(), seq_mean)
+    answer.loss = answer.loss - 0.05 * seq_mean(t, {i: h[i] for i in t.tokens()})
+    return answer
+
+
+@program("base_three_deep", """
+extend "middle.rl"
+token_loss = base.token_loss + 0.1 * level_three
+level_three = (logp - old_logp) ^ 2
+""", small(153), files={"middle.rl": """extend "lower.rl"
+# Reads what the file below redefines last.
+token_loss = base.token_loss * weight
+weight = 2 + 0 * advantage
+""", "lower.rl": """extend gspo_token
+param clip_low = 0.1
+param clip_high = 0.3
+advantage = center(reward)
+weight = 1
+token_loss = base.token_loss + 0.01 * weight
+"""})
+def _(table, p):
+    run = Run(table, GRPO)
+    t = run.t
+    reward, adv, ratio = t.col("rollout/reward"), {}, {}
+    for rs in t.live_groups:
+        adv.update(zip(rs, minus_mean([reward[r] for r in rs])))
+    for r in t.rollouts:
+        m = mean((run.logp[i] - run.old[i]).detach() for i in t.tokens(r))
+        ratio.update({i: torch.exp(m + run.logp[i] - run.logp[i].detach()) for i in t.tokens(r)})
+
+    def reduce(t, losses):
+        return seq_mean(t, {i: 2 * (losses[i] + 0.02) + 0.1 * (run.logp[i] - run.old[i]) ** 2 for i in losses})
+
+    return ppo_tokens(run, dict(clip_low=0.1, clip_high=0.3, beta=0), adv, ratio, reduce, "rollout")

@@ -140,3 +140,59 @@ def _(table, p):
     gap = {r: mean(run.logp[i] - run.old[i] for i in t.tokens(r)).item() for r in t.rollouts}
     run.t = t.keep_rollouts(lambda r: gap[r] < 0.1)
     return ppo_tokens(run, GRPO, grpo_advantage(run.t), run.token_ratios(), seq_mean, "batch")
+
+
+@program("filter_turns", """
+extend nothing
+# Turns leave with their tokens; what is left is renumbered, and means over turns are over those left.
+drop turn where step_correct < 0.1
+keep token where mask
+score = step_reward - mean(step_reward per rollout)
+loss  = mean(score * logp) + 0.1 * mean(mean(logp per turn)) + 0.01 * mean(real(index(turn in rollout)) * logp)
+        + mean(logp where is_last(turn in rollout)) + 0.1 * mean(logp * real(count(turn per rollout)))
+minimize loss
+metric turns = count(turn)
+""", small(138, groups=(4, 3)))
+def _(table, p):
+    t = table.masked()
+    lp, q, steps = t.col("token/logp"), t.col("turn/step_correct"), t.col("turn/step_reward")
+    turn = t.element_of()
+    t = t.keep_tokens(lambda i: q[turn[i]] >= 0.1)
+    terms, by_turn, final = [], [], []
+    for r in t.rollouts:
+        left = [e for e in t.elements(r) if q[e] >= 0.1]
+        m = mean(steps[e] for e in left)
+        for k, e in enumerate(left):
+            mine = t.tokens_in(e)
+            by_turn.append(mean(lp[i] for i in mine))
+            terms += [(steps[e] - m + 0.01 * k + 0.1 * len(left)) * lp[i] for i in mine]
+        final += [lp[i] for e in left[-1:] for i in t.tokens_in(e)]
+    loss = mean(terms) + 0.1 * mean(by_turn) + mean(final)
+    return Answer(t, loss, {}, {"turns": len(by_turn)})
+
+
+@program("filter_items", """
+extend nothing
+level item in rollout
+input score : real @ item
+# Items cut across turns: a turn keeps the tokens of the items that stay.
+keep item where score > -0.3
+loss = mean(mean(logp per turn)) + mean(score * mean(logp ^ 2 per item)) + mean(logp * next(score, 0 in rollout) @ token)
+minimize loss
+metric items  = count(item)
+metric tokens = count(token)
+""", with_items(139, mask=False))
+def _(table, p):
+    t = table
+    lp, score, item = t.col("token/logp"), t.col("item/score"), t.element_of("item")
+    t = t.keep_tokens(lambda i: score[item[i]] > -0.3)
+    turns = [mean(lp[i] for i in t.tokens_in(e)) for r in t.rollouts for e in t.elements(r)]
+    items_, terms = [], []
+    for r in t.rollouts:
+        left = [e for e in t.elements(r, "item") if score[e] > -0.3]
+        for k, e in enumerate(left):
+            mine = t.tokens_in(e, "item")
+            items_.append(score[e] * mean(lp[i] ** 2 for i in mine))
+            after = score[left[k + 1]] if k + 1 < len(left) else ZERO
+            terms += [lp[i] * after for i in mine]
+    return Answer(t, mean(turns) + mean(items_) + mean(terms), {}, dict(items=len(items_), tokens=len(terms)))

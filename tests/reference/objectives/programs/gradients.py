@@ -367,3 +367,61 @@ def _(table, p):
     answer = ppo_tokens(run, q, grpo_advantage(t), run.token_ratios(), reduce)
     answer.values["tis"] = ("token", tis)
     return answer
+
+
+@program("param_types", """
+param use_kl   = false
+param rounds   = 3
+param shift    = -0.5 in [-1, 1]
+penalty    = if use_kl and rounds > 2 then kl_k2(logp, ref_logp) else if rounds // 2 == 1 then shift * logp else 0
+token_loss = base.token_loss / rounds
+""", small(217).without("token/ref_logp"), settings={"shift": 0.25, "clip_low": 0.1})
+def _(table, p):
+    run = Run(table, GRPO)
+    t = run.t
+    q = dict(clip_low=0.1, clip_high=0.2, beta=0)
+
+    def reduce(t, losses):
+        return seq_mean(t, {i: (losses[i] + 0.25 * run.logp[i]) / 3 for i in losses})
+
+    return ppo_tokens(run, q, grpo_advantage(t), run.token_ratios(), reduce)
+
+
+@program("param_switch", """
+param use_kl = false
+penalty = if use_kl then kl_k2(logp, ref_logp) else 0
+""", small(218), settings={"use_kl": "true"})
+def _(table, p):
+    run = Run(table, GRPO)
+    answer = ppo_tokens(run, GRPO, grpo_advantage(run.t), run.token_ratios(), seq_mean)
+    answer.loss = answer.loss + seq_mean(run.t, {i: (run.logp[i] - run.ref[i]) ** 2 / 2 for i in run.t.tokens()})
+    return answer
+
+
+@program("chosen_branches", """
+extend nothing
+keep token where mask
+# Conditions coarser and finer than the branches, and branches that are truth values.
+a    = if correct then logp else 2
+b    = if token_reward > 0 then reward else 1
+flag = if correct then truncated else token_reward > 0.2
+loss = mean(a * b) + mean(logp where flag) + sum(if flag == correct then logp else 0) / 7 + mean(if count(flag per rollout) > 1 then exp(mean(logp per rollout)) else 1)
+minimize loss
+""", small(219))
+def _(table, p):
+    t = table.masked()
+    lp, paid, reward = t.col("token/logp"), t.col("token/token_reward"), t.col("rollout/reward")
+    correct, cut = t.ints("rollout/correct"), t.ints("rollout/truncated")
+    flag, terms, same = {}, [], []
+    for i in t.tokens():
+        r = t.rollout_of[i]
+        flag[i] = bool(cut[r]) if correct[r] else paid[i].item() > 0.2
+        terms.append((lp[i] if correct[r] else const(2.0)) * (reward[r] if paid[i] > 0 else 1))
+        if flag[i] == bool(correct[r]):
+            same.append(lp[i])
+    often = []
+    for r in t.rollouts:
+        mine = t.tokens(r)
+        often.append(torch.exp(mean(lp[i] for i in mine)) if sum(flag[i] for i in mine) > 1 else const(1.0))
+    loss = mean(terms) + mean(lp[i] for i in t.tokens() if flag[i]) + total(same) / 7 + mean(often)
+    return Answer(t, loss, dict(flag=("token", flag)), coupling="rollout")

@@ -177,3 +177,82 @@ def _(table, p):
     t = run.t
     reward = {r: total(0.5 * k * t.col(f"rollout/rewards.{k}")[r] for k in (1, 2, 3)) for r in t.rollouts}
     return ppo_tokens(run, GRPO, z_scores(t, reward, 1e-4), run.token_ratios(), seq_mean)
+
+
+@rebuildable
+def with_critics(seed, **kw):
+    b = small(seed, **kw)
+    rng = np.random.default_rng(seed)
+    b.put("turn/q_value", rng.normal(0, 1, len(b.segmentations["turn"][0])), policy=True)
+    b.put("rollout/baseline", rng.normal(0, 1, len(b.rollout_size)), policy=True)
+    b.put("rollout/flag", rng.random(len(b.rollout_size)) < 0.5, np.uint8)
+    return b.put("token/kind", rng.integers(0, 3, sum(b.rollout_size)), np.int64)
+
+
+@program("policy_coarse", """
+extend nothing
+policy q_value  : real @ turn
+policy baseline : real @ rollout
+input kind : int @ token
+input flag : bool @ rollout
+input late : bool @ turn = true
+input cost : int @ group = 2
+keep token where mask
+to_go   = rcumsum(step_reward in rollout)
+critic  = mean((q_value - to_go) ^ 2 where late) + mean((baseline - reward) ^ 2 where not flag)
+weight  = if kind == 1 then 0.5 else if flag then 1 else cost
+loss    = critic - 0.1 * mean(weight * (reward - detach(baseline)) * logp)
+minimize loss
+""", with_critics(123))
+def _(table, p):
+    t = table.masked()
+    lp, q, base = t.col("token/logp"), t.col("turn/q_value"), t.col("rollout/baseline")
+    steps, reward = t.col("turn/step_reward"), t.col("rollout/reward")
+    kind, flag = t.ints("token/kind"), t.ints("rollout/flag")
+    q_terms = []
+    for r in t.rollouts:
+        order = t.elements(r)
+        q_terms += [(q[e] - total(steps[x] for x in order[k:])) ** 2 for k, e in enumerate(order)]
+    critic = mean(q_terms) + mean((base[r] - reward[r]) ** 2 for r in t.rollouts if not flag[r])
+    weight, terms = {}, []
+    for i in t.tokens():
+        r = t.rollout_of[i]
+        weight[i] = 0.5 if kind[i] == 1 else 1 if flag[r] else 2
+        terms.append(weight[i] * (reward[r] - base[r].detach()) * lp[i])
+    # A term of a turn's or a rollout's own live values is one of that turn or rollout.
+    return Answer(t, critic - 0.1 * mean(terms), dict(weight=("token", weight)), coupling="rollout")
+
+
+@program("own_level", """
+extend nothing
+level item in rollout
+input score : real @ item
+keep token where mask
+# Reductions per the value's own level, and levels that are brought down explicitly.
+a = sum(reward per rollout) + mean(reward where correct per rollout) + std(reward per rollout)
+b = real(count(rollout per rollout) + count(correct per rollout) + count(reward per rollout))
+c = (if any(correct per rollout) then 1 else 0) + max(reward, default = 7 where correct per rollout) + prod(reward where truncated per rollout)
+d = mean(score per rollout) + real(count(item per rollout)) + real(max(index(item in rollout) per group))
+weight = -a @ token + b @ token * c @ turn @ token + (d @ item) @ token
+loss = mean(weight * logp @ token)
+minimize loss
+""", with_items(124))
+def _(table, p):
+    t = table.masked()
+    lp, reward, score = t.col("token/logp"), t.col("rollout/reward"), t.col("item/score")
+    correct, cut = t.ints("rollout/correct"), t.ints("rollout/truncated")
+    a, b, c, d = {}, {}, {}, {}
+    for rs in t.live_groups:
+        most = max(len(t.elements(r, "item")) for r in rs) - 1
+        for r in rs:
+            mine = t.elements(r, "item")
+            a[r] = reward[r] + (reward[r] if correct[r] else 0)
+            b[r] = 1 + correct[r] + 1
+            c[r] = correct[r] + (reward[r] if correct[r] else 7) + (reward[r] if cut[r] else 1)
+            d[r] = mean(score[e] for e in mine) + len(mine) + most
+    weight = {}
+    for i in t.tokens():
+        r = t.rollout_of[i]
+        weight[i] = -a[r] + b[r] * c[r] + d[r]
+    values = {n: ("rollout", v) for n, v in zip("abcd", (a, b, c, d))}
+    return Answer(t, mean(weight[i] * lp[i] for i in t.tokens()), {**values, "weight": ("token", weight)})

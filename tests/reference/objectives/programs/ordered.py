@@ -165,3 +165,69 @@ def _(table, p):
     policy = mean(clip_objective(ratio[i], adv[i], 0.2, 0.2) for i in tokens)
     return Answer(t, 0.1 * mean(critic) - policy, dict(advantage=("token", adv), gae=("token", gae)),
                   {"critic_loss": mean(critic)})
+
+
+@program("ordered_wide_scopes", """
+extend nothing
+keep token where mask
+drop rollout where truncated
+so_far = cumsum(reward in group)
+former = prev(reward, -1 in group)
+later  = next(mean(logp per rollout), 0 in group)
+number = index(token in batch) + 10 * index(group in batch) + index(token in group)
+first  = is_first(rollout in batch) or is_last(group in batch)
+loss   = mean(mean(logp per rollout) * so_far) + mean(later * former) + 0.01 * mean(number * logp) + mean(logp where first)
+minimize loss
+""", small(185, groups=(3, 2, 3)))
+def _(table, p):
+    t = table.masked()
+    cut = t.ints("rollout/truncated")
+    t = t.keep_rollouts(lambda r: not cut[r])
+    lp, reward = t.col("token/logp"), t.col("rollout/reward")
+    m = {r: mean(lp[i] for i in t.tokens(r)) for r in t.rollouts}
+    so_far, former, later, number = {}, {}, {}, {}
+    for g, rs in enumerate(t.live_groups):
+        order = [i for r in rs for i in t.tokens(r)]
+        for k, r in enumerate(rs):
+            so_far[r] = total(reward[x] for x in rs[: k + 1])
+            former[r] = reward[rs[k - 1]] if k else const(-1.0)
+            later[r] = m[rs[k + 1]] if k + 1 < len(rs) else ZERO
+        for k, i in enumerate(order):
+            number[i] = k + 10 * g
+    for k, i in enumerate(t.tokens()):
+        number[i] += k
+    last_group = len(t.groups) - 1
+    chosen = [lp[i] for n, r in enumerate(t.rollouts) for i in t.tokens(r) if n == 0 or t.group_of[r] == last_group]
+    loss = (mean(m[r] * so_far[r] + later[r] * former[r] for r in t.rollouts)
+            + 0.01 * mean(number[i] * lp[i] for i in t.tokens()) + mean(chosen))
+    return Answer(t, loss, dict(so_far=("rollout", so_far), former=("rollout", former), later=("rollout", later),
+                                number=("token", number)), coupling="group")
+
+
+@program("ordered_defaults", """
+extend nothing
+keep token where mask
+# A default of a coarser level, of the same level, and a live one.
+boot = next(old_value, reward in rollout)
+self = next(old_value, old_value in turn)
+held = prev(old_logp, logp, by = 2 in rollout)
+loss = mean((boot + self) * logp) + mean(held ^ 2)
+minimize loss
+""", small(186))
+def _(table, p):
+    t = table.masked()
+    lp, old_v, old, reward = t.col("token/logp"), t.col("token/old_value"), t.col("token/old_logp"), t.col("rollout/reward")
+    boot, own, held = {}, {}, {}
+    for r in t.rollouts:
+        order = t.tokens(r)
+        for i in order:
+            j, k = neighbour(order, i, 1, None), neighbour(order, i, -2, None)
+            boot[i] = reward[r] if j is None else old_v[j]
+            held[i] = lp[i] if k is None else old[k]
+        for e in t.elements(r):
+            mine = t.tokens_in(e)
+            for i in mine:
+                j = neighbour(mine, i, 1, None)
+                own[i] = old_v[i] if j is None else old_v[j]
+    loss = mean((boot[i] + own[i]) * lp[i] + held[i] ** 2 for i in t.tokens())
+    return Answer(t, loss, dict(boot=("token", boot), self=("token", own), held=("token", held)))

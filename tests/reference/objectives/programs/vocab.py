@@ -158,7 +158,8 @@ def far_logits(seed, **kw):
     logits[0::3] += 500
     logits[1::3] -= 500
     # One row that is all but certain.
-    logits[2, b.columns["token/action"][2]] += 500
+    sure = 2 % len(logits)
+    logits[sure, b.columns["token/action"][sure]] += 500
     wide = logits.astype(np.float64)
     top = wide.max(-1)
     lp = wide[np.arange(len(wide)), b.columns["token/action"]] - top - np.log(np.exp(wide - top[:, None]).sum(-1))
@@ -175,3 +176,96 @@ def _(table, p):
     h = run.t.entropy()
     answer.loss = answer.loss - 0.01 * seq_mean(run.t, {i: h[i] for i in run.t.tokens()})
     return answer
+
+
+@program("vocab_distances", """
+extend nothing
+keep token where mask
+p = softmax(logits)
+q = softmax(ref_logits)
+tv        = 0.5 * sum(abs(p - q) per token)
+overlap   = sum(min(p, q) per token)
+middle    = log((p + q) / 2)
+js        = 0.5 * sum(p * (log(p) - middle) + q * (log(q) - middle) per token)
+hellinger = 1 - sum(sqrt(p * q) per token)
+loss = mean(tv) - 0.3 * mean(overlap) + mean(js ^ 2) + mean(hellinger)
+minimize loss
+""", vocab(170))
+def _(table, p):
+    t = table.masked()
+    out = {n: {} for n in ("tv", "overlap", "js", "hellinger")}
+    terms = []
+    for i in t.tokens():
+        own = torch.softmax(t.col("vocab/logits")[i], 0)
+        ref = torch.softmax(t.col("vocab/ref_logits")[i], 0)
+        m = (own + ref) / 2
+        out["tv"][i] = 0.5 * (own - ref).abs().sum()
+        out["overlap"][i] = torch.minimum(own, ref).sum()
+        out["js"][i] = 0.5 * (own * (own / m).log() + ref * (ref / m).log()).sum()
+        out["hellinger"][i] = 1 - (own * ref).sqrt().sum()
+        terms.append(out["tv"][i] - 0.3 * out["overlap"][i] + out["js"][i] ** 2 + out["hellinger"][i])
+    return Answer(t, mean(terms), {n: ("token", v) for n, v in out.items()})
+
+
+@program("vocab_three_sweeps", """
+extend nothing
+# The spread of the log-probabilities under the policy itself, and a distribution made from another.
+surprise = -log_softmax(logits)
+p        = softmax(logits)
+spread   = sum(p * (surprise - entropy) ^ 2 per token)
+tilted   = log_softmax(0.5 * log_softmax(logits) + ref_logits / 2)
+loss     = mean(spread) - mean(at(tilted, action)) + 0.1 * mean(logsumexp(-logits per token)) + mean(at(logits, 0)) / 10
+minimize loss
+""", vocab(171))
+def _(table, p):
+    t, terms, out = table, [], {}
+    action = t.ints("token/action")
+    for i in t.tokens():
+        row = t.col("vocab/logits")[i]
+        lp = row - torch.logsumexp(row, 0)
+        h = -(lp.exp() * lp).sum()
+        out[i] = (lp.exp() * (-lp - h) ** 2).sum()
+        mix = 0.5 * lp + t.col("vocab/ref_logits")[i] / 2
+        tilted = mix - torch.logsumexp(mix, 0)
+        terms.append(out[i] - tilted[action[i]] + 0.1 * torch.logsumexp(-row, 0) + row[0] / 10)
+    return Answer(t, mean(terms), dict(spread=("token", out)))
+
+
+@program("vocab_above_token", """
+extend nothing
+keep token where mask
+# Statistics of the row that couple tokens: by rollout, and through ordered operators.
+calm  = exp(-mean(entropy per rollout))
+drift = entropy - prev(entropy, 0 in rollout)
+loss  = -mean(calm) + 0.1 * mean(drift ^ 2) + 0.05 * mean(cumsum(sum(softmax(logits) ^ 2 per token) in rollout) * token_reward)
+minimize loss
+""", vocab(172))
+def _(table, p):
+    t = table.masked()
+    h, paid = t.entropy(), t.col("token/token_reward")
+    probs = torch.softmax(t.col("vocab/logits"), -1)
+    calm, terms = {}, []
+    for r in t.rollouts:
+        order = t.tokens(r)
+        calm[r] = torch.exp(-mean(h[i] for i in order))
+        run_sum = ZERO
+        for k, i in enumerate(order):
+            run_sum = run_sum + (probs[i] ** 2).sum()
+            before = h[order[k - 1]] if k else ZERO
+            terms.append(0.1 * (h[i] - before) ** 2 + 0.05 * run_sum * paid[i])
+    return Answer(t, -mean(calm.values()) + mean(terms), dict(calm=("rollout", calm)), coupling="rollout")
+
+
+@program("vocab_whole_batch", """
+extend nothing
+keep token where mask
+loss = var(entropy) - 0.1 * max(at(log_softmax(logits), action)) + mean(logp) * mean(entropy)
+minimize loss
+""", vocab(173))
+def _(table, p):
+    t = table.masked()
+    h, lp = t.entropy(), t.logp()
+    tokens = t.tokens()
+    top = max((lp[i] for i in tokens), key=lambda v: v.item()) if tokens else ZERO
+    loss = variance(h[i] for i in tokens) - 0.1 * top + mean(lp[i] for i in tokens) * mean(h[i] for i in tokens)
+    return Answer(t, loss, coupling="batch")
