@@ -4,6 +4,7 @@
 //! ```text
 //! runs/calib-1/config.resolved.toml      every setting
 //!              metrics.jsonl             one line per step
+//!              metrics.svg               the same as curves, written at the end
 //!              reference/                initial weights, only where the objective reads ref_logp
 //!              checkpoints/step-000010/  model/ (Hugging Face folder, f32)
 //!                                        optimizer.safetensors, trainer.json
@@ -76,7 +77,7 @@ pub fn create(dir: &Path, config: &str, force: bool) -> Result<()> {
                 fs::remove_dir_all(&old).map_err(at(&old))?;
             }
         }
-        for old in [dir.join("metrics.jsonl"), file.clone()] {
+        for old in [dir.join("metrics.jsonl"), dir.join("metrics.svg"), file.clone()] {
             if old.exists() {
                 fs::remove_file(&old).map_err(at(&old))?;
             }
@@ -195,6 +196,17 @@ pub fn restore_optimizer(path: &Path, optimizer: &mut AdamW, steps: u64) -> Resu
     let moments = candle_core::safetensors::load(&file, &Device::Cpu)
         .map_err(|e| TrainError::Checkpoint(format!("{}: {e}", file.display())))?;
     optimizer.restore(moments, steps)
+}
+
+/// Draws `metrics.svg` from `metrics.jsonl`.
+pub fn plot(dir: &Path, title: &str) -> Result<()> {
+    let metrics = dir.join("metrics.jsonl");
+    let text = fs::read_to_string(&metrics).map_err(at(&metrics))?;
+    let steps: Vec<StepReport> =
+        text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+    let Some(svg) = super::plot::svg(title, &steps) else { return Ok(()) };
+    let path = dir.join("metrics.svg");
+    fs::write(&path, svg).map_err(at(&path))
 }
 
 /// `metrics.jsonl`, open for appending.

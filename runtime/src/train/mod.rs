@@ -19,6 +19,7 @@ pub mod forward;
 pub mod learner;
 pub mod offline;
 pub mod optimizer;
+pub mod plot;
 pub mod report;
 pub mod reward;
 pub mod rollouts;

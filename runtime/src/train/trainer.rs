@@ -268,6 +268,7 @@ impl Trainer {
         if let Some(after) = &after {
             reporter.evaluation("after", after);
         }
+        checkpoint::plot(&self.dir, &self.config.objective)?;
         let folder = self.dir.join("model");
         let dtype = if self.config.model.export == "bf16" { Dtype::Bf16 } else { Dtype::F32 };
         self.model.save(&folder, dtype).map_err(model_error)?;
