@@ -33,8 +33,9 @@ pub mod trace;
 
 use check::Checked;
 use diagnostic::{Diagnostic, Severity};
-use link::Loader;
+use link::{Linked, Loader};
 use source::{FileId, Sources};
+use specialize::{Settings, specialize};
 
 /// Reads, links and checks the program whose text is `root`. Without errors there is a result;
 /// warnings and notes come either way.
@@ -48,14 +49,59 @@ pub fn check(
     let (checked, found) = check::check(sources, &linked);
     diagnostics.extend(found);
     let broken = diagnostics.iter().any(|d| d.severity == Severity::Error);
-    if broken {
+    let checked = checked.filter(|_| !broken);
+    match &checked {
+        Some(checked) => diagnostics.extend(coupling_raised(sources, &linked, checked, loader)),
         // What is unused or doubtful in half a program may be neither in the whole.
-        diagnostics.retain(|d| d.severity == Severity::Error);
+        None => diagnostics.retain(|d| d.severity == Severity::Error),
     }
     // Errors first, each kind in the order of the text.
     diagnostics.sort_by_key(|d| {
         let place = d.labels.first().map(|l| (l.span.file, l.span.start));
         (std::cmp::Reverse(d.severity), place)
     });
-    (checked.filter(|_| !broken), diagnostics)
+    (checked, diagnostics)
+}
+
+/// A note where the user's file couples more than the file it extends.
+fn coupling_raised(
+    sources: &Sources,
+    linked: &Linked,
+    checked: &Checked,
+    loader: &dyn Loader,
+) -> Option<Diagnostic> {
+    let [_prelude, .., base, root] = linked.files.as_slice() else { return None };
+    let depth = linked.files.len() - 1;
+    let lint = "coupling_raised";
+    if sources.get(*root).library || linked.allows.contains(&(depth, lint.to_owned())) {
+        return None;
+    }
+    let mut alone = Sources::default();
+    let base_root = alone.add(sources.get(*base).clone());
+    let mut unheard = Vec::new();
+    let base_linked = link::link(&mut alone, base_root, loader, &mut unheard);
+    let (base_checked, _) = check::check(&alone, &base_linked);
+    let before = specialize(&base_checked?, &Settings::default()).ok()?;
+    let after = specialize(checked, &Settings::default()).ok()?;
+    let graph = &after.program.graph;
+    let (was, is) = (before.program.coupling, after.program.coupling);
+    let levels = &graph.level_table;
+    if levels.depth(is) >= levels.depth(was) {
+        return None;
+    }
+    let cause = after.program.cause?;
+    // The cause itself where this file wrote it, else this file's first definition that needs it.
+    let written = graph.span(cause).filter(|s| s.file == *root);
+    let span = written
+        .or_else(|| checked.definitions.iter().find(|d| d.depth == depth).map(|d| d.span))?;
+    let (is, was) = (levels.name(is), before.program.graph.level_table.name(was));
+    Some(Diagnostic::note(
+        lint,
+        format!("the loss couples the live values of a {is}; its base coupled those of a {was}"),
+        span,
+        format!("reads the current policy over the whole {is}"),
+        format!(
+            "micro-batches are now cut between {is}s only, and the logits are\nread twice. `rlc explain` prints the coupling; `allow coupling_raised`\nsilences this"
+        ),
+    ))
 }

@@ -134,7 +134,7 @@ pub struct Linked {
     pub allows: BTreeSet<(usize, String)>,
     /// The `extend` place of each file, where it has one.
     pub extends: Vec<Option<Span>>,
-    /// Words that open a statement which did not parse: what they would define is unknown.
+    /// Names, or first words, of statements that did not parse: what they would define is unknown.
     pub broken: BTreeSet<String>,
     /// A base was not found; another stands in for it, so that the file's own errors show.
     pub stand_in: bool,
@@ -174,7 +174,7 @@ pub fn link(
     let mut file = root;
     loop {
         let (module, errors) = parse(sources, file);
-        linked.broken.extend(errors.iter().flat_map(|e| opening_words(sources, e)));
+        linked.broken.extend(module.broken.iter().map(|i| i.name.clone()));
         diagnostics.extend(errors);
         let (base, span) = base_of(&module, sources, file, diagnostics);
         chain.push((file, module, span));
@@ -223,35 +223,6 @@ fn stand_in(base: &Base) -> Option<(String, String, bool)> {
     };
     let (name, text) = stdlib::objective(near.unwrap_or("grpo"))?;
     Some((name.to_owned(), text.to_owned(), true))
-}
-
-/// The words that open the statement in which a syntax error lies, up to and with the name it
-/// would define.
-fn opening_words(sources: &Sources, error: &Diagnostic) -> Vec<String> {
-    let Some(label) = error.labels.first() else { return Vec::new() };
-    let text = &sources.get(label.span.file).text;
-    let mut end = (label.span.start as usize).min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    // The statement began at the last line that starts in column one.
-    let mut start = 0;
-    let mut offset = 0;
-    for line in text.split_inclusive('\n') {
-        if offset > end {
-            break;
-        }
-        if line.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-            start = offset;
-        }
-        offset += line.len();
-    }
-    text[start..]
-        .split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.'))
-        .filter(|w| !w.is_empty())
-        .take(2)
-        .map(str::to_owned)
-        .collect()
 }
 
 /// The base a module names; `grpo` without an `extend` line.

@@ -126,6 +126,10 @@ pub fn make(graph: &mut Graph, expr: Expr, level: Level, ty: Ty) -> E {
 /// One entry of a row: scalar operators are computed for that entry alone, so that only columns are
 /// read by index, and the gradient of `logp` needs no sum over the row.
 fn entry(graph: &mut Graph, x: E, index: E, level: Level, ty: Ty) -> E {
+    stacker::maybe_grow(128 << 10, 2 << 20, || entry_here(graph, x, index, level, ty))
+}
+
+fn entry_here(graph: &mut Graph, x: E, index: E, level: Level, ty: Ty) -> E {
     match graph.expr(x) {
         Expr::Broadcast(inner) => graph.broadcast(inner, level),
         Expr::VocabIndex => index,

@@ -12,6 +12,11 @@ use super::{Checker, Scope, literal_value};
 impl Checker<'_> {
     /// The value of an expression; none when an error was reported.
     pub(super) fn expr(&mut self, expr: &ast::Expr, scope: &Scope) -> Option<E> {
+        // A legal statement may be thousands of operators deep.
+        grown(|| self.expr_here(expr, scope))
+    }
+
+    fn expr_here(&mut self, expr: &ast::Expr, scope: &Scope) -> Option<E> {
         let value = match &expr.kind {
             ExprKind::Literal(literal) => {
                 let (value, ty) = literal_value(*literal);
@@ -264,6 +269,11 @@ impl Checker<'_> {
         );
         None
     }
+}
+
+/// Runs a step of a recursion over a deep tree, on a new piece of stack when little is left.
+pub(super) fn grown<T>(step: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(128 << 10, 2 << 20, step)
 }
 
 /// A short form of source text for help lines.

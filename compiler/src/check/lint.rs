@@ -311,14 +311,17 @@ impl Checker<'_> {
         }
     }
 
-    fn factors(&self, e: E, out: &mut Vec<E>) {
-        match self.graph.expr(e) {
-            Expr::Binary(Binary::Mul, a, b) => {
-                self.factors(a, out);
-                self.factors(b, out);
+    fn factors(&self, root: E, out: &mut Vec<E>) {
+        let mut open = vec![root];
+        while let Some(e) = open.pop() {
+            match self.graph.expr(e) {
+                // A product of many equal factors doubles with each sharing: a few are enough.
+                Expr::Binary(Binary::Mul, a, b) if out.len() + open.len() < 64 => {
+                    open.extend([b, a]);
+                }
+                Expr::Unary(Unary::Neg, x) | Expr::Broadcast(x) => open.push(x),
+                _ => out.push(e),
             }
-            Expr::Unary(Unary::Neg, x) | Expr::Broadcast(x) => self.factors(x, out),
-            _ => out.push(e),
         }
     }
 

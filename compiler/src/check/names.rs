@@ -536,6 +536,10 @@ impl Checker<'_> {
     }
 
     fn walk_names(&mut self, expr: &ast::Expr, scope: &mut Scope) {
+        super::expr::grown(|| self.walk_names_here(expr, scope));
+    }
+
+    fn walk_names_here(&mut self, expr: &ast::Expr, scope: &mut Scope) {
         match &expr.kind {
             ExprKind::Literal(_) | ExprKind::Base(_) => {}
             ExprKind::Name(name) => {

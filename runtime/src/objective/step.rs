@@ -342,6 +342,7 @@ impl<'a> Step<'a> {
             };
             grads.insert(info.name.clone(), Array { data, shape });
         }
+        self.unread_grads(&mut grads);
         let values = program
             .values
             .iter()
@@ -356,6 +357,24 @@ impl<'a> Step<'a> {
             grads,
             values,
         })
+    }
+
+    /// Zeros for differentiable columns that the batch has and the program names, but the loss does
+    /// not read.
+    fn unread_grads(&self, grads: &mut BTreeMap<String, Array>) {
+        let graph = &self.program().graph;
+        let has_logits = self.table.get("vocab/logits").is_some() || self.live;
+        for (i, info) in graph.columns.iter().enumerate() {
+            let path = graph.column_path(ColumnId(i as u16));
+            // With logits these two are computed, and the batch's columns ignored.
+            let ignored = has_logits && (path == "token/logp" || path == "token/entropy");
+            if info.differentiable && !ignored && !grads.contains_key(&info.name) {
+                if let Some(array) = self.table.get(&path) {
+                    let data = Data::F64(vec![0.0; array.data.len()]);
+                    grads.insert(info.name.clone(), Array { data, shape: array.shape.clone() });
+                }
+            }
+        }
     }
 
     fn value(&self, e: E) -> &[f64] {
