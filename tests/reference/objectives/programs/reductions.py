@@ -151,8 +151,8 @@ def quarters(seed, **kw):
     b.put("token/logp", -rng.integers(1, 6, n) / 4)
     b.put("token/other", -rng.integers(1, 6, n) / 4)
     # All equal in the last but one rollout.
-    start = int(np.sum(b.rollout_size[:-2]))
-    b.columns["token/logp"][start : start + b.rollout_size[-2]] = -0.75
+    start = int(np.sum(b.rollout_size[:-2]))  # 0 with fewer than three rollouts
+    b.columns["token/logp"][start : start + b.rollout_size[-2:][0]] = -0.75
     return b
 
 
