@@ -80,8 +80,7 @@ pub fn logprobs(
             {
                 let hidden_rows = model.hidden_rows(&hidden, rows)?.detach();
                 let head = model.head().as_detached_tensor();
-                let logits =
-                    crate::ops::linear(&hidden_rows, &head, None)?.to_device(&Device::Cpu)?;
+                let logits = crate::ops::linear(&hidden_rows, &head)?.to_device(&Device::Cpu)?;
                 with_slice(&logits, |logits| {
                     result.extend(of_rows(logits, targets, (1.0 / temperature) as f32));
                     Ok(())

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::config::shapes::Init;
 use crate::config::{Config, token_list};
 use crate::error::{ModelError, Result};
-use crate::ops::{self, HeadShape, Packing, Rope};
+use crate::ops::{self, Packing, Parts, Rope};
 use crate::tokenizer::Tokenizer;
 
 mod load;
@@ -150,7 +150,7 @@ impl Model {
 
     /// Logits `[n, vocab_size]` of hidden rows `[n, hidden_size]`, before any temperature.
     pub fn logits(&self, hidden_rows: &Tensor) -> Result<Tensor> {
-        Ok(ops::linear(hidden_rows, self.head().as_tensor(), None)?)
+        Ok(ops::linear(hidden_rows, self.head().as_tensor())?)
     }
 
     /// The output projection `[vocab_size, hidden_size]`: the embedding itself if tied.
@@ -170,43 +170,17 @@ impl Model {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let packing =
             Packing { lengths: lengths.into(), rope: Arc::new(Rope::new(config, longest)) };
-        let shape = HeadShape::of(config);
-        let get = |name: &str| -> Result<Tensor> {
+        let get = |name: &str| {
             let var = &self.weights[name];
-            Ok(if train { var.as_tensor().clone() } else { var.as_detached_tensor() })
+            if train { var.as_tensor().clone() } else { var.as_detached_tensor() }
         };
-        let embedding = get(EMBEDDING)?;
-        let mut x = embedding.index_select(&Tensor::new(ids, &self.device)?, 0)?;
+        let mut x = get(EMBEDDING).index_select(&Tensor::new(ids, &self.device)?, 0)?;
+        let parts = Parts::of(config);
         for layer in 0..config.num_hidden_layers {
-            let at = |part: &str| get(&format!("model.layers.{layer}.{part}"));
-            let stacked = |parts: &[&str], kind: &str| -> Result<Tensor> {
-                let parts = parts.iter().map(|p| at(&format!("{p}.{kind}")));
-                Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?)
-            };
-            let bias =
-                |wanted: bool, parts: &[&str]| wanted.then(|| stacked(parts, "bias")).transpose();
-
-            let qkv_parts = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
-            let b = bias(config.qkv_bias(), &qkv_parts)?;
-            let y = ops::rms_norm(&x, &at("input_layernorm.weight")?, config.rms_norm_eps)?;
-            let mut qkv = ops::linear(&y, &stacked(&qkv_parts, "weight")?, b.as_ref())?;
-            if config.qk_norm() {
-                let (q, k) = (at("self_attn.q_norm.weight")?, at("self_attn.k_norm.weight")?);
-                qkv = ops::head_norm(&qkv, &q, &k, shape, config.rms_norm_eps)?;
-            }
-            let y = ops::attention(&qkv, shape, &packing)?;
-            let b = bias(config.attention_bias, &["self_attn.o_proj"])?;
-            x = (x + ops::linear(&y, &at("self_attn.o_proj.weight")?, b.as_ref())?)?;
-
-            let mlp_parts = ["mlp.gate_proj", "mlp.up_proj"];
-            let b = bias(config.mlp_bias, &mlp_parts)?;
-            let y =
-                ops::rms_norm(&x, &at("post_attention_layernorm.weight")?, config.rms_norm_eps)?;
-            let y = ops::swiglu(&ops::linear(&y, &stacked(&mlp_parts, "weight")?, b.as_ref())?)?;
-            let b = bias(config.mlp_bias, &["mlp.down_proj"])?;
-            x = (x + ops::linear(&y, &at("mlp.down_proj.weight")?, b.as_ref())?)?;
+            let weight = |part: &str| get(&format!("model.layers.{layer}.{part}"));
+            x = ops::block(&x, config, &parts, &packing, train, weight)?;
         }
-        Ok(ops::rms_norm(&x, &get("model.norm.weight")?, config.rms_norm_eps)?)
+        Ok(ops::rms_norm(&x, &get("model.norm.weight"), config.rms_norm_eps)?)
     }
 
     fn check_batch(&self, ids: &[u32], lengths: &[usize]) -> Result<()> {

@@ -1,15 +1,20 @@
 //! The differentiable building blocks of a transformer on packed rows.
 //!
 //! candle's fused norm, softmax and rotary ops have no backward pass and say nothing about it, and its plain ops cost an
-//! allocation and a pass over memory each. So the blocks are our own candle ops with hand-written backward passes, for
-//! the CPU; on any other device [`plain`] says the same in differentiable candle ops, and the tests compare the two.
+//! allocation and a pass over memory each. So a layer, the last norm and the output projection are our own candle ops with
+//! hand-written backward passes, for the CPU; on any other device [`plain`] says the same in differentiable candle ops,
+//! and the tests compare the two.
 //! A missing backward here is a hard error in candle, never a silent zero.
 
 use std::sync::Arc;
 
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor};
 
+use crate::config::Config;
+
 pub(crate) mod attention;
+pub(crate) mod block;
 pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod plain;
@@ -20,6 +25,7 @@ pub(crate) mod swiglu;
 mod tests;
 
 pub(crate) use attention::HeadShape;
+pub(crate) use block::Parts;
 pub(crate) use rope::Rope;
 
 /// The layout of a batch: sequence lengths, and the rotary table that covers the longest.
@@ -29,16 +35,12 @@ pub(crate) struct Packing {
     pub rope: Arc<Rope>,
 }
 
-/// `x w^T + b`: x `[n, in]`, w `[out, in]`, b `[out]`.
-pub(crate) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+/// `x w^T`: x `[n, in]`, w `[out, in]`.
+pub(crate) fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
-        return plain::linear(x, w, b);
+        return plain::linear(x, w, None);
     }
-    let (x, w) = (x.contiguous()?, w.contiguous()?);
-    match b {
-        None => x.apply_op2(&w, linear::Linear),
-        Some(b) => x.apply_op3(&w, &b.contiguous()?, linear::LinearBias),
-    }
+    x.contiguous()?.apply_op2(&w.contiguous()?, linear::Linear)
 }
 
 /// RMSNorm of each row: x `[n, d]`, scale `[d]`.
@@ -49,56 +51,34 @@ pub(crate) fn rms_norm(x: &Tensor, scale: &Tensor, eps: f64) -> Result<Tensor> {
     x.contiguous()?.apply_op2(scale, norm::RmsNorm { eps: eps as f32 })
 }
 
-/// RMSNorm of each query and key head of `qkv` rows; values pass through.
-pub(crate) fn head_norm(
-    qkv: &Tensor,
-    q: &Tensor,
-    k: &Tensor,
-    shape: HeadShape,
-    eps: f64,
+/// One layer: x `[n, hidden]`; `weight(name)` gives the layer's tensors by name (`self_attn.q_proj.weight`).
+pub(crate) fn block(
+    x: &Tensor,
+    config: &Config,
+    parts: &Parts,
+    packing: &Packing,
+    train: bool,
+    weight: impl Fn(&str) -> Tensor,
 ) -> Result<Tensor> {
-    if !qkv.device().is_cpu() {
-        return plain::head_norm(qkv, q, k, shape, eps);
+    if !x.device().is_cpu() {
+        return plain::block(x, config, packing, weight);
     }
-    qkv.contiguous()?.apply_op3(q, k, norm::HeadNorm { shape, eps: eps as f32 })
-}
-
-/// Rotary embedding and causal attention inside each sequence: qkv `[n, width]` to `[n, heads * head_dim]`.
-pub(crate) fn attention(qkv: &Tensor, shape: HeadShape, packing: &Packing) -> Result<Tensor> {
-    if !qkv.device().is_cpu() {
-        return plain::attention(qkv, shape, packing);
-    }
-    qkv.contiguous()?.apply_op1(attention::PackedAttention { shape, packing: packing.clone() })
-}
-
-/// `silu(gate) * up` of rows `[gate | up]`: `[n, 2 f]` to `[n, f]`.
-pub(crate) fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
-    if !gate_up.device().is_cpu() {
-        return plain::swiglu(gate_up);
-    }
-    gate_up.contiguous()?.apply_op1(swiglu::SwiGlu)
+    let flat = parts.names.iter().map(|name| weight(name).flatten_all());
+    let flat = Tensor::cat(&flat.collect::<Result<Vec<_>>>()?, 0)?;
+    let op = block::Block::new(config, parts, packing, train);
+    let x = x.contiguous()?;
+    if train { x.apply_op2(&flat, op) } else { x.apply_op2_no_bwd(&flat, &op) }
 }
 
 /// The elements of a contiguous f32 CPU tensor.
 pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let all = match storage {
         CpuStorage::F32(data) => data.as_slice(),
-        other => candle_core::bail!("an f32 tensor is needed, not {:?}", other.dtype_of()),
+        other => candle_core::bail!("an f32 tensor is needed, not {:?}", other.dtype()),
     };
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&all[start..end]),
         None => candle_core::bail!("a contiguous tensor is needed, not {layout:?}"),
-    }
-}
-
-trait DtypeOf {
-    fn dtype_of(&self) -> candle_core::DType;
-}
-
-impl DtypeOf for CpuStorage {
-    fn dtype_of(&self) -> candle_core::DType {
-        use candle_core::backend::BackendStorage;
-        self.dtype()
     }
 }
 

@@ -8,9 +8,7 @@
     reason = "kernels must be inlined into their dispatch, see simd.rs"
 )]
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-
-use super::{Packing, Rope, each, slice, with_slice};
+use super::{Rope, each};
 use crate::config::Config;
 use crate::simd::{Kernel, Left, dot, exp_sum, matmul, max, padded, run, transpose};
 
@@ -67,12 +65,6 @@ impl HeadShape {
     }
 }
 
-/// qkv `[n, width]` before rotation to `[n, heads * dim]`.
-pub(crate) struct PackedAttention {
-    pub shape: HeadShape,
-    pub packing: Packing,
-}
-
 /// Rotates the query and key heads of all rows, positions restarting with each sequence.
 pub(crate) fn rotate(
     qkv: &mut [f32],
@@ -94,6 +86,22 @@ pub(crate) fn forward(qkv: &[f32], out: &mut [f32], shape: HeadShape, lengths: &
     let inputs = split(qkv, lengths, shape.width());
     let tasks: Vec<_> = inputs.into_iter().zip(split_mut(out, lengths, shape.out())).collect();
     each(tasks, |(qkv, out)| run(Forward { qkv, out, shape }));
+}
+
+/// The gradient of [`forward`]: `dqkv` from rotated rows and the gradient of the output.
+pub(crate) fn backward(
+    qkv: &[f32],
+    dout: &[f32],
+    dqkv: &mut [f32],
+    shape: HeadShape,
+    lengths: &[usize],
+) {
+    let tasks: Vec<_> = split(qkv, lengths, shape.width())
+        .into_iter()
+        .zip(split(dout, lengths, shape.out()))
+        .zip(split_mut(dqkv, lengths, shape.width()))
+        .collect();
+    each(tasks, |((qkv, dout), dqkv)| run(Backward { qkv, dout, dqkv, shape }));
 }
 
 fn split<'a>(mut data: &'a [f32], lengths: &[usize], width: usize) -> Vec<&'a [f32]> {
@@ -262,47 +270,5 @@ impl Kernel for Backward<'_> {
             pack(&mut self.dqkv[shape.key(g)..], width, &dkeys, size, wide, 1.0);
             pack(&mut self.dqkv[shape.value(g)..], width, &dvalues, size, wide, 1.0);
         }
-    }
-}
-
-impl PackedAttention {
-    fn rotated(&self, qkv: &[f32]) -> Vec<f32> {
-        let mut qkv = qkv.to_vec();
-        rotate(&mut qkv, self.shape, &self.packing.lengths, &self.packing.rope, false);
-        qkv
-    }
-}
-
-impl CustomOp1 for PackedAttention {
-    fn name(&self) -> &'static str {
-        "packed-attention"
-    }
-
-    fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n, width) = layout.shape().dims2()?;
-        if width != self.shape.width() || n != self.packing.lengths.iter().sum::<usize>() {
-            candle_core::bail!("packed-attention: rows {:?} for {:?}", layout.shape(), self.shape);
-        }
-        let qkv = self.rotated(slice(qkv, layout)?);
-        let mut out = vec![0f32; n * self.shape.out()];
-        forward(&qkv, &mut out, self.shape, &self.packing.lengths);
-        Ok((CpuStorage::F32(out), (n, self.shape.out()).into()))
-    }
-
-    fn bwd(&self, qkv: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (shape, lengths) = (self.shape, &self.packing.lengths);
-        let mut dqkv = vec![0f32; qkv.elem_count()];
-        let rows = with_slice(qkv, |qkv| Ok(self.rotated(qkv)))?;
-        with_slice(grad, |dout| {
-            let tasks: Vec<_> = split(&rows, lengths, shape.width())
-                .into_iter()
-                .zip(split(dout, lengths, shape.out()))
-                .zip(split_mut(&mut dqkv, lengths, shape.width()))
-                .collect();
-            each(tasks, |((qkv, dout), dqkv)| run(Backward { qkv, dout, dqkv, shape }));
-            Ok(())
-        })?;
-        rotate(&mut dqkv, shape, lengths, &self.packing.rope, true);
-        Tensor::from_vec(dqkv, qkv.shape(), qkv.device()).map(Some)
     }
 }

@@ -6,19 +6,13 @@
     reason = "kernels must be inlined into their dispatch, see simd.rs"
 )]
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::{HeadShape, ROWS_PER_TASK, each, map_each, slice, with_slice};
 use crate::simd::{Kernel, dot, run};
 
 /// x `[n, d]`, scale `[d]` to `[n, d]`.
 pub(crate) struct RmsNorm {
-    pub eps: f32,
-}
-
-/// qkv rows, scales of the query and key heads, to qkv rows.
-pub(crate) struct HeadNorm {
-    pub shape: HeadShape,
     pub eps: f32,
 }
 
@@ -158,6 +152,28 @@ pub(crate) fn heads(qkv: &[f32], y: &mut [f32], shape: HeadShape, scales: [&[f32
     forward_rows(by_head(shape, scales, eps), qkv, y);
 }
 
+/// Gradients of [`rows`]: of `x`, and of the scale.
+pub(crate) fn rows_backward(
+    x: &[f32],
+    dy: &[f32],
+    scale: &[f32],
+    eps: f32,
+) -> (Vec<f32>, Vec<f32>) {
+    let (dx, [dw, _]) = backward_rows(whole(scale, eps), x, dy);
+    (dx, dw)
+}
+
+/// Gradients of [`heads`]: of `qkv`, and of the two scales.
+pub(crate) fn heads_backward(
+    qkv: &[f32],
+    dy: &[f32],
+    shape: HeadShape,
+    scales: [&[f32]; 2],
+    eps: f32,
+) -> (Vec<f32>, [Vec<f32>; 2]) {
+    backward_rows(by_head(shape, scales, eps), qkv, dy)
+}
+
 fn whole(scale: &[f32], eps: f32) -> Plan<'_> {
     Plan { heads: [1, 0, 0], dim: scale.len(), scales: [scale, &[]], eps }
 }
@@ -195,62 +211,12 @@ impl CustomOp2 for RmsNorm {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, [dw, _]) = with_slice(x, |x| {
-            with_slice(w, |w| with_slice(grad, |dy| Ok(backward_rows(whole(w, self.eps), x, dy))))
+        let (dx, dw) = with_slice(x, |x| {
+            with_slice(w, |w| with_slice(grad, |dy| Ok(rows_backward(x, dy, w, self.eps))))
         })?;
         Ok((
             Some(Tensor::from_vec(dx, x.shape(), x.device())?),
             Some(Tensor::from_vec(dw, w.shape(), x.device())?),
-        ))
-    }
-}
-
-impl CustomOp3 for HeadNorm {
-    fn name(&self) -> &'static str {
-        "head-norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        q: &CpuStorage,
-        ql: &Layout,
-        k: &CpuStorage,
-        kl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, scales) = (slice(x, xl)?, [slice(q, ql)?, slice(k, kl)?]);
-        if scales.iter().any(|s| s.len() != self.shape.dim)
-            || xl.shape().dims2()?.1 != self.shape.width()
-        {
-            candle_core::bail!("head-norm: rows {:?} for {:?}", xl.shape(), self.shape);
-        }
-        let mut y = vec![0f32; x.len()];
-        heads(x, &mut y, self.shape, scales, self.eps);
-        Ok((CpuStorage::F32(y), xl.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        q: &Tensor,
-        k: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, [dq, dk]) = with_slice(x, |x| {
-            with_slice(q, |q| {
-                with_slice(k, |k| {
-                    with_slice(grad, |dy| {
-                        Ok(backward_rows(by_head(self.shape, [q, k], self.eps), x, dy))
-                    })
-                })
-            })
-        })?;
-        Ok((
-            Some(Tensor::from_vec(dx, x.shape(), x.device())?),
-            Some(Tensor::from_vec(dq, q.shape(), x.device())?),
-            Some(Tensor::from_vec(dk, k.shape(), x.device())?),
         ))
     }
 }

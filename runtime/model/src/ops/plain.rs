@@ -4,6 +4,7 @@ use candle_core::{D, Result, Tensor};
 use candle_nn::ops::{sigmoid, softmax};
 
 use super::{HeadShape, Packing};
+use crate::config::Config;
 
 pub(crate) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let y = x.matmul(&w.t()?)?;
@@ -18,13 +19,7 @@ pub(crate) fn rms_norm(x: &Tensor, scale: &Tensor, eps: f64) -> Result<Tensor> {
     x.broadcast_div(&(mean + eps)?.sqrt()?)?.broadcast_mul(scale)
 }
 
-pub(crate) fn head_norm(
-    qkv: &Tensor,
-    q: &Tensor,
-    k: &Tensor,
-    shape: HeadShape,
-    eps: f64,
-) -> Result<Tensor> {
+fn head_norm(qkv: &Tensor, q: &Tensor, k: &Tensor, shape: HeadShape, eps: f64) -> Result<Tensor> {
     let n = qkv.dim(0)?;
     let heads = |from: usize, count: usize| {
         qkv.narrow(1, from, count * shape.dim)?.contiguous()?.reshape((n, count, shape.dim))
@@ -36,12 +31,6 @@ pub(crate) fn head_norm(
     Tensor::cat(&[normed_q, normed_k, v.contiguous()?], 1)
 }
 
-pub(crate) fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
-    let parts = gate_up.chunk(2, 1)?;
-    let gate = parts[0].contiguous()?;
-    (&gate * sigmoid(&gate)?)? * parts[1].contiguous()?
-}
-
 /// `[heads, length, dim]` of one sequence, turned by its positions.
 fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let half = x.dim(2)? / 2;
@@ -51,7 +40,7 @@ fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     Tensor::cat(&[first, second], 2)
 }
 
-pub(crate) fn attention(qkv: &Tensor, shape: HeadShape, packing: &Packing) -> Result<Tensor> {
+fn attention(qkv: &Tensor, shape: HeadShape, packing: &Packing) -> Result<Tensor> {
     let device = qkv.device();
     let mut parts = Vec::with_capacity(packing.lengths.len());
     let mut start = 0;
@@ -94,4 +83,32 @@ pub(crate) fn attention(qkv: &Tensor, shape: HeadShape, packing: &Packing) -> Re
             .push(probs.matmul(&v)?.transpose(0, 1)?.contiguous()?.reshape((length, shape.out()))?);
     }
     Tensor::cat(&parts, 0)
+}
+
+pub(crate) fn block(
+    x: &Tensor,
+    config: &Config,
+    packing: &Packing,
+    weight: impl Fn(&str) -> Tensor,
+) -> Result<Tensor> {
+    let (shape, eps) = (HeadShape::of(config), config.rms_norm_eps);
+    let project = |x: &Tensor, part: &str, bias: bool| {
+        let bias = bias.then(|| weight(&format!("{part}.bias")));
+        linear(x, &weight(&format!("{part}.weight")), bias.as_ref())
+    };
+    let y = rms_norm(x, &weight("input_layernorm.weight"), eps)?;
+    let heads = ["q", "k", "v"]
+        .map(|part| project(&y, &format!("self_attn.{part}_proj"), config.qkv_bias()));
+    let mut qkv = Tensor::cat(&heads.into_iter().collect::<Result<Vec<_>>>()?, 1)?;
+    if config.qk_norm() {
+        let (q, k) = (weight("self_attn.q_norm.weight"), weight("self_attn.k_norm.weight"));
+        qkv = head_norm(&qkv, &q, &k, shape, eps)?;
+    }
+    let y = attention(&qkv, shape, packing)?;
+    let x = (x + project(&y, "self_attn.o_proj", config.attention_bias)?)?;
+    let y = rms_norm(&x, &weight("post_attention_layernorm.weight"), eps)?;
+    let gate = project(&y, "mlp.gate_proj", config.mlp_bias)?;
+    let up = project(&y, "mlp.up_proj", config.mlp_bias)?;
+    let y = ((&gate * sigmoid(&gate)?)? * up)?;
+    x + project(&y, "mlp.down_proj", config.mlp_bias)?
 }

@@ -4,13 +4,8 @@
     reason = "kernels must be inlined into their dispatch, see simd.rs"
 )]
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-
-use super::{ROWS_PER_TASK, each, slice, with_slice};
+use super::{ROWS_PER_TASK, each};
 use crate::simd::{Kernel, exp, run};
-
-/// Rows `[gate | up]` of width 2 f to rows of width f.
-pub(crate) struct SwiGlu;
 
 struct Forward<'a> {
     y: &'a mut [f32],
@@ -69,34 +64,12 @@ pub(crate) fn forward(y: &mut [f32], gate_up: &[f32], width: usize) {
     each(tasks, |(y, gate_up)| run(Forward { y, gate_up, width }));
 }
 
-impl CustomOp1 for SwiGlu {
-    fn name(&self) -> &'static str {
-        "swiglu"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n, double) = layout.shape().dims2()?;
-        let width = double / 2;
-        let mut y = vec![0f32; n * width];
-        forward(&mut y, slice(x, layout)?, width);
-        Ok((CpuStorage::F32(y), (n, width).into()))
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (n, double) = x.dims2()?;
-        let width = double / 2;
-        let mut dx = vec![0f32; n * double];
-        with_slice(x, |x| {
-            with_slice(grad, |dy| {
-                let tasks: Vec<_> = dx
-                    .chunks_mut(ROWS_PER_TASK * double)
-                    .zip(x.chunks(ROWS_PER_TASK * double))
-                    .zip(dy.chunks(ROWS_PER_TASK * width))
-                    .collect();
-                each(tasks, |((dx, gate_up), dy)| run(Backward { dx, gate_up, dy, width }));
-                Ok(())
-            })
-        })?;
-        Tensor::from_vec(dx, (n, double), x.device()).map(Some)
-    }
+/// Fills `dx` `[n, 2 width]` from `gate_up` and the gradient `dy` `[n, width]`.
+pub(crate) fn backward(dx: &mut [f32], gate_up: &[f32], dy: &[f32], width: usize) {
+    let tasks: Vec<_> = dx
+        .chunks_mut(ROWS_PER_TASK * 2 * width)
+        .zip(gate_up.chunks(ROWS_PER_TASK * 2 * width))
+        .zip(dy.chunks(ROWS_PER_TASK * width))
+        .collect();
+    each(tasks, |((dx, gate_up), dy)| run(Backward { dx, gate_up, dy, width }));
 }
