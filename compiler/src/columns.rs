@@ -57,32 +57,30 @@ pub fn load(
                     "the batch has no `{path}` ([tokens, V], one row per token){}",
                     reader(graph, id)
                 ));
-            } else if let Some(array) = table.get(&path) {
-                if !matches!(array.data, Data::F32(_) | Data::F64(_) | Data::Bf16(_) | Data::F16(_))
-                {
-                    problems.push(format!(
-                        "`{path}` is {}, but logits are F32, BF16, F16 or F64",
-                        array.data.type_name()
-                    ));
-                }
+            } else if let Some(array) = table.get(&path)
+                && !matches!(array.data, Data::F32(_) | Data::F64(_) | Data::Bf16(_) | Data::F16(_))
+            {
+                problems.push(format!(
+                    "`{path}` is {}, but logits are F32, BF16, F16 or F64",
+                    array.data.type_name()
+                ));
             }
             continue;
         }
         let count = shape.count(info.level);
         let Some(array) = table.get(&path) else {
-            match info.default {
-                Some(default) => values[id.0 as usize] = vec![default; count],
-                None => {
-                    let names = table.arrays.keys().map(String::as_str);
-                    let near = crate::diagnostic::nearest(&path, names)
-                        .map_or(String::new(), |n| format!("; it has a `{n}`"));
-                    problems.push(format!(
-                        "the batch has no `{path}` (one {} per {}, {count} in all){}{near}",
-                        info.ty.name(),
-                        graph.level_table.name(info.level),
-                        reader(graph, id)
-                    ));
-                }
+            if let Some(default) = info.default {
+                values[id.0 as usize] = vec![default; count];
+            } else {
+                let names = table.arrays.keys().map(String::as_str);
+                let near = crate::diagnostic::nearest(&path, names)
+                    .map_or(String::new(), |n| format!("; it has a `{n}`"));
+                problems.push(format!(
+                    "the batch has no `{path}` (one {} per {}, {count} in all){}{near}",
+                    info.ty.name(),
+                    graph.level_table.name(info.level),
+                    reader(graph, id)
+                ));
             }
             continue;
         };
@@ -112,10 +110,11 @@ fn reader(graph: &Graph, id: ColumnId) -> String {
     for e in graph.all() {
         let own = graph.expr(e) == Expr::Column(id);
         uses[e.index()] = own || graph.operands(e).any(|o| uses[o.index()]);
-        if uses[e.index()] && !own {
-            if let Some(name) = graph.name(e) {
-                return format!(", which `{name}` reads");
-            }
+        if uses[e.index()]
+            && !own
+            && let Some(name) = graph.name(e)
+        {
+            return format!(", which `{name}` reads");
         }
     }
     String::new()
@@ -152,10 +151,10 @@ fn check(
             data.len()
         ));
     }
-    if let (Ty::Bool, Data::U8(bytes)) = (ty, data) {
-        if let Some(i) = bytes.iter().position(|&b| b > 1) {
-            return Some(format!("`{path}` has {} at entry {i}, but a bool is 0 or 1", bytes[i]));
-        }
+    if let (Ty::Bool, Data::U8(bytes)) = (ty, data)
+        && let Some(i) = bytes.iter().position(|&b| b > 1)
+    {
+        return Some(format!("`{path}` has {} at entry {i}, but a bool is 0 or 1", bytes[i]));
     }
     None
 }

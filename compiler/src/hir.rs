@@ -401,7 +401,7 @@ impl Graph {
         match self.expr(e) {
             Expr::Const(_) | Expr::Param(_) | Expr::Column(_) | Expr::VocabIndex => {}
             Expr::Choose(_, x, _) | Expr::Unary(_, x) | Expr::Broadcast(x) | Expr::Detach(x) => {
-                out.push(x)
+                out.push(x);
             }
             Expr::Binary(_, a, b) | Expr::At(a, b) => {
                 out.push(a);
@@ -477,7 +477,7 @@ impl Graph {
 }
 
 /// The operands of one expression.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Operands {
     items: [E; 4],
     len: u8,

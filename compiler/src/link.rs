@@ -403,22 +403,22 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
         StatementKind::Allow(lint) => {
             linked.allows.insert((depth, lint.name));
         }
-        StatementKind::List { .. } => not_yet(diagnostics, statement.span, "`list` levels"),
-        StatementKind::Key { .. } => not_yet(diagnostics, statement.span, "`key` levels"),
-        StatementKind::Update { .. } => not_yet(diagnostics, statement.span, "`update`"),
-        StatementKind::Sample { .. } => not_yet(diagnostics, statement.span, "`sample`"),
+        StatementKind::List { .. } => diagnostics.push(not_yet(statement.span, "`list` levels")),
+        StatementKind::Key { .. } => diagnostics.push(not_yet(statement.span, "`key` levels")),
+        StatementKind::Update { .. } => diagnostics.push(not_yet(statement.span, "`update`")),
+        StatementKind::Sample { .. } => diagnostics.push(not_yet(statement.span, "`sample`")),
     }
 }
 
 /// The refusal of a part of the language that has a place here but no code yet.
-pub fn not_yet(diagnostics: &mut Vec<Diagnostic>, span: Span, what: &str) {
-    diagnostics.push(Diagnostic::error(
+pub fn not_yet(span: Span, what: &str) -> Diagnostic {
+    Diagnostic::error(
         "E0701",
         format!("{what} are not implemented yet"),
         span,
         "this release of rlc does not compile it",
         "`docs/language.md` lists what this release compiles",
-    ));
+    )
 }
 
 fn duplicate(second: &Ident, first: Span) -> Diagnostic {

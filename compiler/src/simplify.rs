@@ -19,12 +19,11 @@ pub fn rebuild(
     let mut map = vec![E(u32::MAX); old.len()];
     let needed = old.reachable(roots.iter().copied());
     for e in old.all().filter(|e| needed[e.index()]) {
-        let mapped = match replace(&mut new, &map, e) {
-            Some(m) => m,
-            None => {
-                let expr = old.map_operands(e, |o| map[o.index()]);
-                make(&mut new, expr, old.level(e), old.ty(e))
-            }
+        let mapped = if let Some(m) = replace(&mut new, &map, e) {
+            m
+        } else {
+            let expr = old.map_operands(e, |o| map[o.index()]);
+            make(&mut new, expr, old.level(e), old.ty(e))
         };
         new.copy_label(mapped, old, e);
         map[e.index()] = mapped;

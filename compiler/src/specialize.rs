@@ -139,9 +139,8 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
 /// Resolves what columns and params decide, and simplifies on the way.
 fn decide(old: &Graph, roots: &[E], settings: &Settings) -> (Graph, Vec<E>) {
     let known = known_values(old, settings);
-    let has = |c: ColumnId| match &settings.present {
-        None => None,
-        Some(present) => Some(present.contains(&old.column_path(c))),
+    let has = |c: ColumnId| {
+        settings.present.as_ref().map(|present| present.contains(&old.column_path(c)))
     };
     let mut chosen: Vec<Option<E>> = vec![None; old.len()];
     for e in old.all() {

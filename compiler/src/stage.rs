@@ -72,9 +72,7 @@ pub fn coupling(graph: &Graph, reads: &Reads, loss: E) -> (Level, Option<E>) {
             })
         };
         let live = |e: E| reads.is_live(e);
-        let value = if !live(e) {
-            (TOKEN, None)
-        } else {
+        let value = if live(e) {
             match graph.expr(e) {
                 Expr::Unary(Unary::Neg | Unary::Cast, x) | Expr::Detach(x) => coarser(&[x]),
                 Expr::Binary(Binary::Add | Binary::Sub, a, b) => coarser(&[a, b]),
@@ -98,6 +96,8 @@ pub fn coupling(graph: &Graph, reads: &Reads, loss: E) -> (Level, Option<E>) {
                 // than its own, though a sum of it could be reordered.
                 _ => named(graph, reads, e, reads.level(e).unwrap_or(TOKEN)),
             }
+        } else {
+            (TOKEN, None)
         };
         memo.push(value);
     }

@@ -28,7 +28,7 @@ impl Search<'_> {
         if value.is_finite() {
             return None;
         }
-        Some(format!("the loss is {value}: {}", self.from(self.program.loss, 0)))
+        Some(format!("the loss is {value}: {}", self.cause(self.program.loss, 0)))
     }
 
     /// The first entry of a gradient that is not finite, among the given tokens.
@@ -51,7 +51,7 @@ impl Search<'_> {
                     return Some(format!(
                         "the gradient of `{name}` is {value} at {}: {}",
                         self.place(TOKEN, token),
-                        self.from_row(grad, token)
+                        self.row_cause(grad, token)
                     ));
                 }
                 continue;
@@ -62,7 +62,7 @@ impl Search<'_> {
                     "the gradient of `{name}` is {} at {}: {}",
                     values[row],
                     self.place(level, row),
-                    self.from(grad, row)
+                    self.cause(grad, row)
                 ));
             }
         }
@@ -74,7 +74,7 @@ impl Search<'_> {
     }
 
     /// Follows a value at a row to what made it.
-    fn from(&self, mut e: E, mut row: usize) -> String {
+    fn cause(&self, mut e: E, mut row: usize) -> String {
         let graph = &self.program.graph;
         let mut named = (e, row);
         loop {
@@ -83,7 +83,7 @@ impl Search<'_> {
             }
             let Some((next, at)) = self.culprit(e, row) else { break };
             if graph.level(next) == VOCAB {
-                return self.from_row(next, at);
+                return self.row_cause(next, at);
             }
             (e, row) = (next, at);
         }
@@ -95,7 +95,7 @@ impl Search<'_> {
     }
 
     /// The same from a vocab-level expression, at a token.
-    fn from_row(&self, root: E, token: usize) -> String {
+    fn row_cause(&self, root: E, token: usize) -> String {
         let graph = &self.program.graph;
         let needed = graph.reachable([root]);
         let width = self.shape.vocab;
@@ -122,7 +122,7 @@ impl Search<'_> {
                     let level = graph.level(x);
                     let row = self.row_of(level, token);
                     if !self.at(x, row).is_finite() {
-                        return self.from(x, row);
+                        return self.cause(x, row);
                     }
                 }
                 _ => {}

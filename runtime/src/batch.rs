@@ -19,7 +19,9 @@ pub enum BatchError {
         why: std::io::Error,
     },
     /// The file is no safetensors file, or is cut short.
-    #[error("`{path}` is not a readable safetensors file: {why}; write it with `safetensors.numpy.save_file`")]
+    #[error(
+        "`{path}` is not a readable safetensors file: {why}; write it with `safetensors.numpy.save_file`"
+    )]
     Format {
         /// The file.
         path: PathBuf,
@@ -27,7 +29,9 @@ pub enum BatchError {
         why: String,
     },
     /// A column has a type that batches do not use.
-    #[error("`{name}` in `{path}` is {dtype}, but batch columns are F32, F64, BF16, F16, I64, I32, U8 or BOOL")]
+    #[error(
+        "`{name}` in `{path}` is {dtype}, but batch columns are F32, F64, BF16, F16, I64, I32, U8 or BOOL"
+    )]
     Dtype {
         /// The file.
         path: PathBuf,
@@ -48,8 +52,8 @@ pub enum BatchError {
 
 /// Reads a batch file.
 pub fn read(path: &Path) -> Result<Table, BatchError> {
-    let bytes = std::fs::read(path)
-        .map_err(|why| BatchError::Read { path: path.to_owned(), why })?;
+    let bytes =
+        std::fs::read(path).map_err(|why| BatchError::Read { path: path.to_owned(), why })?;
     parse(&bytes, path)
 }
 
@@ -80,9 +84,9 @@ fn data_of(view: &TensorView<'_>) -> Option<Data> {
         Dtype::F64 => Some(Data::F64(f64s())),
         Dtype::BF16 => Some(Data::Bf16(u16s())),
         Dtype::F16 => Some(Data::F16(u16s())),
-        Dtype::I64 => Some(Data::I64(
-            bytes.as_chunks().0.iter().map(|c| i64::from_le_bytes(*c)).collect(),
-        )),
+        Dtype::I64 => {
+            Some(Data::I64(bytes.as_chunks().0.iter().map(|c| i64::from_le_bytes(*c)).collect()))
+        }
         Dtype::I32 => Some(Data::I64(
             bytes.as_chunks().0.iter().map(|c| i64::from(i32::from_le_bytes(*c))).collect(),
         )),
@@ -108,7 +112,8 @@ pub fn write(table: &Table, path: &Path) -> Result<(), BatchError> {
     }
     let mut views = Vec::with_capacity(stored.len());
     for (name, dtype, shape, bytes) in &stored {
-        let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| fail(e.to_string()))?;
+        let view =
+            TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| fail(e.to_string()))?;
         views.push((name.as_str(), view));
     }
     let bytes = safetensors::serialize(views, None).map_err(|e| fail(e.to_string()))?;

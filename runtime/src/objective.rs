@@ -104,9 +104,15 @@ pub struct Objective {
     backend: Backend,
     /// The last specialisation, with what it was made for.
     ready: Option<(Settings, Arc<Specialized>)>,
-    /// The last kernel, with the program and the vocab-level number types it was compiled for.
-    kernel: Option<(Arc<Program>, Vec<(ColumnId, Float)>, Kernel)>,
+    kernel: Option<Compiled>,
     shape: Arc<Shape>,
+}
+
+/// The last kernel, with what it was compiled for.
+struct Compiled {
+    program: Arc<Program>,
+    floats: Vec<(ColumnId, Float)>,
+    kernel: Kernel,
 }
 
 impl Objective {
@@ -268,16 +274,15 @@ impl Objective {
             }
             Backend::Cpu => {
                 let floats = vocab_floats(&program, &vocab);
-                let fits = |k: &(Arc<Program>, Vec<(ColumnId, Float)>, Kernel)| {
-                    Arc::ptr_eq(&k.0, &program) && k.1 == floats
+                let fits = |k: &Compiled| Arc::ptr_eq(&k.program, &program) && k.floats == floats;
+                let compiled = match self.kernel.take().filter(fits) {
+                    Some(compiled) => compiled,
+                    None => {
+                        let kernel = Kernel::new(&program, &floats)?;
+                        Compiled { program: Arc::clone(&program), floats, kernel }
+                    }
                 };
-                if !self.kernel.as_ref().is_some_and(fits) {
-                    let kernel = Kernel::new(&program, &floats)?;
-                    self.kernel = Some((Arc::clone(&program), floats, kernel));
-                }
-                let Some((_, _, kernel)) = &mut self.kernel else {
-                    return Err(ObjectiveError::Backend("no kernel was compiled".into()));
-                };
+                let kernel = &mut self.kernel.insert(compiled).kernel;
                 let given: Vec<(ColumnId, &[f64])> = columns::needed(&program)
                     .into_iter()
                     .filter(|id| program.graph.columns[id.0 as usize].level != VOCAB)

@@ -90,6 +90,7 @@ pub(super) fn is_builtin(name: &str) -> bool {
 
 /// Which clauses a call may carry.
 #[derive(Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "four independent yes-or-no answers")]
 pub(super) struct Clauses {
     pub filter: bool,
     pub per: bool,
@@ -133,9 +134,7 @@ impl Checker<'_> {
             return self.vocab_function(call, span, scope);
         }
         if PLANNED.contains(&name) {
-            let mut out = Vec::new();
-            crate::link::not_yet(&mut out, call.function.span, &format!("`{name}`"));
-            out.into_iter().for_each(|d| self.report(d));
+            self.report(crate::link::not_yet(call.function.span, &format!("`{name}`")));
             return None;
         }
         match name {
@@ -197,10 +196,7 @@ impl Checker<'_> {
         if let (Some((ident, _, _)), false) = (&call.unroll, takes.unroll) {
             wrong = Some(("for", ident.span));
         }
-        let (clause, span) = match wrong {
-            None => return Some(()),
-            Some(wrong) => wrong,
-        };
+        let Some((clause, span)) = wrong else { return Some(()) };
         let help = match clause {
             "where" => "`where` belongs to reductions: `mean(x where cond per rollout)`",
             "per" => {
@@ -275,14 +271,15 @@ impl Checker<'_> {
                     next += 1;
                     next - 1
                 }
-                Some(ident) => match names.iter().position(|n| *n == ident.name) {
-                    Some(slot) => slot,
-                    None => {
+                Some(ident) => {
+                    if let Some(slot) = names.iter().position(|n| *n == ident.name) {
+                        slot
+                    } else {
                         self.unknown_argument(call, ident, names);
                         fine = false;
                         continue;
                     }
-                },
+                }
             };
             match bound.get_mut(slot) {
                 Some(free @ None) => *free = Some(value),

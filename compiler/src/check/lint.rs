@@ -193,10 +193,12 @@ impl Checker<'_> {
         for ((name, depth, view), value) in &self.values {
             let final_value = self.values.get(&(name.clone(), *depth, last)).copied().flatten();
             let (Some(early), Some(late)) = (*value, final_value) else { continue };
-            if *view < last && early != late && needed[late.index()] {
-                if let Some(entry) = self.linked.value(name).filter(|e| e.depth == *depth) {
-                    found.push((name.clone(), entry.ident.span, *view));
-                }
+            if *view < last
+                && early != late
+                && needed[late.index()]
+                && let Some(entry) = self.linked.value(name).filter(|e| e.depth == *depth)
+            {
+                found.push((name.clone(), entry.ident.span, *view));
             }
         }
         found.sort();
@@ -208,7 +210,7 @@ impl Checker<'_> {
                 format!("`{name}` has one value in this filter and another in the loss"),
                 at,
                 "sees the table before this filter",
-                format!("to use the unfiltered value in both, select in the loss instead:\nwrite `where` in its reductions. Silence this with `allow two_values`"),
+                "to use the unfiltered value in both, select in the loss instead:\nwrite `where` in its reductions. Silence this with `allow two_values`".to_string(),
             )
             .with(span, "the loss sees it after the filter");
             self.finding(diagnostic, Severity::Note);
@@ -355,10 +357,11 @@ impl Checker<'_> {
             let Expr::Unary(Unary::Exp, x) = self.graph.expr(e) else { continue };
             let Expr::Reduce(ReduceOp::Sum, y, _) = self.graph.expr(x) else { continue };
             let wide = [ROLLOUT, TURN].contains(&self.graph.level(x));
-            if wide && self.graph.level(y) == TOKEN {
-                if let Some(span) = self.graph.span(e) {
-                    found.push((span, self.graph.span(x)));
-                }
+            if wide
+                && self.graph.level(y) == TOKEN
+                && let Some(span) = self.graph.span(e)
+            {
+                found.push((span, self.graph.span(x)));
             }
         }
         for (span, sum) in found {
@@ -437,14 +440,14 @@ impl Checker<'_> {
         let last = linked.files.len() - 1;
         // Evaluating the replaced meanings adds their edges.
         for entries in linked.values.values() {
-            if entries.last().is_some_and(|e| e.depth == last) {
-                if let Some(replaced) = entries.iter().rev().find(|e| e.depth < last) {
-                    let quiet = self.diagnostics.len();
-                    let bare = self.bare_extrema.len();
-                    self.entry(replaced, linked.files.len(), replaced.ident.span);
-                    self.diagnostics.truncate(quiet);
-                    self.bare_extrema.truncate(bare);
-                }
+            if entries.last().is_some_and(|e| e.depth == last)
+                && let Some(replaced) = entries.iter().rev().find(|e| e.depth < last)
+            {
+                let quiet = self.diagnostics.len();
+                let bare = self.bare_extrema.len();
+                self.entry(replaced, linked.files.len(), replaced.ident.span);
+                self.diagnostics.truncate(quiet);
+                self.bare_extrema.truncate(bare);
             }
         }
         linked.values.iter().any(|(name, entries)| {

@@ -178,12 +178,12 @@ impl Checker<'_> {
     /// Reports an error, moved to the user's call where it arose inside library code.
     fn report(&mut self, mut diagnostic: Diagnostic) {
         let library = |s: Span| self.sources.get(s.file).library;
-        if diagnostic.labels.first().is_some_and(|l| library(l.span)) {
-            if let Some((function, _, span)) = self.calls.iter().find(|c| !library(c.2)) {
-                diagnostic.labels.retain(|l| !library(l.span));
-                let text = format!("in this call of `{function}`");
-                diagnostic.labels.insert(0, crate::diagnostic::Label { span: *span, text });
-            }
+        if diagnostic.labels.first().is_some_and(|l| library(l.span))
+            && let Some((function, _, span)) = self.calls.iter().find(|c| !library(c.2))
+        {
+            diagnostic.labels.retain(|l| !library(l.span));
+            let text = format!("in this call of `{function}`");
+            diagnostic.labels.insert(0, crate::diagnostic::Label { span: *span, text });
         }
         // The same source text is evaluated once per view and call; one message is enough.
         let known = self.diagnostics.iter().any(|d| {
@@ -235,9 +235,7 @@ impl Checker<'_> {
             } else if parent.name == "rollout" {
                 self.graph.level_table.add_segmentation(ident.name.clone(), ident.span);
             } else if parent.name == "token" {
-                let mut out = Vec::new();
-                crate::link::not_yet(&mut out, ident.span.to(parent.span), "levels below token");
-                self.diagnostics.extend(out);
+                self.report(crate::link::not_yet(ident.span.to(parent.span), "levels below token"));
             } else {
                 self.error(
                     "E0105",
@@ -272,19 +270,19 @@ impl Checker<'_> {
             };
             let (value, ty) = literal_value(*literal);
             let range_values = range.map(|(lo, hi, _)| (literal_value(lo).0, literal_value(hi).0));
-            if let (Some((lo, hi)), Some((_, _, range_span))) = (range_values, range) {
-                if !(lo <= value && value <= hi) {
-                    self.report(
-                        Diagnostic::error(
-                            "E0112",
-                            format!("the default of `{}` is outside its range", entry.ident.name),
-                            *span,
-                            format!("{value}"),
-                            "change the default or the range; both ends belong to the range",
-                        )
-                        .with(*range_span, format!("from {lo} to {hi}")),
-                    );
-                }
+            if let (Some((lo, hi)), Some((_, _, range_span))) = (range_values, range)
+                && !(lo <= value && value <= hi)
+            {
+                self.report(
+                    Diagnostic::error(
+                        "E0112",
+                        format!("the default of `{}` is outside its range", entry.ident.name),
+                        *span,
+                        format!("{value}"),
+                        "change the default or the range; both ends belong to the range",
+                    )
+                    .with(*range_span, format!("from {lo} to {hi}")),
+                );
             }
             let names: Vec<String> = match family {
                 Some(n) => (1..=*n).map(|k| format!("{}.{k}", entry.ident.name)).collect(),

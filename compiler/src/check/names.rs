@@ -124,10 +124,10 @@ impl Checker<'_> {
         };
         let mut diagnostic =
             Diagnostic::error("E0101", format!("cannot find `{name}`"), span, "not defined", help);
-        if let Some(entry) = near.as_deref().and_then(|n| self.linked.value(n)) {
-            if entry.ident.span.file == span.file {
-                diagnostic = diagnostic.with(entry.ident.span, "this name is similar");
-            }
+        if let Some(entry) = near.as_deref().and_then(|n| self.linked.value(n))
+            && entry.ident.span.file == span.file
+        {
+            diagnostic = diagnostic.with(entry.ident.span, "this name is similar");
         }
         self.report(diagnostic);
     }
@@ -210,9 +210,9 @@ impl Checker<'_> {
                 return None;
             }
             Item::State { .. } => {
-                let mut out = Vec::new();
-                crate::link::not_yet(&mut out, entry.ident.span, "`state` values");
-                self.diagnostics.extend(out.into_iter().filter(|_| span == entry.ident.span));
+                if span == entry.ident.span {
+                    self.report(crate::link::not_yet(entry.ident.span, "`state` values"));
+                }
                 return None;
             }
             Item::Def(body) => body,
@@ -500,9 +500,7 @@ impl Checker<'_> {
             | Partition::Splits(..)
             | Partition::Prefix(..)
             | Partition::Pairs(..) => {
-                let mut out = Vec::new();
-                crate::link::not_yet(&mut out, partition.span(), "derived levels");
-                out.into_iter().for_each(|d| self.report(d));
+                self.report(crate::link::not_yet(partition.span(), "derived levels"));
                 None
             }
         }

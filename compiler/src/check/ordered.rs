@@ -200,13 +200,10 @@ impl Checker<'_> {
     ) -> Option<(Level, Level)> {
         let level = self.graph.level(value);
         if level == VOCAB {
-            let mut out = Vec::new();
-            crate::link::not_yet(
-                &mut out,
+            self.report(crate::link::not_yet(
                 call.function.span,
                 "ordered operators over the vocabulary",
-            );
-            out.into_iter().for_each(|d| self.report(d));
+            ));
             return None;
         }
         let written = shorten(self.sources.slice(x.span));
@@ -241,10 +238,7 @@ impl Checker<'_> {
             return None;
         };
         let within = self.find_level(ident, scope)?;
-        if level == BATCH
-            || !self.graph.level_table.contains(within, level)
-            || within == level && level != BATCH && within.0 > level.0
-        {
+        if level == BATCH || !self.graph.level_table.contains(within, level) {
             let per = self.per(level);
             let diagnostic = crate::diagnostic::Diagnostic::error(
                 "E0203",

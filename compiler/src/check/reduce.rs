@@ -58,25 +58,17 @@ impl Checker<'_> {
             return None;
         }
         let x = self.reduced_value(name, argument, scope);
-        let own = match &call.filter {
-            Some(cond) => Some(
-                self.expr(cond, scope)
-                    .filter(|c| self.expect_bool(*c, cond.span, "a `where` condition")),
-            ),
-            None => None,
-        };
+        let own = call.filter.as_ref().map(|cond| {
+            self.expr(cond, scope)
+                .filter(|c| self.expect_bool(*c, cond.span, "a `where` condition"))
+        });
         let to = match &call.per {
             Some(per) => self.partition(per, scope),
             None => Some(BATCH),
         };
-        let second = match second {
-            Some(e) => Some(
-                self.expr(e, scope)
-                    .and_then(|v| self.expect_number(v, e.span))
-                    .map(|v| (v, e.span)),
-            ),
-            None => None,
-        };
+        let second = second.map(|e| {
+            self.expr(e, scope).and_then(|v| self.expect_number(v, e.span)).map(|v| (v, e.span))
+        });
         // Everything was looked at; now the first part that failed ends it.
         let x = x?;
         let own = match own {
@@ -90,27 +82,25 @@ impl Checker<'_> {
         };
         let from = self.graph.level(x);
         self.check_levels(call, argument, from, to, own)?;
-        if let Some((value, at)) = second {
-            if !self.graph.level_table.contains(self.graph.level(value), to) {
-                let per = self.per(self.graph.level(value));
-                self.error(
-                    "E0202",
-                    format!("`{}` of this reduction is finer than its result", names[1]),
-                    at,
-                    per,
-                    format!("give one value per {}, or a number", self.level_name(to)),
-                );
-                return None;
-            }
+        if let Some((value, at)) = second
+            && !self.graph.level_table.contains(self.graph.level(value), to)
+        {
+            let per = self.per(self.graph.level(value));
+            self.error(
+                "E0202",
+                format!("`{}` of this reduction is finer than its result", names[1]),
+                at,
+                per,
+                format!("give one value per {}, or a number", self.level_name(to)),
+            );
+            return None;
         }
         let second = second.map(|s| s.0);
         if from == to {
             return Some(self.own_level(name, x, own, second));
         }
         if from == VOCAB && matches!(name, "first" | "last" | "quantile") {
-            let mut out = Vec::new();
-            crate::link::not_yet(&mut out, span, &format!("`{name}` over the vocabulary"));
-            out.into_iter().for_each(|d| self.report(d));
+            self.report(crate::link::not_yet(span, &format!("`{name}` over the vocabulary")));
             return None;
         }
         if matches!(name, "max" | "min") && own.is_some() && second.is_none() {

@@ -134,7 +134,7 @@ impl<'a, 'f> Emit<'a, 'f> {
                 Item::Shift { ring, .. } => slots.push(*ring),
                 Item::Store(slot, _) => slots.push(*slot),
                 Item::Fold { into, scale, .. } => {
-                    slots.extend(std::iter::once(*into).chain(*scale))
+                    slots.extend(std::iter::once(*into).chain(*scale));
                 }
                 Item::Sweep(sweep) => {
                     slots.extend(sweep.body.iter().filter_map(|(_, op)| op.slot()));

@@ -56,7 +56,7 @@ impl<'f> Scalar<'f> {
         self.compare(FloatCC::NotEqual, x.number, zero)
     }
 
-    fn from_truth(&mut self, t: Value) -> Known {
+    fn number_of(&mut self, t: Value) -> Known {
         let (one, zero) = (self.number(1.0), self.number(0.0));
         Known { number: self.select(t, one, zero), truth: Some(t) }
     }
@@ -75,23 +75,22 @@ impl<'f> Scalar<'f> {
             return self.number(f64::NAN);
         };
         let slot = index as usize;
-        let function = match self.imports[slot] {
-            Some(f) => f,
-            None => {
-                let call = self.b.func.signature.call_conv;
-                let signature = self.b.import_signature(import.signature(call));
-                let name = UserExternalName { namespace: 0, index };
-                let name = self.b.func.declare_imported_user_function(name);
-                let data = ExtFuncData {
-                    name: ExternalName::user(name),
-                    signature,
-                    colocated: false,
-                    patchable: false,
-                };
-                let f = self.b.import_function(data);
-                self.imports[slot] = Some(f);
-                f
-            }
+        let function = if let Some(f) = self.imports[slot] {
+            f
+        } else {
+            let call = self.b.func.signature.call_conv;
+            let signature = self.b.import_signature(import.signature(call));
+            let name = UserExternalName { namespace: 0, index };
+            let name = self.b.func.declare_imported_user_function(name);
+            let data = ExtFuncData {
+                name: ExternalName::user(name),
+                signature,
+                colocated: false,
+                patchable: false,
+            };
+            let f = self.b.import_function(data);
+            self.imports[slot] = Some(f);
+            f
         };
         let call = self.b.ins().call(function, args);
         self.b.inst_results(call)[0]
@@ -104,7 +103,7 @@ impl<'f> Scalar<'f> {
             Unary::Not => {
                 let zero = self.number(0.0);
                 let t = self.compare(FloatCC::Equal, n, zero);
-                return self.from_truth(t);
+                return self.number_of(t);
             }
             Unary::Sqrt => self.b.ins().sqrt(n),
             Unary::Abs => self.b.ins().fabs(n),
@@ -130,11 +129,11 @@ impl<'f> Scalar<'f> {
                 let size = self.b.ins().fabs(n);
                 let inf = self.number(f64::INFINITY);
                 let t = self.compare(FloatCC::LessThan, size, inf);
-                return self.from_truth(t);
+                return self.number_of(t);
             }
             Unary::IsNan => {
                 let t = self.compare(FloatCC::Unordered, n, n);
-                return self.from_truth(t);
+                return self.number_of(t);
             }
             Unary::Cast => return x,
             Unary::Exp
@@ -157,7 +156,7 @@ impl<'f> Scalar<'f> {
         let (a, b) = (x.number, y.number);
         let compare = |s: &mut Self, how| {
             let t = s.compare(how, a, b);
-            s.from_truth(t)
+            s.number_of(t)
         };
         let value = match op {
             Binary::Add => self.b.ins().fadd(a, b),
@@ -182,12 +181,12 @@ impl<'f> Scalar<'f> {
             Binary::And => {
                 let (p, q) = (self.truth(x), self.truth(y));
                 let t = self.b.ins().band(p, q);
-                return self.from_truth(t);
+                return self.number_of(t);
             }
             Binary::Or => {
                 let (p, q) = (self.truth(x), self.truth(y));
                 let t = self.b.ins().bor(p, q);
-                return self.from_truth(t);
+                return self.number_of(t);
             }
             Binary::Chain => self.chain(a, b),
         };

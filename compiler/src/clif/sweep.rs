@@ -7,7 +7,7 @@ use cranelift_codegen::ir::{BlockArg, InstBuilder, Value, types};
 use cranelift_frontend::Variable;
 
 use super::row::{Emit, trusted};
-use crate::loops::{EntryFold, Op, SlotId, Sweep};
+use crate::loops::{EntryFold, Guard, Op, SlotId, Sweep};
 
 /// A log-sum-exp that has seen some of its entries, with the means that run beside it.
 pub(super) struct Running {
@@ -25,8 +25,7 @@ pub(super) struct Share {
     f: Value,
     /// Whether it counts, if that is a question.
     kept: Option<Value>,
-    /// Entries of probability 0 add nothing, whatever f.
-    positive: bool,
+    guard: Guard,
 }
 
 /// The variables of one fold: its state from entry to entry.
@@ -40,10 +39,7 @@ impl Emit<'_, '_> {
         let mut rows: HashMap<SlotId, Value> = HashMap::new();
         let read = sweep.body.iter().filter_map(|(_, op)| op.slot());
         for slot in read.chain(sweep.gradients.iter().map(|g| g.0)) {
-            if !rows.contains_key(&slot) {
-                let first = self.entries(slot);
-                rows.insert(slot, first);
-            }
+            rows.entry(slot).or_insert_with(|| self.entries(slot));
         }
         let b = &mut self.s.b;
         let (header, body, exit) = (b.create_block(), b.create_block(), b.create_block());
@@ -135,7 +131,7 @@ impl Emit<'_, '_> {
                         let c = self.known(c);
                         self.s.truth(c)
                     });
-                    shares.push(Share { f: self.get(m.f), kept, positive: m.positive });
+                    shares.push(Share { f: self.get(m.f), kept, guard: m.guard });
                 }
                 let running = Running { most: now[0], scale: now[1], means: now[2..].to_vec() };
                 let next = self.add_exp(running, x, &shares);
@@ -168,11 +164,10 @@ impl Emit<'_, '_> {
         let sum = self.s.b.ins().fadd(shrunk, one);
         let mut out: Vec<BlockArg> = vec![x.into(), sum.into()];
         for (mean, share) in means.iter().zip(shares) {
-            let old = if share.positive {
+            let old = match share.guard {
+                Guard::None => self.s.b.ins().fmul(shrink, *mean),
                 // What no longer weighs anything must not turn inf into NaN.
-                self.s.chain(shrink, *mean)
-            } else {
-                self.s.b.ins().fmul(shrink, *mean)
+                Guard::NonZero | Guard::Positive => self.s.chain(shrink, *mean),
             };
             let new = self.kept_or_zero(share.kept, share.f);
             out.push(self.s.b.ins().fadd(old, new).into());
@@ -193,8 +188,13 @@ impl Emit<'_, '_> {
         let mut out: Vec<BlockArg> = vec![most.into(), sum.into()];
         for (mean, share) in means.iter().zip(shares) {
             let mut add = self.s.b.ins().fmul(weight, share.f);
-            if share.positive {
-                let counts = self.s.compare(FloatCC::GreaterThan, weight, zero);
+            let counts = match share.guard {
+                Guard::None => None,
+                Guard::NonZero => Some(FloatCC::NotEqual),
+                Guard::Positive => Some(FloatCC::GreaterThan),
+            };
+            if let Some(counts) = counts {
+                let counts = self.s.compare(counts, weight, zero);
                 add = self.s.select(counts, add, zero);
             }
             let add = self.kept_or_zero(share.kept, add);
@@ -231,10 +231,12 @@ impl Emit<'_, '_> {
                 let some = self.s.compare(FloatCC::GreaterThan, now[1], zero);
                 let proper = self.s.b.ins().band(finite, some);
                 for (mean, sum) in means.iter().zip(&now[2..]) {
-                    // An entry of inf, or none above -inf: no softmax. Its entries are NaN, of
-                    // which `positive` keeps none.
+                    // An entry of inf, or none above -inf: no softmax.
                     let value = self.s.b.ins().fdiv(*sum, now[1]);
-                    let otherwise = self.s.number(if mean.positive { 0.0 } else { f64::NAN });
+                    let otherwise = self.s.number(match mean.guard {
+                        Guard::Positive => 0.0,
+                        Guard::None | Guard::NonZero => f64::NAN,
+                    });
                     let value = self.s.select(proper, value, otherwise);
                     self.set(mean.into, value.into());
                 }

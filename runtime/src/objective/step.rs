@@ -368,11 +368,10 @@ impl<'a> Step<'a> {
             let path = graph.column_path(ColumnId(i as u16));
             // With logits these two are computed, and the batch's columns ignored.
             let ignored = has_logits && (path == "token/logp" || path == "token/entropy");
+            let Some(array) = self.table.get(&path) else { continue };
             if info.differentiable && !ignored && !grads.contains_key(&info.name) {
-                if let Some(array) = self.table.get(&path) {
-                    let data = Data::F64(vec![0.0; array.data.len()]);
-                    grads.insert(info.name.clone(), Array { data, shape: array.shape.clone() });
-                }
+                let data = Data::F64(vec![0.0; array.data.len()]);
+                grads.insert(info.name.clone(), Array { data, shape: array.shape.clone() });
             }
         }
     }
