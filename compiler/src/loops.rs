@@ -226,8 +226,19 @@ pub struct Mean {
     pub f: V,
     /// Entries that count, if not all.
     pub filter: Option<V>,
-    /// Entries of probability 0 add nothing, whatever f is; without this, 0 * inf is NaN.
-    pub positive: bool,
+    /// What entries of probability 0 add.
+    pub guard: Guard,
+}
+
+/// What entries of probability 0 add to a mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// 0 * f, which is NaN where f is infinite.
+    None,
+    /// Nothing, whatever f is. A row without a softmax (all -inf) gives NaN.
+    NonZero,
+    /// Nothing, whatever f is, and a row without a softmax gives 0: none of its entries is above 0.
+    Positive,
 }
 
 /// The order in which a loop goes over its rows.

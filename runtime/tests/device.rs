@@ -3,92 +3,14 @@
 
 mod device_support;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use device_support::compare::{compare, kernel, vocab_of};
 use device_support::{Rng, batch, program};
-use rlc_compiler::columns;
-use rlc_compiler::hir::ColumnId;
-use rlc_compiler::interp::{self, VocabRows};
-use rlc_compiler::level::{TOKEN, VOCAB};
 use rlc_compiler::program::Program;
-use rlc_compiler::shape::Shape;
 use rlc_compiler::stdlib::OBJECTIVES;
 use rlc_compiler::table::Table;
-use rlc_runtime::device::Gradient;
-use rlc_runtime::device::cpu::{Kernel, float};
-
-fn vocab_of<'t>(program: &Program, table: &'t Table) -> BTreeMap<ColumnId, VocabRows<'t>> {
-    let graph = &program.graph;
-    columns::needed(program)
-        .into_iter()
-        .filter(|c| graph.columns[c.0 as usize].level == VOCAB)
-        .filter_map(|c| {
-            let data = table.get(&graph.column_path(c))?.data.floats()?;
-            Some((c, VocabRows { data, first: 0 }))
-        })
-        .collect()
-}
-
-fn close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    let size = want.iter().filter(|x| x.is_finite()).fold(1e-3f64, |a, b| a.max(b.abs()));
-    for (i, (g, w)) in got.iter().zip(want).enumerate() {
-        let same = g == w || (g.is_nan() && w.is_nan()) || (g - w).abs() <= tolerance * size;
-        assert!(same, "{what}[{i}]: {g} instead of {w}");
-    }
-}
-
-/// Runs a program on a batch in pieces of `rows` rows and compares everything with the interpreter.
-fn compare(name: &str, program: &Arc<Program>, kernel: &mut Kernel, table: &Table, rows: usize) {
-    let shape = Arc::new(Shape::new(&program.graph.level_table, table).unwrap());
-    let columns = columns::load(program, table, &shape, false).unwrap();
-    let vocab = vocab_of(program, table);
-    let mut want = interp::Run::new(Arc::clone(program), Arc::clone(&shape), &columns, &[]);
-    want.whole(&vocab);
-
-    let given: Vec<(ColumnId, &[f64])> =
-        columns::needed(program).into_iter().map(|c| (c, columns.get(c))).collect();
-    let params: Vec<f64> = program.graph.params.iter().map(|p| p.value).collect();
-    let width = shape.vocab;
-    let differentiable: Vec<ColumnId> = program
-        .grads
-        .iter()
-        .filter(|(c, g)| g.is_some() && program.graph.columns[c.0 as usize].level == VOCAB)
-        .map(|g| g.0)
-        .collect();
-    let mut grads: Vec<Vec<f32>> =
-        differentiable.iter().map(|_| vec![f32::NAN; shape.count(VOCAB)]).collect();
-    let mut run = kernel.start(&shape, &given, &params).unwrap();
-    run.recorded(&vocab).unwrap();
-    let total = shape.count(program.piece);
-    let mut start = 0;
-    while start < total {
-        let end = (start + rows).min(total);
-        let tokens = shape.range(program.piece, start..end, TOKEN);
-        let mut out: Vec<Gradient> = differentiable
-            .iter()
-            .zip(&mut grads)
-            .map(|(c, g)| Gradient {
-                column: *c,
-                data: &mut g[tokens.start * width..tokens.end * width],
-            })
-            .collect();
-        run.live(start..end, &vocab, &mut out).unwrap();
-        start = end;
-    }
-    run.after(&vocab).unwrap();
-    for (output, e) in program.outputs() {
-        if program.graph.level(e) != VOCAB {
-            let got = run.value(e).unwrap_or_else(|| panic!("{name}: no {output}"));
-            close(&format!("{name} {output}"), got, want.value(e), 1e-9);
-        }
-    }
-    for (c, g) in differentiable.iter().zip(&grads) {
-        let got: Vec<f64> = g.iter().map(|x| f64::from(*x)).collect();
-        close(&format!("{name} grad"), &got, &want.grad(*c), 1e-6);
-    }
-}
+use rlc_runtime::device::cpu::float;
 
 /// Several random batches, each in several divisions.
 fn check(name: &str, program: &Arc<Program>) {
@@ -99,8 +21,7 @@ fn check(name: &str, program: &Arc<Program>) {
         .collect();
     let floats: Vec<_> =
         vocab_of(program, &tables[0]).iter().map(|(c, r)| (*c, float(r.data))).collect();
-    let mut kernel = Kernel::new(program, &floats).unwrap_or_else(|e| panic!("{name}: {e}"));
-    kernel.plan().verify().unwrap_or_else(|e| panic!("{name}: {e}\n{}", kernel.plan().print()));
+    let mut kernel = kernel(name, program, &floats);
     for table in &tables {
         for rows in [1, 2, usize::MAX / 2] {
             compare(name, program, &mut kernel, table, rows);
@@ -117,9 +38,104 @@ fn library_matches_interpreter() {
 
 #[test]
 fn print_plans() {
-    for (name, _, text) in OBJECTIVES {
+    let library = OBJECTIVES.iter().map(|(name, _, text)| (name, text));
+    for (name, text) in library.chain(OTHERS.iter().map(|(n, t)| (n, t))) {
         let program = program(text);
         let plan = rlc_compiler::fuse::fuse(&program).unwrap();
         println!("==== {name}\n{}\n{}", program.print(), plan.print());
+    }
+}
+
+/// What the library does not use: every reduction, ordered operators, other scopes and couplings.
+const OTHERS: &[(&str, &str)] = &[
+    (
+        "entropy",
+        "loss = seq_mean(token_loss - 0.01 * entropy)\nmetric entropy = token_mean(entropy)",
+    ),
+    (
+        "full_kl",
+        "gap = log_softmax(logits) - log_softmax(ref_logits)\n\
+         kl = sum(softmax(logits) * gap per token)\n\
+         loss = seq_mean(token_loss + 0.1 * kl)\n\
+         metric kl = token_mean(kl)",
+    ),
+    (
+        "forward_kl",
+        "kl = sum(softmax(ref_logits) * (log_softmax(ref_logits) - log_softmax(logits)) per token)\n\
+         loss = token_mean(kl)",
+    ),
+    (
+        "vocab_reductions",
+        "most = max(logits per token)\nleast = min(logits per token)\nspread = var(logits per token)\n\
+         many = count(logits where logits > 0.3 per token)\n\
+         lift = logsumexp(logits where ref_logits > 0.2 per token)\n\
+         safe = if isfinite(lift) then lift else 0.5\n\
+         both = prod(1 + 0.1 * tanh(logits) per token)\n\
+         loss = token_mean(most * 0.3 - least * spread + safe + many * both)",
+    ),
+    (
+        "sum_of_squares",
+        "p = softmax(logits / temperature)\n\
+         collision = sum(p * p per token)\n\
+         loss = token_mean(collision - 0.1 * entropy)",
+    ),
+    (
+        "scans",
+        "delta = logp - old_logp\n\
+         ahead = rcumsum(delta in rollout)\nbehind = cumsum(delta in rollout)\n\
+         following = next(delta, 0.5 in rollout)\nbefore = prev(delta, 0.25, by = 2 in rollout)\n\
+         loss = token_mean(tanh(ahead) * following + sin(behind) * before)",
+    ),
+    (
+        "turns",
+        "delta = sum(logp - old_logp per turn)\n\
+         ratio = exp(delta * 0.1)\n\
+         other = prev(ratio, 1.0 in rollout) * index(turn in rollout)\n\
+         late = if is_last(turn in rollout) then ratio else other\n\
+         loss = mean(late * step_reward + rcumsum(late in rollout) * 0.1)",
+    ),
+    (
+        "group_coupling",
+        "score = sum(logp per rollout)\n\
+         share = exp(score - logsumexp(score per group))\n\
+         loss = mean(-share * reward)",
+    ),
+    (
+        "batch_coupling",
+        "score = mean(logp per rollout)\n\
+         loss = logsumexp(score * reward * 0.1) + std(score) + 0.1 * max(score)",
+    ),
+    (
+        "after_metrics",
+        "metric most = max(logp)\nmetric least = min(logp where mask)\nmetric spread = std(logp)\n\
+         metric odds = logsumexp(logp)\nmetric product = prod(1 + 0.01 * logp)\n\
+         metric of_groups = mean(max(logp per group))",
+    ),
+    (
+        "group_scan",
+        "drift = cumsum(sum(logp - old_logp per rollout) in group)\nloss = mean(tanh(drift) * reward)",
+    ),
+    (
+        "filters",
+        "keep rollout where reward > -0.5\nkeep token where position > 0\n\
+         metric steps = mean(count(turn per rollout))\n\
+         loss = seq_mean(next(logp, 0 in rollout) * advantage - cumsum(logp in rollout))",
+    ),
+    (
+        "pairs_of_entries",
+        "other = at(log_softmax(logits), (action + 1) % 2)\n\
+         loss = token_mean(-logp + 0.5 * other * detach(entropy))",
+    ),
+    ("per_group_max", "loss = mean(max(logp per group)) + mean(min(logp per turn))"),
+    (
+        "products",
+        "loss = mean(prod(1 + 0.1 * logp per rollout)) + mean(prod(old_logp + 0.1 * logp per turn))",
+    ),
+];
+
+#[test]
+fn other_programs_match_interpreter() {
+    for (name, text) in OTHERS {
+        check(name, &program(text));
     }
 }

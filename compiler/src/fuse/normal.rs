@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 use crate::hir::{E, Expr, Graph, ReduceOp};
 use crate::level::{Level, TOKEN, VOCAB};
+use crate::loops::Guard;
 use crate::op::{Binary, Ty, Unary};
 use crate::program::{Phase, Program};
 
@@ -33,8 +34,7 @@ pub(super) struct MeanOf {
     pub lse: E,
     pub f: E,
     pub filter: Option<E>,
-    /// Only entries of positive probability.
-    pub positive: bool,
+    pub guard: Guard,
 }
 
 pub(super) fn normal(program: &Program) -> Normal {

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Direction, EntryFold, Item, Loop, Op, Plan, Rank, SlotId, SlotKind, Step, Sweep, V};
+use super::{
+    Direction, EntryFold, Guard, Item, Loop, Op, Plan, Rank, SlotId, SlotKind, Step, Sweep, V,
+};
 use crate::op::Binary;
 use crate::program::Phase;
 
@@ -178,7 +180,11 @@ impl Text<'_> {
                             self.filtered(m.filter),
                             self.v(*x),
                             self.v(*into),
-                            if m.positive { " where positive" } else { "" },
+                            match m.guard {
+                                Guard::None => "",
+                                Guard::NonZero => " where not 0",
+                                Guard::Positive => " where positive",
+                            },
                         );
                         self.line(3, &text);
                     }

@@ -1,6 +1,8 @@
 //! Random ragged batches, and programs from text.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, reason = "a test fails by panicking")]
 
+pub mod compare;
+
 use std::sync::Arc;
 
 use rlc_compiler::link::NoFiles;

@@ -49,7 +49,7 @@ impl Code<'_, '_> {
             let filter = mean.filter.map(|c| self.entry(c, entries));
             let into = self.name(name);
             if let EntryFold::LogSumExp { means, .. } = &mut entries.sweep.folds[at] {
-                means.push(Mean { into, f, filter, positive: mean.positive });
+                means.push(Mean { into, f, filter, guard: mean.guard });
             }
             self.known.insert(e, into);
             return;

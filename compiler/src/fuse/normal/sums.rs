@@ -3,6 +3,7 @@
 use super::{MeanOf, Rewriter};
 use crate::hir::{E, Expr, ReduceOp};
 use crate::level::{TOKEN, VOCAB};
+use crate::loops::Guard;
 use crate::op::{Binary, Ty, Unary};
 
 /// A factor that is the same for every entry.
@@ -27,6 +28,9 @@ impl Rewriter {
     pub(super) fn sum(&mut self, x: E) -> E {
         if let Some(&known) = self.sums.get(&x) {
             return known;
+        }
+        if self.is_const(x, 0.0) {
+            return self.graph.constant_at(0.0, Ty::Real, TOKEN);
         }
         let mut factors = Vec::new();
         let mut rest = self.peel(x, false, &mut factors);
@@ -196,17 +200,21 @@ impl Rewriter {
         };
         // In one canonical form, so that equal means are one expression.
         let mut content = self.graph.binary(Binary::Mul, mean.weight, mean.f);
-        if mean.positive {
-            let zero = self.graph.constant_at(0.0, Ty::Real, VOCAB);
-            let positive = self.graph.binary(Binary::Gt, mean.weight, zero);
-            content = self.mask(positive, content);
+        let zero = self.graph.constant_at(0.0, Ty::Real, VOCAB);
+        let guard = match mean.guard {
+            Guard::None => None,
+            Guard::NonZero => Some(self.graph.binary(Binary::Ne, mean.weight, zero)),
+            Guard::Positive => Some(self.graph.binary(Binary::Gt, mean.weight, zero)),
+        };
+        if let Some(guard) = guard {
+            content = self.mask(guard, content);
         }
         if let Some(filter) = mean.filter {
             content = self.mask(filter, content);
         }
         let e = self.graph.add(Expr::Reduce(ReduceOp::Sum, content, None), TOKEN, Ty::Real);
-        let Parts { lse, weight: _, f, filter, positive } = mean;
-        self.means.insert(e, MeanOf { lse, f, filter, positive });
+        let Parts { lse, weight: _, f, filter, guard } = mean;
+        self.means.insert(e, MeanOf { lse, f, filter, guard });
         e
     }
 
@@ -221,7 +229,7 @@ impl Rewriter {
     fn mean(&mut self, x: E) -> Option<Parts> {
         if let Some(lse) = self.softmax(x) {
             let f = self.graph.constant_at(1.0, Ty::Real, VOCAB);
-            return Some(Parts { lse, weight: x, f, filter: None, positive: false });
+            return Some(Parts { lse, weight: x, f, filter: None, guard: Guard::None });
         }
         match self.graph.expr(x) {
             Expr::Binary(Binary::Mul, a, b) => {
@@ -238,15 +246,16 @@ impl Rewriter {
                 let f = self.graph.binary(Binary::Div, mean.f, b);
                 Some(Parts { f, ..mean })
             }
-            Expr::Binary(Binary::Chain, a, b) => match self.mean(b) {
-                Some(mean) => Some(self.times(mean.bare()?, Binary::Chain, a)),
-                None => {
-                    // An adjoint of 0 gives 0 here, whatever the derivative b.
-                    let mean = self.mean(a)?;
-                    let f = self.graph.binary(Binary::Chain, mean.f, b);
-                    Some(Parts { f, positive: true, ..mean })
+            Expr::Binary(Binary::Chain, a, b) => {
+                if let Some(mean) = self.mean(b) {
+                    Some(self.times(mean.bare()?, Binary::Chain, a))
+                } else {
+                    // An adjoint p of 0 gives 0, whatever the derivative b.
+                    let mean = self.mean(a)?.bare()?;
+                    let exact = self.is_const(mean.f, 1.0);
+                    exact.then_some(Parts { f: b, guard: Guard::NonZero, ..mean })
                 }
-            },
+            }
             Expr::Binary(op @ (Binary::Add | Binary::Sub), a, b) => {
                 let (a, b) = (self.mean(a)?.bare()?, self.mean(b)?.bare()?);
                 let f = self.graph.binary(op, a.f, b.f);
@@ -255,7 +264,7 @@ impl Rewriter {
             Expr::Select(c, y, z) if self.is_const(z, 0.0) => {
                 let mean = self.mean(y)?;
                 if self.is_positive(c, mean.weight) {
-                    return Some(Parts { positive: true, ..mean });
+                    return Some(Parts { guard: Guard::Positive, ..mean });
                 }
                 let filter = match mean.filter {
                     Some(f) => self.graph.binary(Binary::And, c, f),
@@ -318,12 +327,12 @@ struct Parts {
     weight: E,
     f: E,
     filter: Option<E>,
-    positive: bool,
+    guard: Guard,
 }
 
 impl Parts {
     /// Itself, if it has no mask.
     fn bare(self) -> Option<Parts> {
-        (self.filter.is_none() && !self.positive).then_some(self)
+        (self.filter.is_none() && self.guard == Guard::None).then_some(self)
     }
 }
