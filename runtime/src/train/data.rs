@@ -134,11 +134,12 @@ pub(crate) fn shuffled(
     })
 }
 
+/// The objects of a file, each with its line.
+type Rows = Vec<(usize, serde_json::Map<String, Value>)>;
+
 /// The objects of a JSONL file with their line numbers, empty lines left out, and the file's
 /// fingerprint.
-pub(crate) fn read_jsonl(
-    file: &Path,
-) -> Result<(Vec<(usize, serde_json::Map<String, Value>)>, u64)> {
+pub(crate) fn read_jsonl(file: &Path) -> Result<(Rows, u64)> {
     let bytes = std::fs::read(file).map_err(at(file))?;
     let fault = |line, what: String| TrainError::Data { file: file.to_path_buf(), line, what };
     let text = std::str::from_utf8(&bytes).map_err(|e| {

@@ -9,11 +9,13 @@ const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 150.0;
 const MARGIN: f64 = 44.0;
 
+/// A quantity of a step.
+type Read<'a> = Box<dyn Fn(&StepReport) -> Option<f64> + 'a>;
+
 /// The picture of a run's steps; none for a run without steps.
 pub fn svg(title: &str, steps: &[StepReport]) -> Option<String> {
     let metric = |name: &'static str| move |r: &StepReport| r.metrics.get(name).copied();
-    type Read<'a> = Box<dyn Fn(&StepReport) -> Option<f64> + 'a>;
-    let panels: [(&str, Read); 6] = [
+    let panels: [(&str, Read<'_>); 6] = [
         ("reward", Box::new(|r| r.reward)),
         ("loss", Box::new(|r| Some(r.loss))),
         ("approx_kl", Box::new(metric("approx_kl"))),
