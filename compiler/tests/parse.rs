@@ -1,5 +1,7 @@
 //! What the parser makes of good programs: shapes, places, layout; and that printing inverts it.
 
+#![allow(clippy::disallowed_methods, reason = "the test, not the compiler, reads files")]
+
 mod parse_support;
 
 use parse_support::{EVERYTHING, objectives, read};

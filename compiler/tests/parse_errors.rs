@@ -1,6 +1,8 @@
 //! What the parser says of broken programs: code, the place to edit and the fact, one case a line. And
 //! that every message keeps to the house's form: short, lower case, with help whose code can be read.
 
+#![allow(clippy::disallowed_methods, reason = "the test, not the compiler, reads files")]
+
 mod parse_support;
 
 use std::collections::BTreeSet;

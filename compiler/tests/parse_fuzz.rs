@@ -1,5 +1,10 @@
 //! Random damage: whatever the text, the parser returns, and what it could not read it explains.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test, not the compiler, reads files and the clock"
+)]
+
 mod parse_support;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! Sizes that would exhaust the stack, and the largest that must not.
 
+#![allow(clippy::disallowed_methods, reason = "the test, not the compiler, reads files")]
+
 mod parse_support;
 
 use parse_support::read;
