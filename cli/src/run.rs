@@ -36,6 +36,7 @@ Examples:
   rlc run --resume runs/my-1                        continue a stopped or killed run
 
 Exit codes: 0 done; 1 failed while running; 2 bad input; 130 stopped by Ctrl-C and saved.")]
+#[allow(clippy::struct_excessive_bools)] // independent flags
 pub struct Args {
     /// A file, or the name of a library objective
     #[arg(value_name = "PROGRAM")]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rlc_runtime::train::config::{Config, RewardConfig};
-use rlc_runtime::train::report::{Evaluation, Reporter, Silent, StepReport, Timing};
+use rlc_runtime::train::report::{Evaluation, Reporter, StepReport, Timing};
 use rlc_runtime::train::{Ended, Trainer};
 use standin::{Kind, StandIn};
 
@@ -210,9 +210,12 @@ fn a_missing_column_is_refused_before_anything_is_written() {
 fn offline_rollouts_train() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("demos.jsonl");
-    let lines: String = (0..20)
-        .map(|i| format!("{{\"prompt\": \"{i}+1=\", \"completion\": \"{}\"}}\n", i + 1))
-        .collect();
+    let mut lines = String::new();
+    for i in 0..20 {
+        let line =
+            serde_json::json!({ "prompt": format!("{i}+1="), "completion": (i + 1).to_string() });
+        lines += &format!("{line}\n");
+    }
     std::fs::write(&file, lines).unwrap();
     let mut config = small(&dir.path().join("run"));
     config.data.task = "offline".into();
@@ -238,5 +241,4 @@ fn offline_rollouts_train() {
     assert!(dir.path().join("run/model/model.safetensors").exists());
     let resumed = Trainer::resume(&dir.path().join("run"), config, StandIn::boxed(Kind::Sft), 1);
     assert!(resumed.is_err(), "the data changed");
-    let _ = Silent;
 }
