@@ -79,7 +79,8 @@ pub fn generate(
 ) -> Result<Vec<Completion>> {
     check(model, prompts, per_prompt, options)?;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    let decoder = Decoder::new(model, longest + options.max_new_tokens)?;
+    let limit = model.config().max_position_embeddings;
+    let decoder = Decoder::new(model, longest.saturating_add(options.max_new_tokens).min(limit))?;
     let mut batch = Batch {
         decoder: &decoder,
         options,
@@ -169,6 +170,7 @@ struct Rollout {
     /// Its place in the result.
     index: usize,
     prefix: Arc<Prefix>,
+    /// Without room until the first token is drawn and the rollout goes on.
     cache: KvCache,
     rng: ChaCha8Rng,
     completion: Completion,
@@ -248,14 +250,10 @@ impl Batch<'_> {
             let room = room.min(self.options.max_new_tokens);
             let prefix = Arc::new(Prefix { cache, logits, room });
             for rollout in 0..self.per_prompt {
-                let cache = self.spare.pop().unwrap_or_else(|| {
-                    // The last token of a completion is never read again.
-                    KvCache::new(layers, shape, self.options.max_new_tokens)
-                });
                 ready.push_back(Rollout {
                     index: prompt * self.per_prompt + rollout,
                     prefix: Arc::clone(&prefix),
-                    cache,
+                    cache: KvCache::new(0, shape, 0),
                     rng: stream(self.options, prompt, rollout),
                     completion: Completion::default(),
                 });
@@ -268,6 +266,11 @@ impl Batch<'_> {
     fn begin(&mut self, mut rollout: Rollout) -> Result<Option<Rollout>> {
         let choice = choose(&rollout.prefix.logits, self.options, &mut rollout.rng)?;
         if rollout.push(choice, self.options) {
+            let config = &self.decoder.config;
+            rollout.cache = self.spare.pop().unwrap_or_else(|| {
+                let room = self.options.max_new_tokens.min(config.max_position_embeddings);
+                KvCache::new(config.num_hidden_layers, self.decoder.shape, room)
+            });
             return Ok(Some(rollout));
         }
         self.finish(rollout);
@@ -276,8 +279,10 @@ impl Batch<'_> {
 
     fn finish(&mut self, mut rollout: Rollout) {
         self.done[rollout.index] = std::mem::take(&mut rollout.completion);
-        rollout.cache.clear();
-        self.spare.push(rollout.cache);
+        if rollout.cache.len() > 0 {
+            rollout.cache.clear();
+            self.spare.push(rollout.cache);
+        }
     }
 
     /// One more token for every active rollout; returns those that go on.

@@ -115,22 +115,22 @@ fn a_completion_does_not_depend_on_its_batch() {
         let prompts: Vec<Vec<u32>> =
             (0..13).map(|i| (0..=i).map(|j| (i * 11 + j * 5) % 64).collect()).collect();
         let options = SampleOptions {
-            max_new_tokens: 40,
+            max_new_tokens: 25,
             stop: vec![1, 7, 23],
             seed: 9,
             ..SampleOptions::default()
         };
-        let whole = generate(&model, &prompts, 6, &options).unwrap();
+        let whole = generate(&model, &prompts, 3, &options).unwrap();
         // Few places at once: rollouts wait, and join batches of other sizes.
-        for max_batch in [1, 3, 17] {
+        for max_batch in [1, 5, 17] {
             let narrow = SampleOptions { max_batch, ..options.clone() };
-            assert_eq!(whole, generate(&model, &prompts, 6, &narrow).unwrap(), "{name}");
+            assert_eq!(whole, generate(&model, &prompts, 3, &narrow).unwrap(), "{name}");
         }
         // Prompt by prompt.
         for (i, prompt) in prompts.iter().enumerate() {
             let alone = SampleOptions { first_prompt: i as u64, ..options.clone() };
-            let out = generate(&model, std::slice::from_ref(prompt), 6, &alone).unwrap();
-            assert_eq!(whole[i * 6..(i + 1) * 6], out, "{name}, prompt {i}");
+            let out = generate(&model, std::slice::from_ref(prompt), 3, &alone).unwrap();
+            assert_eq!(whole[i * 3..(i + 1) * 3], out, "{name}, prompt {i}");
         }
         let (stopped, cut): (Vec<_>, Vec<_>) = whole.iter().partition(|c| !c.truncated);
         assert!(!stopped.is_empty() && !cut.is_empty());
@@ -138,7 +138,7 @@ fn a_completion_does_not_depend_on_its_batch() {
             let last = *c.ids.last().unwrap();
             assert_eq!(options.stop.contains(&last), !c.truncated);
             assert!(c.ids[..c.ids.len() - 1].iter().all(|id| !options.stop.contains(id)));
-            assert!(c.truncated == (c.ids.len() == 40) || !c.truncated);
+            assert!(c.truncated == (c.ids.len() == 25) || !c.truncated);
             assert_eq!((c.ids.len(), c.ids.len()), (c.logp.len(), c.sampled_logp.len()));
         }
     }
