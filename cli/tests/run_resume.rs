@@ -116,6 +116,8 @@ fn bad_input_is_named_and_nothing_is_written() {
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     write("typo.toml", "steps = 3\n[optimizer]\nlearning_rat = 1\n");
     write("key.toml", "[optimizer]\nwarmups = 1\n");
+    write("long.jsonl", &format!("{{\"prompt\": \"{}\", \"answer\": 1}}\n", "1+".repeat(99)));
+    write("open.jsonl", "{\"prompt\": \"1\"}\n");
     write("bad.jsonl", "{\"prompt\": \"1\", \"answer\": 2}\n{oops\n");
     let (calib, prompts) =
         ("../examples/arithmetic/calib.rl", "../examples/arithmetic/prompts.jsonl");
@@ -126,6 +128,8 @@ fn bad_input_is_named_and_nothing_is_written() {
         (&["grpo", "--config", &nothing], "nothing"),
         (&["grpo", "--data", &at("bad.jsonl")], "bad.jsonl:2: not JSON"),
         (&["grpo", "--data", &nothing], "nothing"),
+        (&["grpo", "--data", &at("long.jsonl")], "long.jsonl:1: the prompt has 198 tokens"),
+        (&["grpo", "--data", &at("open.jsonl")], "open.jsonl:1: no field \"answer\""),
         (&["grpo", "--model", &nothing], "model.init"),
         (&["grpo", "--set", "clip_hihg=1"], "clip_high"),
         (&["grpo", "--set", "clip_high"], "--set NAME=NUMBER"),

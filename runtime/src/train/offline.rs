@@ -125,9 +125,18 @@ impl Row<'_> {
         if steps.iter().flatten().any(|s| !(0.0..=1.0).contains(s)) {
             return Err(self.fault("field \"step_correct\" has a number outside [0, 1]".into()));
         }
+        let prompt = codec.prompt(&data.template.replace("{prompt}", prompt))?;
+        if prompt.len() + tokens.len() > codec.positions() + 1 {
+            return Err(self.fault(format!(
+                "prompt and completion have {} tokens, more than the model's {} positions: shorten \
+                 them, or take a model with more (max_position_embeddings)",
+                prompt.len() + tokens.len(),
+                codec.positions()
+            )));
+        }
         let logp = self.numbers("sampler_logp", tokens.len(), "tokens (end token included)")?;
         Ok(Rollout {
-            prompt: codec.prompt(&data.template.replace("{prompt}", prompt))?,
+            prompt,
             sampler_logp: logp.unwrap_or_default().iter().map(|x| *x as f32).collect(),
             tokens,
             truncated,

@@ -1,5 +1,7 @@
 //! Completions drawn from the model and judged, and the log-probs that the objective compares with.
 
+use std::path::Path;
+
 use rlc_model::{Completion, Model, SampleOptions, Tokenizer};
 
 use super::batch::{Batch, Rollout};
@@ -13,6 +15,7 @@ pub struct Codec {
     tokenizer: Tokenizer,
     stop: Vec<u32>,
     newline: Vec<bool>,
+    positions: usize,
 }
 
 impl Codec {
@@ -32,7 +35,8 @@ impl Codec {
         let newline = (0..model.config().vocab_size as u32)
             .map(|id| tokenizer.decode(&[id], false).is_ok_and(|t| t.contains('\n')))
             .collect();
-        Ok(Codec { tokenizer, stop, newline })
+        let positions = model.config().max_position_embeddings;
+        Ok(Codec { tokenizer, stop, newline, positions })
     }
 
     /// A prompt's tokens, with what the tokenizer's template adds in front.
@@ -53,6 +57,30 @@ impl Codec {
             ids.extend(self.stop.first());
         }
         Ok(ids)
+    }
+
+    /// The longest sequence of the model.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
+    /// Refuses problems whose prompts leave the model no room to answer.
+    pub fn check_room(&self, problems: &[Problem], file: &Path) -> Result<()> {
+        for problem in problems {
+            let fault = |what: String| match problem.line {
+                Some(line) => TrainError::Data { file: file.to_path_buf(), line, what },
+                None => TrainError::Config(what),
+            };
+            let tokens = self.prompt(&problem.prompt).map_err(|e| fault(e.to_string()))?.len();
+            if tokens >= self.positions {
+                return Err(fault(format!(
+                    "the prompt has {tokens} tokens, which leaves no room in the model's {} positions: \
+                     shorten it, or take a model with more (max_position_embeddings)",
+                    self.positions
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Tokens that end a completion.

@@ -161,19 +161,7 @@ impl Trainer {
         learner.set_temperature(config.rollout.temperature)?;
         let reads = reads(learner.as_mut(), offered, &config.data.task)?;
         let held_out = held_out(&config, &feed)?;
-        if scorer.needs_answer()
-            && let Some(problem) = answerless(&feed, &held_out)
-        {
-            return Err(TrainError::Data {
-                file: config.data.file.clone().unwrap_or_default().into(),
-                line: problem.line.unwrap_or(0),
-                what: format!(
-                    "no field \"{}\", which rewards exact and numeric compare with: add it, or set \
-                     data.answer_key",
-                    config.data.answer_key
-                ),
-            });
-        }
+        check_problems(&config, &feed, &held_out, &scorer, &codec)?;
         let updates = config.total_steps() * config.optimizer.updates_per_batch;
         let optimizer = AdamW::new(model.vars(), &config.optimizer, updates)?;
         let data = match &feed {
@@ -457,11 +445,37 @@ fn held_out(config: &Config, feed: &Feed) -> Result<Vec<Problem>> {
     }
 }
 
-/// A problem without the answer that a reward compares with.
-fn answerless<'a>(feed: &'a Feed, held_out: &'a [Problem]) -> Option<&'a Problem> {
+/// Finds what would stop the run later: answers that a reward misses, prompts that do not fit.
+fn check_problems(
+    config: &Config,
+    feed: &Feed,
+    held_out: &[Problem],
+    scorer: &Scorer,
+    codec: &Codec,
+) -> Result<()> {
+    let own = config.data.file.as_deref().unwrap_or_default();
     let train: &[Problem] = match feed {
         Feed::Sampled(Source::Prompts { train, .. }) => train,
         _ => &[],
     };
-    train.iter().chain(held_out).find(|p| p.answer.is_empty())
+    for (problems, file) in
+        [(train, own), (held_out, config.data.eval_file.as_deref().unwrap_or(own))]
+    {
+        let file = Path::new(file);
+        codec.check_room(problems, file)?;
+        if scorer.needs_answer()
+            && let Some(problem) = problems.iter().find(|p| p.answer.is_empty())
+        {
+            return Err(TrainError::Data {
+                file: file.to_path_buf(),
+                line: problem.line.unwrap_or(0),
+                what: format!(
+                    "no field \"{}\", which rewards exact and numeric compare with: add it, or set \
+                     data.answer_key",
+                    config.data.answer_key
+                ),
+            });
+        }
+    }
+    Ok(())
 }
