@@ -1,0 +1,2 @@
+  advantage = center(reward)                    #~ E0010
+# test: check
