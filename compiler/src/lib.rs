@@ -73,7 +73,7 @@ fn coupling_raised(
     let [_prelude, .., base, root] = linked.files.as_slice() else { return None };
     let depth = linked.files.len() - 1;
     let lint = "coupling_raised";
-    if sources.get(*root).library || linked.allows.contains(&(depth, lint.to_owned())) {
+    if sources.get(*root).library || linked.allows(depth, lint) {
         return None;
     }
     let mut alone = Sources::default();
@@ -97,7 +97,7 @@ fn coupling_raised(
     let (is, was) = (levels.name(is), before.program.graph.level_table.name(was));
     Some(Diagnostic::note(
         lint,
-        format!("the loss couples the live values of a {is}; its base coupled those of a {was}"),
+        format!("the loss couples each {is} as a whole; its base coupled each {was}"),
         span,
         format!("reads the current policy over the whole {is}"),
         format!(

@@ -131,7 +131,7 @@ pub struct Linked {
     /// Metrics, in order of first appearance.
     pub metrics: Vec<Output>,
     /// `allow` statements: file and lint.
-    pub allows: BTreeSet<(usize, String)>,
+    pub allows: Vec<(usize, Ident)>,
     /// The `extend` place of each file, where it has one.
     pub extends: Vec<Option<Span>>,
     /// Names, or first words, of statements that did not parse: what they would define is unknown.
@@ -149,6 +149,11 @@ impl Linked {
     /// What `name` meant in the files before `depth`.
     pub fn base_value(&self, name: &str, depth: usize) -> Option<&Entry> {
         self.values.get(name).and_then(|v| v.iter().rev().find(|e| e.depth < depth))
+    }
+
+    /// Whether the file at `depth` silences a lint.
+    pub fn allows(&self, depth: usize, lint: &str) -> bool {
+        self.allows.iter().any(|(d, ident)| *d == depth && ident.name == lint)
     }
 
     /// The meaning of a function name.
@@ -188,6 +193,7 @@ pub fn link(
             Some((name, text, library)) => {
                 if let Some(start) = chain.iter().position(|c| sources.get(c.0).name == name) {
                     extend_cycle(sources, &chain[start..], diagnostics);
+                    linked.stand_in = true;
                     break;
                 }
                 file = sources.add(Source { name, text, library });
@@ -401,7 +407,7 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
             }
         }
         StatementKind::Allow(lint) => {
-            linked.allows.insert((depth, lint.name));
+            linked.allows.push((depth, lint));
         }
         StatementKind::List { .. } => diagnostics.push(not_yet(statement.span, "`list` levels")),
         StatementKind::Key { .. } => diagnostics.push(not_yet(statement.span, "`key` levels")),

@@ -36,9 +36,17 @@ impl Reads {
             if let Some(level) = reads {
                 reads = Some(match graph.expr(e) {
                     Expr::Reduce(..) => table.join(level, graph.level(e)),
-                    Expr::Scan { scope, .. }
-                    | Expr::Shift { scope, .. }
-                    | Expr::Rank { scope, .. } => table.join(level, scope),
+                    Expr::Scan { scope, .. } | Expr::Rank { scope, .. } => table.join(level, scope),
+                    // The default is read at its own row; but the rows next to it must be there.
+                    Expr::Shift { x, filter, scope, .. } => {
+                        let along = |o: E| levels[o.index()].is_some();
+                        let far = !table.contains(ROLLOUT, scope);
+                        if far || along(x) || filter.is_some_and(along) {
+                            table.join(level, scope)
+                        } else {
+                            level
+                        }
+                    }
                     _ => level,
                 });
             }
@@ -91,6 +99,13 @@ pub fn coupling(graph: &Graph, reads: &Reads, loss: E) -> (Level, Option<E>) {
                         (a, b) => a.or(b).unwrap_or(TOKEN),
                     };
                     named(graph, reads, if live(x) { x } else { f }, level)
+                }
+                Expr::Shift { x, default, filter, scope, .. }
+                    if !live(x)
+                        && filter.is_none_or(|f| !live(f))
+                        && table.contains(ROLLOUT, scope) =>
+                {
+                    coarser(&[default])
                 }
                 // What comes down from a reduction, or runs along a scope, is read by elements other
                 // than its own, though a sum of it could be reordered.

@@ -96,7 +96,7 @@ impl Checker<'_> {
     }
 
     fn allowed(&self, lint: &str, span: Span) -> bool {
-        self.linked.allows.contains(&(self.depth_of(span), lint.to_owned()))
+        self.linked.allows(self.depth_of(span), lint)
     }
 
     fn finding(&mut self, mut diagnostic: Diagnostic, severity: Severity) {
@@ -119,7 +119,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn unknown_allows(&mut self) {
-        for (depth, lint) in &self.linked.allows {
+        for (_, ident) in &self.linked.allows {
+            let lint = &ident.name;
             if LINTS.contains(&lint.as_str()) {
                 continue;
             }
@@ -127,11 +128,13 @@ impl Checker<'_> {
                 Some(near) => format!("did you mean `allow {near}`?"),
                 None => format!("the lints are {}", LINTS.join(",\n")),
             };
-            let file = self.linked.files[*depth];
-            let text = &self.sources.get(file).text;
-            let start = text.find(lint.as_str()).unwrap_or(0) as u32;
-            let span = Span { file, start, end: start + lint.len() as u32 };
-            self.error("E0114", format!("there is no lint `{lint}`"), span, "not a lint", help);
+            self.error(
+                "E0114",
+                format!("there is no lint `{lint}`"),
+                ident.span,
+                "not a lint",
+                help,
+            );
         }
     }
 
@@ -145,7 +148,9 @@ impl Checker<'_> {
             }
             let help = match &entry.item {
                 Item::Def(_) => {
-                    format!("let the loss read it, log it with `metric {name} = ...`, or delete it")
+                    format!(
+                        "let the loss read it, log it with\n`metric {name} = ...`, or delete it"
+                    )
                 }
                 Item::Param { .. } | Item::Column { .. } | Item::State { .. } => {
                     "read it, or delete the declaration".to_owned()

@@ -440,7 +440,8 @@ impl Checker<'_> {
     fn goal(&mut self, view: usize) -> Option<(E, bool, Span)> {
         let linked = self.linked;
         let Some((maximize, goal)) = &linked.goal else {
-            if linked.broken.iter().any(|w| w == "minimize" || w == "maximize") {
+            let broken = linked.broken.iter().any(|w| w == "minimize" || w == "maximize");
+            if broken || linked.stand_in {
                 return None;
             }
             let file = *linked.files.last()?;

@@ -14,6 +14,17 @@ struct Factor {
     guarded: bool,
 }
 
+/// Where in a product a factor stands.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Under a mask or in a derivative.
+    guarded: bool,
+    /// An adjoint of 0 makes the product 0; not beside a factor that may be infinite per entry.
+    adjoints: bool,
+    /// A factor of 0 leaves NaN where the rest is infinite; not in an adjoint, which a 0 ends.
+    factors: bool,
+}
+
 #[derive(Clone, Copy)]
 enum How {
     Neg,
@@ -33,7 +44,8 @@ impl Rewriter {
             return self.graph.constant_at(0.0, Ty::Real, TOKEN);
         }
         let mut factors = Vec::new();
-        let mut rest = self.peel(x, false, &mut factors);
+        let mut rest =
+            self.peel(x, Place { guarded: false, adjoints: true, factors: true }, &mut factors);
         if let Some(k) = self.coarse(rest)
             && !self.is_const(rest, 1.0)
         {
@@ -49,47 +61,57 @@ impl Rewriter {
     }
 
     /// Takes factors that are the same for every entry out of a product.
-    fn peel(&mut self, x: E, guarded: bool, out: &mut Vec<Factor>) -> E {
+    fn peel(&mut self, x: E, at: Place, out: &mut Vec<Factor>) -> E {
         let ty = self.graph.ty(x);
+        let guarded = at.guarded;
         match self.graph.expr(x) {
             Expr::Unary(Unary::Neg, y) => {
                 out.push(Factor { how: How::Neg, guarded });
-                self.peel(y, guarded, out)
+                self.peel(y, at, out)
             }
-            Expr::Binary(Binary::Mul, a, b) => {
+            Expr::Binary(Binary::Mul, a, b) if at.factors => {
                 if let Some(k) = self.coarse(a) {
                     out.push(Factor { how: How::Mul(k), guarded });
-                    return self.peel(b, guarded, out);
+                    return self.peel(b, at, out);
                 }
                 if let Some(k) = self.coarse(b) {
                     out.push(Factor { how: How::Mul(k), guarded });
-                    return self.peel(a, guarded, out);
+                    return self.peel(a, at, out);
                 }
-                let (a, b) = (self.peel(a, guarded, out), self.peel(b, guarded, out));
+                let at = Place { adjoints: false, ..at };
+                let (a, b) = (self.peel(a, at, out), self.peel(b, at, out));
                 self.vocab_binary(Binary::Mul, a, b, VOCAB, ty)
             }
-            Expr::Binary(Binary::Div, a, b) => {
+            Expr::Binary(Binary::Div, a, b) if at.factors => {
                 if let Some(k) = self.coarse(b) {
                     out.push(Factor { how: How::Div(k), guarded });
-                    return self.peel(a, guarded, out);
+                    return self.peel(a, at, out);
                 }
-                let a = self.peel(a, guarded, out);
+                let a = self.peel(a, Place { adjoints: false, ..at }, out);
                 self.vocab_binary(Binary::Div, a, b, VOCAB, ty)
             }
             Expr::Binary(Binary::Chain, a, b) => {
                 if let Some(k) = self.coarse(a) {
+                    if !at.adjoints {
+                        return x;
+                    }
                     out.push(Factor { how: How::Adjoint(k), guarded });
-                    return self.peel(b, guarded, out);
+                    return self.peel(b, at, out);
                 }
+                let under = Place { guarded: true, ..at };
                 if let Some(k) = self.coarse(b) {
+                    if !at.factors {
+                        return x;
+                    }
                     out.push(Factor { how: How::Mul(k), guarded: true });
-                    return self.peel(a, guarded, out);
+                    return self.peel(a, at, out);
                 }
-                let (a, b) = (self.peel(a, true, out), self.peel(b, true, out));
+                let a = self.peel(a, Place { factors: false, ..under }, out);
+                let b = self.peel(b, Place { adjoints: false, ..under }, out);
                 self.vocab_binary(Binary::Chain, a, b, VOCAB, ty)
             }
-            Expr::Select(c, y, z) if self.is_const(z, 0.0) => {
-                let y = self.peel(y, true, out);
+            Expr::Select(c, y, z) if self.is_const(z, 0.0) && self.coarse(c).is_none() => {
+                let y = self.peel(y, Place { guarded: true, ..at }, out);
                 self.mask(c, y)
             }
             Expr::Const(_)
@@ -112,21 +134,19 @@ impl Rewriter {
 
     fn apply(&mut self, factor: Factor, total: E) -> E {
         let g = &mut self.graph;
-        match factor.how {
-            How::Neg => g.unary(Unary::Neg, total),
-            How::Adjoint(k) => g.binary(Binary::Chain, k, total),
-            How::Mul(k) if factor.guarded => g.binary(Binary::Chain, total, k),
+        let product = match factor.how {
+            How::Neg => return g.unary(Unary::Neg, total),
+            How::Mul(k) if factor.guarded => return g.binary(Binary::Chain, total, k),
             How::Mul(k) => g.binary(Binary::Mul, total, k),
-            How::Div(k) => {
-                let quotient = g.binary(Binary::Div, total, k);
-                if !factor.guarded {
-                    return quotient;
-                }
-                let zero = g.constant_at(0.0, Ty::Real, TOKEN);
-                let none = g.binary(Binary::Eq, total, zero);
-                g.select(none, zero, quotient)
-            }
+            How::Div(k) => g.binary(Binary::Div, total, k),
+            How::Adjoint(k) => g.binary(Binary::Chain, k, total),
+        };
+        if !factor.guarded {
+            return product;
         }
+        let zero = g.constant_at(0.0, Ty::Real, TOKEN);
+        let none = g.binary(Binary::Eq, total, zero);
+        g.select(none, zero, product)
     }
 
     /// The sum of an expression without constant factors.
