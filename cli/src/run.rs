@@ -12,7 +12,6 @@ use rlc_runtime::objective::{Backend, Objective};
 use rlc_runtime::train::compiled::Compiled;
 use rlc_runtime::train::config::Config;
 use rlc_runtime::train::error::TrainError;
-use rlc_runtime::train::report::Evaluation;
 use rlc_runtime::train::trainer::Summary;
 use rlc_runtime::train::{Ended, Trainer, arithmetic, assets, checkpoint, data};
 
@@ -243,22 +242,18 @@ fn headline(trainer: &Trainer) -> String {
 fn report(summary: &Summary, dir: &Path) -> String {
     let mut lines = Vec::new();
     if let (Some(before), Some(after)) = (&summary.before, &summary.after) {
-        let of = |e: &Evaluation, n: usize| e.share(n);
-        match (before.correct, after.correct) {
-            (Some(b), Some(a)) => {
-                lines.push(format!(
-                    "held-out accuracy, {} problems, sampled as in training [95% interval]",
-                    before.problems
-                ));
-                lines.push(format!("  before {}   after {}", of(before, b), of(after, a)));
+        lines.push(format!("held out, {} problems [95% interval]", before.problems));
+        let mut line = |name: &str, b: Option<usize>, a: Option<usize>| {
+            if let (Some(b), Some(a)) = (b, a) {
+                let (b, a) = (before.share(b), after.share(a));
+                lines.push(format!("  {name}  before {b}   after {a}"));
             }
-            _ => lines.push(format!(
-                "held-out reward, {} problems: before {:.3}   after {:.3}",
-                before.problems, before.reward, after.reward
-            )),
-        }
-        if let (Some(b), Some(a)) = (before.greedy, after.greedy) {
-            lines.push(format!("  greedy {}   after {}", of(before, b), of(after, a)));
+        };
+        line("accuracy, sampled", before.correct, after.correct);
+        line("accuracy, greedy ", before.greedy, after.greedy);
+        if before.correct.is_none() {
+            let (b, a) = (before.reward, after.reward);
+            lines.push(format!("  reward, sampled  before {b:.3}   after {a:.3}"));
         }
     }
     lines.push(format!("model       {}", summary.model.display()));

@@ -14,18 +14,27 @@ pub struct Progress {
     total: u64,
     first: u64,
     started: Instant,
+    last: String,
 }
 
 impl Progress {
     /// A display; a quiet one says nothing at all.
     pub fn new(quiet: bool) -> Self {
-        Progress { quiet, bar: None, total: 0, first: 0, started: Instant::now() }
+        Progress {
+            quiet,
+            bar: None,
+            total: 0,
+            first: 0,
+            started: Instant::now(),
+            last: String::new(),
+        }
     }
 
-    /// Ends the bar and leaves its last state on the screen.
+    /// Ends the bar; its last state stays as a line.
     pub fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
-            bar.abandon();
+            bar.println(format!("step {}/{}  {}", bar.position(), self.total, self.last));
+            bar.finish_and_clear();
         }
     }
 
@@ -76,7 +85,8 @@ impl Reporter for Progress {
     }
 
     fn step(&mut self, report: &StepReport) {
-        let text = format!("{}  left {}", describe(report), self.left(report.step));
+        self.last = describe(report);
+        let text = format!("{}  left {}", self.last, self.left(report.step));
         match &self.bar {
             Some(bar) => {
                 bar.set_position(report.step);
