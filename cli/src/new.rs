@@ -32,14 +32,13 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, output: &Output) -> Outcome {
-    let path = if args.name.ends_with(".rl") {
-        PathBuf::from(&args.name)
-    } else {
-        PathBuf::from(format!("{}.rl", args.name))
-    };
+    let mut path = PathBuf::from(&args.name);
+    if path.extension().is_none_or(|e| e != "rl") {
+        path = PathBuf::from(format!("{}.rl", args.name));
+    }
     let shown = path.display();
     let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or("");
-    if stem.is_empty() {
+    if stem.is_empty() || stem.starts_with('.') {
         return Err(Failure::input(format!("`{}` is no name for a file", args.name), ""));
     }
     if path.exists() && !args.force {
@@ -151,7 +150,9 @@ fn name(statement: &Statement) -> Option<&str> {
 }
 
 fn doc(statement: &Statement) -> String {
-    statement.doc.iter().flat_map(|d| d.lines()).map(|l| format!("## {l}\n")).collect()
+    let lines: Vec<String> =
+        statement.doc.iter().flat_map(|d| d.lines()).map(|l| format!("## {l}\n")).collect();
+    lines.concat()
 }
 
 /// The path of `base` as a file at `new` must write it.

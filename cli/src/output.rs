@@ -60,7 +60,7 @@ impl Color {
 }
 
 /// Where a command's words go.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Output {
     stdout: bool,
     stderr: bool,
@@ -97,7 +97,7 @@ impl Output {
 
     /// Says something that is worth knowing and stops nothing.
     pub fn warn(&self, text: &str) {
-        let word = self.paint(self.stderr, "33;1", "warning");
+        let word = paint(self.stderr, "33;1", "warning");
         self.say(&format!("{word}: {text}\n"));
     }
 
@@ -107,11 +107,11 @@ impl Output {
             Failure::Reported(code) => *code,
             Failure::ReaderGone => 0,
             Failure::Said { code, message, help } => {
-                let mut text = format!("{}: ", self.paint(self.stderr, "31;1", "error"));
+                let mut text = format!("{}: ", paint(self.stderr, "31;1", "error"));
                 text.push_str(&message.replace('\n', "\n       "));
                 text.push('\n');
                 if !help.is_empty() {
-                    text.push_str(&self.paint(self.stderr, "36", " help"));
+                    text.push_str(&paint(self.stderr, "36", " help"));
                     text.push_str(": ");
                     text.push_str(&help.replace('\n', "\n       "));
                     text.push('\n');
@@ -124,17 +124,17 @@ impl Output {
 
     /// Text for stdout that stands out.
     pub fn bold(&self, text: &str) -> String {
-        self.paint(self.stdout, "1", text)
+        paint(self.stdout, "1", text)
     }
 
     /// Text for stdout that stands back.
     pub fn dim(&self, text: &str) -> String {
-        self.paint(self.stdout, "2", text)
+        paint(self.stdout, "2", text)
     }
+}
 
-    fn paint(&self, on: bool, style: &str, text: &str) -> String {
-        if on { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
-    }
+fn paint(on: bool, style: &str, text: &str) -> String {
+    if on { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// Writes a file so that whoever looks sees the old one or the whole new one.

@@ -66,16 +66,13 @@ fn parse(param: &ParamInfo, text: &str) -> Outcome<f64> {
         };
         return Err(Failure::input(format!("param `{name}` is {kind}, not `{text}`"), help));
     };
-    if let Some((low, high)) = param.range {
-        if value < low || value > high {
-            return Err(Failure::input(
-                format!("param `{name}` is {value}, outside its range"),
-                format!(
-                    "it goes from {low} to {high}, both included; its default is {}",
-                    param.value
-                ),
-            ));
-        }
+    if let Some((low, high)) = param.range
+        && !(low..=high).contains(&value)
+    {
+        return Err(Failure::input(
+            format!("param `{name}` is {value}, outside its range"),
+            format!("it goes from {low} to {high}, both included; its default is {}", param.value),
+        ));
     }
     Ok(value)
 }

@@ -7,7 +7,9 @@ pub fn differ(got: &[f64], want: &[f64], tolerance: f64, floor: f64) -> Option<S
         return Some(format!("{} numbers for {}", got.len(), want.len()));
     }
     let scale = want.iter().filter(|w| w.is_finite()).fold(floor, |m, w| m.max(w.abs()));
-    let wrong = |g: f64, w: f64| !w.is_nan() && g != w && !((g - w).abs() <= tolerance * scale);
+    // A NaN among `got` is within no tolerance.
+    let near = |g: f64, w: f64| g == w || (g - w).abs() <= tolerance * scale;
+    let wrong = |g: f64, w: f64| !w.is_nan() && !near(g, w);
     let worst = got
         .iter()
         .zip(want)

@@ -98,8 +98,8 @@ fn broken_texts_are_survived() {
     texts.push(format!("advantage = reward{}", " |> exp".repeat(100_000)));
     texts.push("(".repeat(100_000));
     texts.push("\0\u{feff}\u{202e} = é".to_owned());
-    let chain: String = (0..400).map(|i| format!("a{i} = a{} + 1\n", i + 1)).collect();
-    texts.push(format!("{chain}a400 = reward\nadvantage = a0"));
+    let chain: Vec<String> = (0..400).map(|i| format!("a{i} = a{} + 1\n", i + 1)).collect();
+    texts.push(format!("{}a400 = reward\nadvantage = a0", chain.concat()));
     for text in texts {
         check_text("broken.rl", &text);
     }

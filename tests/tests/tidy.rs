@@ -1,0 +1,138 @@
+//! House rules that no compiler checks.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use rlc_tests::{root, short};
+
+/// Files that may be longer than the rest, and why.
+const LONG: &[(&str, &str)] = &[];
+
+/// All files that git knows and that are there.
+fn tracked() -> Vec<PathBuf> {
+    let listed = Command::new("git").arg("ls-files").arg("-z").current_dir(root()).output();
+    let listed = listed.ok().filter(|o| o.status.success()).map(|o| o.stdout).unwrap_or_default();
+    let names = String::from_utf8(listed).unwrap();
+    let found: Vec<PathBuf> = names
+        .split('\0')
+        .filter(|n| !n.is_empty())
+        .map(|n| root().join(n))
+        .filter(|p| p.is_file())
+        .collect();
+    if !found.is_empty() {
+        return found;
+    }
+    // An unpacked archive has no git: the source folders as they are.
+    ["cli", "compiler", "runtime", "tests", "docs", "stdlib", "grammar", "examples"]
+        .iter()
+        .flat_map(|folder| rlc_tests::files(folder, ""))
+        .collect()
+}
+
+fn texts(endings: &[&str]) -> Vec<(String, String)> {
+    tracked()
+        .into_iter()
+        .filter(|p| endings.iter().any(|e| p.to_str().unwrap().ends_with(e)))
+        .map(|p| (short(&p), std::fs::read_to_string(&p).unwrap()))
+        .collect()
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let silent: Vec<String> = texts(&[".rs"])
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//! "))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(silent.is_empty(), "these do not begin with `//! `: {silent:#?}");
+}
+
+#[test]
+fn no_file_is_long() {
+    let mut faults = Vec::new();
+    for (name, text) in texts(&[".rs", ".rl", ".pest", ".py", ".md"]) {
+        let lines = text.lines().count();
+        let allowed = LONG.iter().any(|(file, _)| *file == name);
+        if lines > 600 && !allowed {
+            faults.push(format!("{name} has {lines} lines; over 600 is a sign"));
+        }
+        if lines <= 600 && allowed {
+            faults.push(format!("{name} is not long any more: take it off the list"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// What a file of one machine looks like, in parts so that this file does not find itself.
+const FOREIGN: [[&str; 2]; 6] =
+    [["/work", "/"], ["/home", "/"], ["/root", "/"], ["/tmp", "/"], ["C:", "\\"], ["/Users", "/"]];
+
+#[test]
+fn no_path_of_a_machine() {
+    let mut faults = Vec::new();
+    let endings = [".rs", ".rl", ".toml", ".md", ".py", ".json", ".pest", ".sh", ".lock", "/run"];
+    for (name, text) in texts(&endings) {
+        for (number, line) in text.lines().enumerate() {
+            for parts in FOREIGN {
+                let path = parts.concat();
+                let own = line.match_indices(&path).any(|(at, _)| {
+                    // Part of a longer path or address is something else.
+                    !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || "./_-".contains(c))
+                });
+                if own {
+                    faults.push(format!("{name}:{}: {}", number + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_compiler_stays_pure() {
+    let mut faults = Vec::new();
+    for (name, text) in texts(&[".rs"]) {
+        if !name.starts_with("compiler/src") {
+            continue;
+        }
+        for forbidden in
+            ["std::fs", "std::env", "std::thread", "std::net", "std::process", "unsafe {"]
+        {
+            if text.lines().any(|l| l.contains(forbidden) && !l.trim_start().starts_with("//")) {
+                faults.push(format!("{name} uses {forbidden}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn unsafe_code_is_in_the_device_only() {
+    let mut faults = Vec::new();
+    for (name, text) in texts(&[".rs"]) {
+        let at_home = name.starts_with("runtime/src/device/") || name.starts_with("tests/");
+        let uses = |l: &str| {
+            l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl")
+        };
+        if !at_home && text.lines().any(|l| uses(l) && !l.trim_start().starts_with("//")) {
+            faults.push(name);
+        }
+    }
+    assert!(faults.is_empty(), "unsafe code outside runtime/src/device: {faults:?}");
+}
+
+#[test]
+fn recipes_are_listed_and_documented() {
+    let listed: Vec<&str> = rlc_compiler::stdlib::OBJECTIVES.iter().map(|o| o.0).collect();
+    for path in rlc_tests::files("stdlib/objectives", ".rl") {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(listed.contains(&name.as_str()), "{name} is not in compiler/src/stdlib.rs");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for (i, line) in lines.iter().enumerate().filter(|(_, l)| l.starts_with("param ")) {
+            let documented = i > 0 && lines[i - 1].starts_with("## ");
+            assert!(documented, "{name}.rl:{}: `{line}` has no `##` with unit and source", i + 1);
+        }
+    }
+}
