@@ -112,7 +112,7 @@ impl Builder {
         let made = match rng.below(13) {
             0 => {
                 let ops = [
-                    Unary::Tanh,
+                    Unary::Exp,
                     Unary::Sigmoid,
                     Unary::Sin,
                     Unary::Cos,
@@ -121,7 +121,9 @@ impl Builder {
                     Unary::LogSigmoid,
                     Unary::Softplus,
                 ];
-                self.graph.unary(ops[rng.below(ops.len())], x)
+                // Of large numbers a sine is noise.
+                let small = self.graph.unary(Unary::Tanh, x);
+                self.graph.unary(ops[rng.below(ops.len())], small)
             }
             1..=4 => {
                 let y = self.real(rng);
@@ -162,7 +164,7 @@ impl Builder {
                 let total = self.graph.reduce(op, x, filter, to);
                 // Of nothing they are infinite; many are large.
                 if op == ReduceOp::Sum {
-                    self.graph.unary(Unary::Sin, total)
+                    self.graph.unary(Unary::Tanh, total)
                 } else {
                     let finite = self.graph.unary(Unary::IsFinite, total);
                     let other = self.graph.constant(0.25, Ty::Real);
@@ -182,7 +184,7 @@ impl Builder {
                 let (reverse, exclusive) = (rng.below(2) == 0, rng.below(2) == 0);
                 let scan = Expr::Scan { x, filter, scope, reverse, exclusive };
                 let total = self.graph.add(scan, level, Ty::Real);
-                self.graph.unary(Unary::Sin, total)
+                self.graph.unary(Unary::Tanh, total)
             }
             9 => {
                 if level == VOCAB {
@@ -262,13 +264,16 @@ impl Builder {
     }
 }
 
-/// A batch with some logits of -inf, and none of a row left, and large ones.
+/// A batch with large logits and some of -inf, though never the action's: a sum over entries that
+/// multiplies by an infinite number is not finite either way, but may be NaN in one of the two.
 fn wild(rng: &mut Rng, groups: usize, width: usize) -> Table {
     let mut table = batch(rng, groups, width);
+    let Data::I64(action) = table.arrays["token/action"].data.clone() else { panic!("no actions") };
     if let Data::F32(x) = &mut table.arrays.get_mut("vocab/logits").unwrap().data {
-        for v in x.iter_mut() {
+        for (i, v) in x.iter_mut().enumerate() {
+            let chosen = action[i / width] as usize == i % width;
             match rng.below(12) {
-                0 => *v = f32::NEG_INFINITY,
+                0 if !chosen => *v = f32::NEG_INFINITY,
                 1 => *v = 300.0,
                 2 => *v = -300.0,
                 _ => {}
@@ -298,7 +303,7 @@ fn random_programs_match_interpreter() {
             }
         }
         let table = wild(&mut rng, 3, 3);
-        // Sines of large numbers magnify rounding.
+        // Differences of large numbers magnify rounding.
         compare_within(&name, &program, &mut kernel, &table, 1, 1e-4);
     }
 }
