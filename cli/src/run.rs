@@ -116,7 +116,7 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     }
     if let Some(dir) = &args.resume {
         settings::refuse_with_resume(args).map_err(failure)?;
-        checkpoint::latest(dir).map_err(failure)?;
+        let dir = &go_back_to_start(dir)?;
         let config = Config::read(&checkpoint::config_file(dir)).map_err(failure)?;
         assets::use_suggested_threads(&config.model.init);
         let (learner, program) = learner(&config, output)?;
@@ -154,6 +154,17 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     }
     let trainer = Trainer::create(config, learner, program, args.force).map_err(failure)?;
     train(trainer, args, output)
+}
+
+/// The paths in a run's settings are relative to where it was started: goes there, where that folder
+/// still exists. Returns the run's folder as seen from anywhere.
+fn go_back_to_start(dir: &Path) -> Outcome<PathBuf> {
+    let newest = checkpoint::latest(dir).map_err(failure)?;
+    let saved = checkpoint::read(&newest).map_err(failure)?;
+    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
+    // A run that moved with its files is resumed from where the user stands.
+    let _ = std::env::set_current_dir(saved.started_in);
+    Ok(dir)
 }
 
 fn failure(error: TrainError) -> Failure {

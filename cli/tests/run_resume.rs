@@ -32,8 +32,9 @@ fn start(dir: &Path, config: &Path) -> Command {
     command
 }
 
+/// From another folder than the one the run was started in.
 fn resume(dir: &Path) -> Output {
-    rlc().arg("run").arg("--resume").arg(dir).arg("--json").output().unwrap()
+    rlc().current_dir(dir).arg("run").arg("--resume").arg(dir).arg("--json").output().unwrap()
 }
 
 /// The deterministic part of a run's metrics.

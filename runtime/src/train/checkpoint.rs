@@ -37,6 +37,8 @@ pub struct Saved {
     pub optimizer_steps: u64,
     /// The run's seed.
     pub seed: u64,
+    /// Where the run was started: the paths of its settings are relative to it.
+    pub started_in: PathBuf,
     /// Of the data, so that a resumed run cannot silently read another file.
     pub data: u64,
     /// Of the objective.

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use rlc_compiler::table::Table;
+use rlc_compiler::table::{Data, Table};
 
 use super::error::{Result, TrainError};
-use super::learner::{Learner, Outcome, Reads, State, Update};
+use super::learner::{Learner, Outcome, Reads, State, StateValue, Update};
 use crate::objective::{Logits, Objective, ObjectiveError, Step};
 
 /// A compiled objective.
@@ -41,12 +41,37 @@ impl Learner for Compiled {
     }
 
     fn state(&self) -> State {
-        State::new()
+        states(self.0.state())
     }
 
-    fn set_state(&mut self, _: State) -> Result<()> {
+    fn set_state(&mut self, state: State) -> Result<()> {
+        let mut table = Table::default();
+        for (name, value) in state {
+            if !value.keys.is_empty() {
+                table.set(format!("state/{name}.key"), Data::I64(value.keys));
+            }
+            table.set(format!("state/{name}"), Data::F64(value.values));
+        }
+        self.0.set_state(table);
         Ok(())
     }
+}
+
+/// States by name, from arrays `state/name` and `state/name.key`.
+fn states(table: &Table) -> State {
+    let mut out = State::new();
+    for (path, array) in &table.arrays {
+        let Some(name) = path.strip_prefix("state/").filter(|n| !n.ends_with(".key")) else {
+            continue;
+        };
+        let keys = match table.get(&format!("{path}.key")).map(|k| &k.data) {
+            Some(Data::I64(keys)) => keys.clone(),
+            _ => Vec::new(),
+        };
+        let values = (0..array.data.len()).map(|i| array.data.get(i)).collect();
+        out.insert(name.to_owned(), StateValue { keys, values });
+    }
+    out
 }
 
 struct Pass<'a>(Step<'a>);
@@ -62,6 +87,6 @@ impl Update for Pass<'_> {
 
     fn finish(self: Box<Self>) -> Result<Outcome> {
         let outcome = self.0.finish().map_err(objective)?;
-        Ok(Outcome { loss: outcome.loss, metrics: outcome.metrics, state: State::new() })
+        Ok(Outcome { loss: outcome.loss, metrics: outcome.metrics, state: states(&outcome.state) })
     }
 }

@@ -64,6 +64,11 @@ impl Scorer {
         Ok(Scorer { rules })
     }
 
+    /// True without any rule.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// True when some rule says whether an answer is right.
     pub fn gives_correct(&self) -> bool {
         self.rules.iter().any(|(_, r)| match r {

@@ -173,6 +173,7 @@ impl Trainer {
             position: 0,
             optimizer_steps: 0,
             seed: config.seed,
+            started_in: std::env::current_dir().unwrap_or_default(),
             data,
             program,
             before: None,
@@ -226,6 +227,11 @@ impl Trainer {
         let mut metrics = Metrics::open(&self.dir, self.saved.step)?;
         if self.saved.before.is_none() && self.saved.step == 0 && !self.held_out.is_empty() {
             self.saved.before = Some(self.evaluate()?);
+        }
+        if self.held_out.is_empty() && self.config.eval.problems > 0 && !self.scorer.is_empty() {
+            reporter.note(
+                "no held-out problems, so nothing is measured: set data.held_out or data.eval_file",
+            );
         }
         if let Some(before) = &self.saved.before {
             reporter.evaluation("before", before);
