@@ -107,19 +107,25 @@ fn the_compiler_stays_pure() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// Where `unsafe` may stand, and what for.
+const UNSAFE: &[(&str, &str)] = &[
+    ("runtime/src/device/", "running compiled kernels"),
+    ("runtime/model/src/gemm.rs", "matrix products through candle's own gemm"),
+    ("runtime/src/train/assets.rs", "one environment variable, set before any thread starts"),
+];
+
 #[test]
-fn unsafe_code_is_in_the_device_only() {
+fn unsafe_code_keeps_to_its_places() {
     let mut faults = Vec::new();
     for (name, text) in texts(&[".rs"]) {
-        let at_home = name.starts_with("runtime/src/device/") || name.starts_with("tests/");
-        let uses = |l: &str| {
-            l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl")
-        };
-        if !at_home && text.lines().any(|l| uses(l) && !l.trim_start().starts_with("//")) {
+        let allowed = name.starts_with("tests/") || UNSAFE.iter().any(|u| name.starts_with(u.0));
+        let code = || text.lines().filter(|l| !l.trim_start().starts_with("//"));
+        let forms = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
+        if !allowed && code().any(|l| forms.iter().any(|f| l.contains(f))) {
             faults.push(name);
         }
     }
-    assert!(faults.is_empty(), "unsafe code outside runtime/src/device: {faults:?}");
+    assert!(faults.is_empty(), "unsafe code outside of {UNSAFE:?}: {faults:?}");
 }
 
 #[test]
