@@ -150,6 +150,7 @@ fn result(outcome: &objective::Outcome, double: bool) -> Table {
     let mut arrays = BTreeMap::from([("loss".to_owned(), store(&loss))]);
     arrays.extend(outcome.grads.iter().map(|(n, a)| (format!("grad/{n}"), store(a))));
     arrays.extend(outcome.values.iter().map(|(n, a)| (format!("value/{n}"), store(a))));
+    arrays.extend(outcome.state.arrays.iter().map(|(n, a)| (n.clone(), store(a))));
     Table { arrays }
 }
 

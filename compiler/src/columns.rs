@@ -1,6 +1,8 @@
 //! The columns a program reads, checked against a batch before anything is computed.
 
-use crate::hir::{ColumnId, Expr, Graph};
+use std::collections::BTreeMap;
+
+use crate::hir::{ColumnId, ColumnSource, Expr, Graph};
 use crate::level::{BATCH, TOKEN, VOCAB};
 use crate::op::Ty;
 use crate::program::Program;
@@ -37,11 +39,12 @@ pub fn needed(program: &Program) -> Vec<ColumnId> {
     out
 }
 
-/// Reads and checks what `program` needs. Vocab-level columns for which `live_vocab` holds are
+/// Reads and checks what `program` needs; `state` holds states that the table does not. Vocab-level columns for which `live_vocab` holds are
 /// handed over piece by piece later and need not be in the table.
 pub fn load(
     program: &Program,
     table: &Table,
+    state: &Table,
     shape: &Shape,
     live_vocab: bool,
 ) -> Result<Columns, TableError> {
@@ -68,6 +71,13 @@ pub fn load(
             continue;
         }
         let count = shape.count(info.level);
+        if let Some(source) = graph.sources.get(&id) {
+            match sourced(graph, id, *source, table, state, count) {
+                Ok(found) => values[id.0 as usize] = found,
+                Err(problem) => problems.push(problem),
+            }
+            continue;
+        }
         let Some(array) = table.get(&path) else {
             if let Some(default) = info.default {
                 values[id.0 as usize] = vec![default; count];
@@ -102,6 +112,105 @@ pub fn load(
         }
     }
     if problems.is_empty() { Ok(Columns { values }) } else { Err(TableError(problems.join("\n"))) }
+}
+
+/// The numbers of a column that is no column of the batch.
+fn sourced(
+    graph: &Graph,
+    id: ColumnId,
+    source: ColumnSource,
+    table: &Table,
+    state: &Table,
+    count: usize,
+) -> Result<Vec<f64>, String> {
+    let path = graph.column_path(id);
+    match source {
+        ColumnSource::Uniform => {
+            let Some(array) = table.get(&path) else {
+                return Err(
+                    "the batch has no `batch/seed` (one int for the batch), which `uniform` reads"
+                        .into(),
+                );
+            };
+            let (Data::I64(seeds), 1) = (&array.data, array.data.len()) else {
+                return Err("`batch/seed` is one I64".into());
+            };
+            let level = u64::from(graph.columns[id.0 as usize].level.0);
+            let seed = mixed(seeds[0] as u64 ^ mixed(level));
+            // The upper 53 bits are a fraction of 2^53, each exact in f64.
+            let unit =
+                |i: usize| (mixed(seed.wrapping_add(i as u64)) >> 11) as f64 / (1u64 << 53) as f64;
+            Ok((0..count).map(unit).collect())
+        }
+        ColumnSource::State { key: None, first } => {
+            let Some(array) = table.get(&path).or_else(|| state.get(&path)) else {
+                return Ok(vec![first; count]);
+            };
+            if array.data.len() != 1 || array.data.floats().is_none() {
+                return Err(format!(
+                    "`{path}` is {} of {}, but a state of the batch is one float",
+                    array.data.type_name(),
+                    array.data.len()
+                ));
+            }
+            Ok(vec![array.data.get(0); count])
+        }
+        ColumnSource::State { key: Some(key), first } => {
+            let known = keyed_state(table, state, &path)?;
+            let keys = row_keys(graph, table, key, count)?;
+            Ok(keys.iter().map(|k| known.get(k).copied().unwrap_or(first)).collect())
+        }
+    }
+}
+
+/// The values of a keyed state by key, from the batch or, where it has none, from `state`.
+pub fn keyed_state(table: &Table, state: &Table, path: &str) -> Result<BTreeMap<i64, f64>, String> {
+    let from = if table.get(path).is_some() { table } else { state };
+    let Some(values) = from.get(path) else { return Ok(BTreeMap::new()) };
+    let key_path = format!("{path}.key");
+    let Some(Data::I64(keys)) = from.get(&key_path).map(|a| &a.data) else {
+        return Err(format!(
+            "`{path}` is keyed, but there is no I64 `{key_path}` with a key per value"
+        ));
+    };
+    if keys.len() != values.data.len() || values.data.floats().is_none() {
+        return Err(format!(
+            "`{path}` is {} of {}, but `{key_path}` has {} keys for as many floats",
+            values.data.type_name(),
+            values.data.len(),
+            keys.len()
+        ));
+    }
+    Ok(keys.iter().enumerate().map(|(i, k)| (*k, values.data.get(i))).collect())
+}
+
+/// The key of each row of a keyed state's level.
+pub fn row_keys(
+    graph: &Graph,
+    table: &Table,
+    key: ColumnId,
+    count: usize,
+) -> Result<Vec<i64>, String> {
+    let path = graph.column_path(key);
+    match table.get(&path).map(|a| &a.data) {
+        Some(Data::I64(keys)) if keys.len() == count => Ok(keys.clone()),
+        Some(other) => Err(format!(
+            "`{path}` is {} of {}, but it keys a state with one I64 for each of {count} rows",
+            other.type_name(),
+            other.len()
+        )),
+        None => Err(format!(
+            "the batch has no `{path}` (one int per row, {count} in all), which keys a state"
+        )),
+    }
+}
+
+/// The output function of splitmix64 (Steele, Lea, Flood 2014): neighbours in, unrelated bits out.
+fn mixed(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
 }
 
 /// ", which `advantage` reads": the first named expression that uses the column.

@@ -8,7 +8,7 @@
 mod print;
 mod verify;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::level::{BATCH, Level, Levels};
 use crate::op::{Binary, Ty, Unary};
@@ -164,6 +164,20 @@ pub struct ColumnInfo {
     pub span: Option<Span>,
 }
 
+/// Where the numbers of a column come from, when not from a column of the batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ColumnSource {
+    /// `state/name`, kept between steps: one number, or one per key.
+    State {
+        /// The int column whose value is a row's key.
+        key: Option<ColumnId>,
+        /// The value before the first update.
+        first: f64,
+    },
+    /// A number in [0, 1) per row, from `batch/seed` and the row's number.
+    Uniform,
+}
+
 /// What is known of a hyperparameter.
 #[derive(Debug, Clone)]
 pub struct ParamInfo {
@@ -196,6 +210,8 @@ pub struct Graph {
     pub columns: Vec<ColumnInfo>,
     /// The program's hyperparameters.
     pub params: Vec<ParamInfo>,
+    /// Columns that are no columns of the batch.
+    pub sources: BTreeMap<ColumnId, ColumnSource>,
 }
 
 impl Graph {
@@ -206,6 +222,7 @@ impl Graph {
             level_table: other.level_table.clone(),
             columns: other.columns.clone(),
             params: other.params.clone(),
+            sources: other.sources.clone(),
             ..Graph::default()
         }
     }
@@ -469,10 +486,14 @@ impl Graph {
         needed
     }
 
-    /// The column's name in a batch file: `level/name`.
+    /// The array of a batch file that a column is read from: `level/name`, `state/name`.
     pub fn column_path(&self, id: ColumnId) -> String {
         let info = &self.columns[id.0 as usize];
-        format!("{}/{}", self.level_table.name(info.level), info.name)
+        match self.sources.get(&id) {
+            None => format!("{}/{}", self.level_table.name(info.level), info.name),
+            Some(ColumnSource::State { .. }) => format!("state/{}", info.name),
+            Some(ColumnSource::Uniform) => "batch/seed".to_owned(),
+        }
     }
 }
 

@@ -113,6 +113,17 @@ pub struct Output {
     pub value: Expr,
 }
 
+/// `update name = e`.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// Position of its file.
+    pub depth: usize,
+    /// The state's name and its place.
+    pub ident: Ident,
+    /// New value.
+    pub body: Body,
+}
+
 /// The files of a program laid over each other.
 #[derive(Debug, Default)]
 pub struct Linked {
@@ -130,6 +141,8 @@ pub struct Linked {
     pub goal: Option<(bool, Output)>,
     /// Metrics, in order of first appearance.
     pub metrics: Vec<Output>,
+    /// Updates of states, the deepest file's for each name.
+    pub updates: Vec<Update>,
     /// `allow` statements: file and lint.
     pub allows: Vec<(usize, Ident)>,
     /// The `extend` place of each file, where it has one.
@@ -411,7 +424,16 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
         }
         StatementKind::List { .. } => diagnostics.push(not_yet(statement.span, "`list` levels")),
         StatementKind::Key { .. } => diagnostics.push(not_yet(statement.span, "`key` levels")),
-        StatementKind::Update { .. } => diagnostics.push(not_yet(statement.span, "`update`")),
+        StatementKind::Update { name, value } => {
+            let update = Update { depth, ident: name, body: value };
+            match linked.updates.iter_mut().find(|u| u.ident.name == update.ident.name) {
+                Some(first) if first.depth == depth => {
+                    diagnostics.push(duplicate(&update.ident, first.ident.span));
+                }
+                Some(first) => *first = update,
+                None => linked.updates.push(update),
+            }
+        }
         StatementKind::Sample { .. } => diagnostics.push(not_yet(statement.span, "`sample`")),
     }
 }
@@ -420,7 +442,7 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
 pub fn not_yet(span: Span, what: &str) -> Diagnostic {
     Diagnostic::error(
         "E0701",
-        format!("{what} are not implemented yet"),
+        format!("{what} {} not implemented yet", if what.ends_with('`') { "is" } else { "are" }),
         span,
         "this release of rlc does not compile it",
         "`docs/language.md` lists what this release compiles",

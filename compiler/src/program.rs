@@ -1,6 +1,7 @@
 //! A program ready for a back end: one graph holding the loss, its gradients, the metrics and the
 //! emitted values, with the phase in which each expression runs.
 
+use crate::check::StateUpdate;
 use crate::hir::{ColumnId, E, Graph};
 use crate::level::Level;
 
@@ -40,6 +41,8 @@ pub struct Program {
     pub metrics: Vec<(String, E)>,
     /// Named values to store, at their own levels (never vocab).
     pub values: Vec<(String, E)>,
+    /// New values of states.
+    pub updates: Vec<StateUpdate>,
     /// Rows that the program's filters keep, per level name, at batch level.
     pub kept: Vec<(String, E)>,
     /// The finest level over whose rows the loss is a sum of expressions that read live values of
@@ -63,6 +66,10 @@ impl Program {
         }
         out.extend(self.metrics.iter().map(|(n, e)| (format!("metric/{n}"), *e)));
         out.extend(self.kept.iter().map(|(n, e)| (format!("kept/{n}"), *e)));
+        for update in &self.updates {
+            out.push((format!("state/{}", update.name), update.value));
+            out.extend(update.kept.map(|kept| (format!("state/{} where", update.name), kept)));
+        }
         out.extend(self.values.iter().map(|(n, e)| (format!("value/{n}"), *e)));
         out
     }

@@ -73,6 +73,10 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
     let mut roots = vec![checked.loss];
     roots.extend(checked.metrics.iter().map(|m| m.value));
     roots.extend(checked.kept.iter().map(|k| k.1));
+    for update in &checked.updates {
+        roots.push(update.value);
+        roots.extend(update.kept);
+    }
     for name in &settings.emit {
         let Some(definition) = checked.definitions.iter().find(|d| d.name == *name) else {
             let names = checked.definitions.iter().map(|d| d.name.as_str());
@@ -125,14 +129,32 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
         metrics.into_iter().zip(rest.by_ref()).map(|((n, _), e)| (n, e)).collect();
     let kept: Vec<(String, E)> =
         checked.kept.iter().zip(rest.by_ref()).map(|((n, _), e)| (n.clone(), e)).collect();
+    let mut updates = checked.updates.clone();
+    for update in &mut updates {
+        update.value = rest.next().unwrap_or(update.value);
+        if let Some(kept) = &mut update.kept {
+            *kept = rest.next().unwrap_or(*kept);
+        }
+    }
     let values: Vec<(String, E)> = settings.emit.iter().cloned().zip(rest).collect();
 
     let reads = stage::Reads::of(&graph);
     let (coupling, cause) = stage::coupling(&graph, &reads, loss);
     let piece = stage::piece_level(coupling);
     let phases = stage::phases(&graph, &reads, piece);
-    let program =
-        Program { graph, phases, loss, grads, metrics, values, kept, coupling, cause, piece };
+    let program = Program {
+        graph,
+        phases,
+        loss,
+        grads,
+        metrics,
+        values,
+        updates,
+        kept,
+        coupling,
+        cause,
+        piece,
+    };
     Ok(Specialized { program: Arc::new(program), left_out })
 }
 

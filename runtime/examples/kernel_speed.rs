@@ -62,7 +62,7 @@ fn main() {
         let back = begin.elapsed();
         let mut shape = Shape::new(&program.graph.level_table, &table).unwrap();
         shape.vocab = width;
-        let columns = columns::load(&program, &table, &shape, true).unwrap();
+        let columns = columns::load(&program, &table, &Table::default(), &shape, true).unwrap();
         let given: Vec<(ColumnId, &[f64])> =
             columns::needed(&program).into_iter().map(|c| (c, columns.get(c))).collect();
         let params: Vec<f64> = program.graph.params.iter().map(|p| p.value).collect();

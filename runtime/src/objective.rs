@@ -105,6 +105,8 @@ pub struct Objective {
     /// The last specialisation, with what it was made for.
     ready: Option<(Settings, Arc<Specialized>)>,
     kernel: Option<Compiled>,
+    /// States of the program between batches, as `state/name` and `state/name.key`.
+    state: Table,
     shape: Arc<Shape>,
 }
 
@@ -126,6 +128,7 @@ impl Objective {
             backend,
             ready: None,
             kernel: None,
+            state: Table::default(),
             shape: Arc::new(Shape::default()),
         }
     }
@@ -167,6 +170,16 @@ impl Objective {
         }
         self.params[index] = value;
         Ok(())
+    }
+
+    /// The states that batches without states of their own begin with.
+    pub fn state(&self) -> &Table {
+        &self.state
+    }
+
+    /// Puts states in place: those of an [`Outcome`], after the last step on its batch.
+    pub fn set_state(&mut self, state: Table) {
+        self.state = state;
     }
 
     /// The present value of a param.
@@ -258,7 +271,7 @@ impl Objective {
         }
         self.shape = Arc::new(shape);
         let shape = Arc::clone(&self.shape);
-        let columns = columns::load(&program, table, &shape, live.is_some())?;
+        let columns = columns::load(&program, table, &self.state, &shape, live.is_some())?;
         let vocab = vocab_columns(&program, table);
         let run = match self.backend {
             Backend::Interp => {
@@ -301,10 +314,10 @@ impl Objective {
             .filter(|id| live.is_none() || vocab.contains_key(id))
             .map(|id| (id, vec![0.0f32; shape.count(VOCAB)]))
             .collect();
-        let params = &self.params;
+        let (params, state) = (&self.params, &self.state);
         let grads = if self.backend == Backend::Cpu { grads } else { BTreeMap::new() };
         let live = live.is_some();
-        Ok(Step { run, specialized, shape, table, columns, params, live, next: 0, grads })
+        Ok(Step { run, specialized, shape, table, state, columns, params, live, next: 0, grads })
     }
 }
 

@@ -256,6 +256,7 @@ impl Builder {
             grads: vec![(ColumnId(0), vocab), (ColumnId(6), Some(per_token))],
             metrics: Vec::new(),
             values,
+            updates: Vec::new(),
             kept: Vec::new(),
             coupling: piece,
             cause: None,

@@ -67,10 +67,10 @@ const ORDERED: &[&str] = &[
 
 const VOCAB_FUNCTIONS: &[&str] = &["softmax", "log_softmax", "at"];
 
-const OTHER: &[&str] = &["clip", "real", "int", "detach"];
+const OTHER: &[&str] = &["clip", "real", "int", "detach", "uniform"];
 
 /// Operators that have a place in the language but no code yet.
-const PLANNED: &[&str] = &["discounted", "argmax", "sort", "pick", "uniform", "left", "right"];
+const PLANNED: &[&str] = &["discounted", "argmax", "sort", "pick", "left", "right"];
 
 /// Every operator of the language that is called by name.
 pub fn builtins() -> impl Iterator<Item = &'static str> {
@@ -140,6 +140,7 @@ impl Checker<'_> {
         match name {
             "clip" => self.clip(call, span, scope),
             "real" | "int" => self.conversion(call, scope),
+            "uniform" => self.uniform(call, scope),
             "detach" => {
                 self.clauses(call, NONE)?;
                 let [x] = self.arguments(call, ["x"])?;

@@ -10,6 +10,7 @@ mod lint;
 mod names;
 mod ordered;
 mod reduce;
+mod state;
 mod vocab;
 
 use std::collections::HashMap;
@@ -50,6 +51,19 @@ pub struct Metric {
     pub depth: usize,
 }
 
+/// A state's new value.
+#[derive(Debug, Clone)]
+pub struct StateUpdate {
+    /// The state.
+    pub name: String,
+    /// Its column.
+    pub column: crate::hir::ColumnId,
+    /// New value, one per row of the state's level.
+    pub value: E,
+    /// Rows that filters keep; the others update nothing. None: all.
+    pub kept: Option<E>,
+}
+
 /// A program that means something.
 #[derive(Debug, Clone)]
 pub struct Checked {
@@ -63,6 +77,8 @@ pub struct Checked {
     pub goal: Span,
     /// Metrics.
     pub metrics: Vec<Metric>,
+    /// Updates of states.
+    pub updates: Vec<StateUpdate>,
     /// Definitions.
     pub definitions: Vec<Definition>,
     /// Filter conditions, each at its level, with keep (true) or drop.
@@ -157,6 +173,7 @@ impl Checker<'_> {
         }
         self.check_functions();
         let metrics = self.metrics(view);
+        let updates = self.updates(view);
         let goal = self.goal(view);
         let kept = self.kept_counts(view);
         let (loss, maximize, goal) = goal?;
@@ -168,6 +185,7 @@ impl Checker<'_> {
             maximize,
             goal,
             metrics,
+            updates,
             definitions,
             filters: self.filters.iter().map(|f| (f.1, f.2, f.3, f.4)).collect(),
             kept,

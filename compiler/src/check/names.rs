@@ -209,12 +209,7 @@ impl Checker<'_> {
                 }
                 return None;
             }
-            Item::State { .. } => {
-                if span == entry.ident.span {
-                    self.report(crate::link::not_yet(entry.ident.span, "`state` values"));
-                }
-                return None;
-            }
+            Item::State { .. } => return self.state(entry, view),
             Item::Def(body) => body,
         };
         let key = (name.to_owned(), entry.depth, view);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rlc_compiler::columns::{self, Columns};
-use rlc_compiler::hir::{ColumnId, E};
+use rlc_compiler::hir::{ColumnId, ColumnSource, E};
 use rlc_compiler::interp::{self, VocabRows};
 use rlc_compiler::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, VOCAB};
 use rlc_compiler::program::Program;
@@ -29,6 +29,8 @@ pub struct Step<'a> {
     pub(super) specialized: Arc<Specialized>,
     pub(super) shape: Arc<Shape>,
     pub(super) table: &'a Table,
+    /// States that the table lacks.
+    pub(super) state: &'a Table,
     pub(super) columns: Columns,
     pub(super) params: &'a [f64],
     /// Logits come with each piece.
@@ -63,6 +65,8 @@ pub struct Outcome {
     pub grads: BTreeMap<String, Array>,
     /// Emitted definitions by name.
     pub values: BTreeMap<String, Array>,
+    /// The states after this batch, as `state/name` and `state/name.key`.
+    pub state: Table,
 }
 
 impl<'a> Step<'a> {
@@ -121,7 +125,7 @@ impl<'a> Step<'a> {
         let mut out = Vec::new();
         let mut start = 0;
         while start < total {
-            let end = (start + rollouts).min(total);
+            let end = start.saturating_add(rollouts).min(total);
             self.check_cut(end, rollouts)?;
             out.push(start..end);
             start = end;
@@ -348,6 +352,7 @@ impl<'a> Step<'a> {
             .iter()
             .map(|(name, e)| (name.clone(), Array::vector(Data::F64(self.value(*e).to_vec()))))
             .collect();
+        let state = self.states_after()?;
         Ok(Outcome {
             loss: scalar(program.loss),
             metrics: program.metrics.iter().map(|(n, e)| (n.clone(), scalar(*e))).collect(),
@@ -356,7 +361,42 @@ impl<'a> Step<'a> {
             coupling: graph.level_table.name(program.coupling).to_owned(),
             grads,
             values,
+            state,
         })
+    }
+
+    /// The states after this batch. Groups of one key are averaged; a key that the batch does not
+    /// have, or of which the filters kept no row, keeps its value.
+    fn states_after(&self) -> Result<Table, ObjectiveError> {
+        let program = self.program();
+        let graph = &program.graph;
+        let mut out = Table::default();
+        for update in &program.updates {
+            let path = format!("state/{}", update.name);
+            let values = self.value(update.value);
+            let Some(ColumnSource::State { key, .. }) = graph.sources.get(&update.column) else {
+                continue;
+            };
+            let Some(key) = *key else {
+                out.set(path, Data::F64(values.to_vec()));
+                continue;
+            };
+            let problem = |text| ObjectiveError::Batch(TableError(text));
+            let mut known = columns::keyed_state(self.table, self.state, &path).map_err(problem)?;
+            let keys = columns::row_keys(graph, self.table, key, values.len()).map_err(problem)?;
+            let kept = update.kept.map(|e| self.value(e));
+            let mut sums: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
+            for (row, (key, value)) in keys.iter().zip(values).enumerate() {
+                if kept.is_none_or(|k| k[row] != 0.0) {
+                    let sum = sums.entry(*key).or_default();
+                    *sum = (sum.0 + value, sum.1 + 1.0);
+                }
+            }
+            known.extend(sums.into_iter().map(|(key, (sum, n))| (key, sum / n)));
+            out.set(format!("{path}.key"), Data::I64(known.keys().copied().collect()));
+            out.set(path, Data::F64(known.into_values().collect()));
+        }
+        Ok(out)
     }
 
     /// Zeros for differentiable columns that the batch has and the program names, but the loss does

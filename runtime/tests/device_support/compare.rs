@@ -64,7 +64,7 @@ pub fn compare_within(
     tolerance: f64,
 ) {
     let shape = Arc::new(Shape::new(&program.graph.level_table, table).unwrap());
-    let columns = columns::load(program, table, &shape, false).unwrap();
+    let columns = columns::load(program, table, &Table::default(), &shape, false).unwrap();
     let vocab = vocab_of(program, table);
     let mut want = interp::Run::new(Arc::clone(program), Arc::clone(&shape), &columns, &[]);
     want.whole(&vocab);
