@@ -1,7 +1,7 @@
 //! Hazards that are legal but nearly always wrong, and notes on what a file changes. Only files of
 //! the user are looked at; `allow NAME` silences a lint in its file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::autodiff::carries_gradient;
 use crate::diagnostic::{Diagnostic, Severity, nearest};
@@ -32,7 +32,7 @@ pub(super) type Node = (String, usize);
 /// Who reads whom, by name. `None` reads for the goal, a metric or a filter.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
-    pub edges: BTreeSet<(Option<Node>, Node)>,
+    pub edges: BTreeMap<Option<Node>, BTreeSet<Node>>,
     pub goal: BTreeSet<Node>,
     pub functions: BTreeSet<Node>,
 }
@@ -43,8 +43,7 @@ impl Usage {
         let mut open: Vec<Node> = roots.collect();
         while let Some(node) = open.pop() {
             if seen.insert(node.clone()) {
-                let from = Some(node);
-                open.extend(self.edges.iter().filter(|e| e.0 == from).map(|e| e.1.clone()));
+                open.extend(self.edges.get(&Some(node)).into_iter().flatten().cloned());
             }
         }
         seen
@@ -52,7 +51,7 @@ impl Usage {
 
     /// Names that the goal, a metric or a filter needs.
     pub fn used(&self) -> BTreeSet<Node> {
-        self.reached(self.edges.iter().filter(|e| e.0.is_none()).map(|e| e.1.clone()))
+        self.reached(self.edges.get(&None).into_iter().flatten().cloned())
     }
 
     /// Names that the goal needs.

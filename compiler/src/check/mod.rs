@@ -13,7 +13,7 @@ mod reduce;
 mod state;
 mod vocab;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::ast::{self, Literal, TypeName};
 use crate::diagnostic::{Diagnostic, Severity};
@@ -117,6 +117,8 @@ pub(crate) struct Checker<'a> {
     values: HashMap<(String, usize, usize), Option<E>>,
     /// Values being evaluated: name, file, view, and where the next one was asked for.
     open: Vec<(String, usize, usize, Span)>,
+    /// The same, for looking up.
+    opened: HashSet<(String, usize, usize)>,
     /// Calls being inlined: function, file, and the call's place.
     calls: Vec<(String, usize, Span)>,
     /// Filter conditions of each file, evaluated.
@@ -138,6 +140,7 @@ pub fn check(sources: &Sources, linked: &Linked) -> (Option<Checked>, Vec<Diagno
         params: HashMap::new(),
         values: HashMap::new(),
         open: Vec::new(),
+        opened: HashSet::new(),
         calls: Vec::new(),
         filters: Vec::new(),
         kept: HashMap::new(),
@@ -474,12 +477,11 @@ impl Checker<'_> {
             return None;
         };
         let scope = Scope { view, ..Scope::default() };
-        let before = self.usage.edges.clone();
-        self.usage.edges.retain(|e| e.0.is_some());
+        let before = self.usage.edges.remove(&None);
         let value = self.expr(&goal.value, &scope);
-        self.usage.goal =
-            self.usage.edges.iter().filter(|e| e.0.is_none()).map(|e| e.1.clone()).collect();
-        self.usage.edges.extend(before);
+        let read = self.usage.edges.entry(None).or_default();
+        self.usage.goal = read.clone();
+        read.extend(before.into_iter().flatten());
         let value = value?;
         let level = self.graph.level(value);
         let span = goal.value.span;

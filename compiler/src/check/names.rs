@@ -184,7 +184,7 @@ impl Checker<'_> {
         // A definition looked at for its own sake is asked for at its own name.
         if span != entry.ident.span {
             let reader = self.open.last().map(|o| (o.0.clone(), o.1));
-            self.usage.edges.insert((reader, (name.to_owned(), entry.depth)));
+            self.usage.edges.entry(reader).or_default().insert((name.to_owned(), entry.depth));
         }
         let body = match &entry.item {
             Item::Param { family: None, .. } => {
@@ -216,19 +216,21 @@ impl Checker<'_> {
         if let Some(&known) = self.values.get(&key) {
             return known;
         }
-        if let Some(start) =
-            self.open.iter().position(|o| o.0 == key.0 && o.1 == key.1 && o.2 == key.2)
-        {
+        if self.opened.contains(&key) {
+            let at = |o: &(String, usize, usize, Span)| (&o.0, o.1, o.2) == (&key.0, key.1, key.2);
+            let start = self.open.iter().position(at).unwrap_or(0);
             self.cycle(start, entry, span);
             return None;
         }
         self.open.push((key.0.clone(), entry.depth, view, span));
+        self.opened.insert(key.clone());
         // A definition is evaluated on its own: errors in it are not those of a call that led here.
         let calls = std::mem::take(&mut self.calls);
         let scope = Scope { view, owner: Some((name.to_owned(), entry.depth)), ..Scope::default() };
         let mut value = self.body(body, &scope);
         self.calls = calls;
         self.open.pop();
+        self.opened.remove(&key);
         if let (Some(e), 0, "logp" | "entropy") = (value, entry.depth, name) {
             value = self.policy_statistic(name, e);
         }
@@ -358,7 +360,7 @@ impl Checker<'_> {
             return None;
         };
         let reader = self.open.last().map(|o| (o.0.clone(), o.1));
-        self.usage.edges.insert((reader, (ident.name.clone(), entry.depth)));
+        self.usage.edges.entry(reader).or_default().insert((ident.name.clone(), entry.depth));
         let size = match &entry.item {
             Item::Param { family, .. } => *family,
             Item::Column { decl, .. } => decl.family.map(|f| f.0),
