@@ -93,6 +93,42 @@ fn a_killed_run_resumes_as_if_nothing_had_happened() {
     }
 }
 
+#[test]
+fn states_and_the_reference_model_survive_a_kill() {
+    let (dir, config) = folder();
+    let program = dir.path().join("stateful.rl");
+    let text = "\
+state v[prompt] : real @ group = 0.5
+update v = 0.9 * v + 0.1 * mean(reward per group)
+advantage = reward - v
+param beta = 0.04
+metric baseline = mean(v)
+";
+    std::fs::write(&program, text).unwrap();
+    // Few prompts, so that each comes back and reads its state.
+    let prompts = dir.path().join("prompts.jsonl");
+    let lines =
+        "{\"prompt\": \"385+467=\", \"answer\": 852}\n{\"prompt\": \"12+70=\", \"answer\": 82}\n";
+    std::fs::write(&prompts, lines.repeat(2)).unwrap();
+    let start = |out: &Path| {
+        let mut command = rlc();
+        command.arg("run").arg(&program).arg("--config").arg(&config).arg("--out").arg(out);
+        command.args(["--quiet", "--reward", "numeric"]);
+        command.arg("--data").arg(&prompts).args(["--prompts", "3"]);
+        command
+    };
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    let output = start(&whole).output().unwrap();
+    assert!(output.status.success(), "{}", say(&output));
+    let mut child = start(&cut).spawn().unwrap();
+    wait_for(&cut, 8);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = resume(&cut);
+    assert!(output.status.success(), "{}", say(&output));
+    assert_eq!(metrics(&cut), metrics(&whole));
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_says_how_to_resume() {

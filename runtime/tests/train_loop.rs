@@ -147,7 +147,7 @@ fn every_weight_moves_and_state_changes_once_per_batch() {
     let text = std::fs::read_to_string(dir.path().join("checkpoints/step-000001/trainer.json"));
     let saved: serde_json::Value = serde_json::from_str(&text.unwrap()).unwrap();
     // Two updates of 12 rollouts each, but one batch.
-    assert_eq!(saved["state"]["seen"]["values"], serde_json::json!([12.0]));
+    assert_eq!(saved["state"]["seen"]["values"], serde_json::json!(["12"]));
 }
 
 #[test]

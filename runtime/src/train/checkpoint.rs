@@ -211,6 +211,12 @@ pub fn plot(dir: &Path, title: &str) -> Result<()> {
     fs::write(&path, svg).map_err(at(&path))
 }
 
+/// As much of a line of metrics as resuming needs: a metric that is not finite is `null` in the rest.
+#[derive(Deserialize)]
+struct Line {
+    step: u64,
+}
+
 /// `metrics.jsonl`, open for appending.
 pub struct Metrics {
     file: fs::File,
@@ -230,7 +236,7 @@ impl Metrics {
             .split_inclusive('\n')
             .take_while(|line| {
                 line.ends_with('\n')
-                    && serde_json::from_str::<StepReport>(line).is_ok_and(|r| r.step <= step)
+                    && serde_json::from_str::<Line>(line).is_ok_and(|l| l.step <= step)
             })
             .collect();
         if kept.len() != text.len() || text.is_empty() {
@@ -254,5 +260,22 @@ impl Metrics {
     /// Flushes to disk: before each checkpoint, so that none is ahead of its metrics.
     pub fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(at(&self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_after_the_checkpoint_are_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("metrics.jsonl");
+        let kept = "{\"step\":1,\"loss\":null}\n{\"step\":2}\n";
+        fs::write(&file, format!("{kept}{{\"step\":3}}\n{{\"step\":4,\"lo")).unwrap();
+        Metrics::open(dir.path(), 2).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), kept);
+        Metrics::open(dir.path(), 0).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "");
     }
 }

@@ -61,7 +61,8 @@ impl Learner for Compiled {
 fn states(table: &Table) -> State {
     let mut out = State::new();
     for (path, array) in &table.arrays {
-        let Some(name) = path.strip_prefix("state/").filter(|n| !n.ends_with(".key")) else {
+        let Some(name) = path.strip_prefix("state/").filter(|n| n.strip_suffix(".key").is_none())
+        else {
             continue;
         };
         let keys = match table.get(&format!("{path}.key")).map(|k| &k.data) {

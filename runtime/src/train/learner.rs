@@ -16,7 +16,24 @@ pub struct StateValue {
     /// Keys of a keyed state; empty for a state of the batch.
     pub keys: Vec<i64>,
     /// One value per key, or one in all.
+    #[serde(with = "exact")]
     pub values: Vec<f64>,
+}
+
+/// Numbers as text: JSON has no infinities, and its readers may miss the last bit, which a resumed run
+/// would show.
+mod exact {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(values: &[f64], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(ToString::to_string))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        texts.iter().map(|t| t.parse().map_err(D::Error::custom)).collect()
+    }
 }
 
 /// All states by name.
@@ -94,6 +111,16 @@ pub fn join_pieces(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn states_are_kept_to_the_last_bit() {
+        let values = vec![0.329_872_500_000_000_07, f64::NEG_INFINITY, 1e-310, -0.0];
+        let state = StateValue { keys: vec![], values };
+        let text = serde_json::to_string(&state).unwrap();
+        let again: StateValue = serde_json::from_str(&text).unwrap();
+        let bits = |s: &StateValue| s.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&state), bits(&again));
+    }
 
     #[test]
     fn pieces_fill_the_budget() {
