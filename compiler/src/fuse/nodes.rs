@@ -8,6 +8,7 @@ use super::normal::Normal;
 use crate::hir::{ColumnId, E, Expr, Graph, ReduceOp};
 use crate::level::{Level, TOKEN, VOCAB};
 use crate::loops::Direction;
+use crate::op::{Binary, Unary};
 use crate::program::{Phase, Program};
 
 /// Handle of a node. A node waits for smaller ones only.
@@ -51,6 +52,35 @@ pub(super) struct Nodes {
     pub of: HashMap<E, NodeId>,
     /// The folding node of each reduction.
     pub folds: HashMap<E, NodeId>,
+    /// Scalar code so short that every loop that reads it computes it, and what it waits for.
+    pub inline: HashMap<E, Inline>,
+}
+
+/// Scalar code that is not a node.
+pub(super) struct Inline {
+    needs: Vec<NodeId>,
+    /// Operators in all.
+    cost: usize,
+}
+
+/// Operators that are cheaper computed again than stored and loaded.
+const INLINE_COST: usize = 3;
+
+impl Nodes {
+    /// The nodes after which these can be read.
+    pub fn reads(&self, graph: &Graph, es: &[E]) -> Vec<NodeId> {
+        let mut out = Vec::new();
+        for e in es {
+            let from = source(graph, *e);
+            match self.inline.get(&from) {
+                Some(inline) => out.extend(&inline.needs),
+                None => out.extend(self.of.get(&from)),
+            }
+        }
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
 }
 
 pub(super) fn nodes(program: &Program, normal: &Normal) -> Result<Nodes, Unsupported> {
@@ -84,7 +114,13 @@ pub(super) fn nodes(program: &Program, normal: &Normal) -> Result<Nodes, Unsuppo
         normal,
         forced: forced(graph, &needed, &outputs),
         outputs,
-        done: Nodes { list: Vec::new(), of: HashMap::new(), folds: HashMap::new() },
+        done: Nodes {
+            list: Vec::new(),
+            of: HashMap::new(),
+            folds: HashMap::new(),
+            inline: HashMap::new(),
+        },
+        above: read_from_below(graph, &needed),
     };
     for e in graph.all().filter(|e| needed[e.index()]) {
         if graph.level(e) == VOCAB {
@@ -120,6 +156,19 @@ fn forced(graph: &Graph, needed: &[bool], outputs: &[bool]) -> Vec<bool> {
     forced
 }
 
+/// Expressions that loops over finer levels read, so that they must be stored.
+fn read_from_below(graph: &Graph, needed: &[bool]) -> Vec<bool> {
+    let mut above = vec![false; graph.len()];
+    for e in graph.all().filter(|e| needed[e.index()]) {
+        if let Expr::Broadcast(x) = graph.expr(e)
+            && (graph.level(e), graph.level(x)) != (VOCAB, TOKEN)
+        {
+            above[x.index()] = true;
+        }
+    }
+    above
+}
+
 /// What a broadcast is read from; everything else is itself.
 pub(super) fn source(graph: &Graph, e: E) -> E {
     if let Expr::Broadcast(x) = graph.expr(e) { x } else { e }
@@ -148,6 +197,8 @@ struct Build<'a> {
     normal: &'a Normal,
     forced: Vec<bool>,
     outputs: Vec<bool>,
+    /// Read by loops over finer levels.
+    above: Vec<bool>,
     done: Nodes,
 }
 
@@ -182,6 +233,10 @@ impl Build<'_> {
     }
 
     fn expression(&mut self, e: E) {
+        if let Some(inline) = self.inline(e) {
+            self.done.inline.insert(e, inline);
+            return;
+        }
         let graph = &self.normal.graph;
         let level = graph.level(e);
         let mut node = Node {
@@ -289,18 +344,79 @@ impl Build<'_> {
     }
 
     fn reads(&self, es: &[E]) -> Vec<NodeId> {
-        let mut out: Vec<NodeId> = es
-            .iter()
-            .filter_map(|e| self.done.of.get(&source(self.graph(), *e)))
-            .copied()
-            .collect();
-        out.sort_unstable();
-        out.dedup();
-        out
+        self.done.reads(self.graph(), es)
+    }
+
+    /// Short scalar code over what lies in memory anyway.
+    fn inline(&self, e: E) -> Option<Inline> {
+        let graph = self.graph();
+        let short = match graph.expr(e) {
+            Expr::Unary(op, _) => is_cheap(op),
+            Expr::Binary(op, ..) => op != Binary::Pow,
+            Expr::Select(..) => true,
+            Expr::Const(_)
+            | Expr::Param(_)
+            | Expr::Column(_)
+            | Expr::Choose(..)
+            | Expr::Broadcast(_)
+            | Expr::Reduce(..)
+            | Expr::Scan { .. }
+            | Expr::Shift { .. }
+            | Expr::Rank { .. }
+            | Expr::At(..)
+            | Expr::VocabIndex
+            | Expr::Detach(_) => false,
+        };
+        if !short || self.forced[e.index()] || self.above[e.index()] {
+            return None;
+        }
+        let mut cost = 1;
+        for o in graph.operands(e) {
+            let from = source(graph, o);
+            match self.done.inline.get(&from) {
+                Some(inner) => cost += inner.cost,
+                None if graph.level(from) != graph.level(e) => {}
+                None if matches!(graph.expr(from), Expr::Column(_)) => {}
+                None => return None,
+            }
+        }
+        let needs = self.operands(e);
+        (cost <= INLINE_COST).then_some(Inline { needs, cost })
     }
 
     fn push(&mut self, node: Node) -> NodeId {
         self.done.list.push(node);
         self.done.list.len() - 1
+    }
+}
+
+/// Whether an operator costs about as much as loading its result.
+fn is_cheap(op: Unary) -> bool {
+    match op {
+        Unary::Neg
+        | Unary::Not
+        | Unary::Abs
+        | Unary::Sign
+        | Unary::Relu
+        | Unary::Floor
+        | Unary::Ceil
+        | Unary::Round
+        | Unary::Trunc
+        | Unary::IsFinite
+        | Unary::IsNan
+        | Unary::Cast => true,
+        Unary::Exp
+        | Unary::Log
+        | Unary::Log1p
+        | Unary::Expm1
+        | Unary::Log1mexp
+        | Unary::Log2
+        | Unary::Sqrt
+        | Unary::Sigmoid
+        | Unary::LogSigmoid
+        | Unary::Tanh
+        | Unary::Softplus
+        | Unary::Sin
+        | Unary::Cos => false,
     }
 }

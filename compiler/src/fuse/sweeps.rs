@@ -43,8 +43,8 @@ pub(super) fn stages(normal: &Normal, nodes: &Nodes, inside: &[NodeId]) -> Stage
                     if let Some(f) = mean.filter {
                         es.extend(row_reads(&normal.graph, f));
                     }
-                    let mut ids = es.iter().filter_map(|e| nodes.of.get(e)).copied();
-                    (after(&mut ids) < *lse).then_some(*lse)
+                    let ids = nodes.reads(&normal.graph, &es);
+                    (after(&mut ids.into_iter()) < *lse).then_some(*lse)
                 });
                 if beside.is_some() {
                     out.online.insert(e);

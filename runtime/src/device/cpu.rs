@@ -59,7 +59,7 @@ impl Kernel {
     pub fn new(program: &Program, floats: &[(ColumnId, Float)]) -> Result<Kernel, DeviceError> {
         let plan = fuse(program)?;
         let code = code::Code::new(&plan, &|c| float_of(floats, c))?;
-        let memory = plan.slots.iter().map(|s| Memory::new(s)).collect();
+        let memory = plan.slots.iter().map(Memory::new).collect();
         Ok(Kernel { plan, graph: program.graph.clone(), floats: floats.to_vec(), code, memory })
     }
 

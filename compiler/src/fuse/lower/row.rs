@@ -38,6 +38,11 @@ impl Code<'_, '_> {
         if let Some(&v) = self.known.get(&from) {
             return v;
         }
+        if self.nodes.inline.contains_key(&from) {
+            let v = self.compute(from);
+            self.known.insert(from, v);
+            return v;
+        }
         let slot = match graph.expr(from) {
             Expr::Const(bits) => return self.constant(f64::from_bits(bits)),
             Expr::Param(p) => self.slots.param(p),

@@ -5,6 +5,7 @@ use crate::hir::{E, Expr, ReduceOp};
 use crate::level::{TOKEN, VOCAB};
 use crate::loops::Guard;
 use crate::op::{Binary, Ty, Unary};
+use crate::program::Phase;
 
 /// A factor that is the same for every entry.
 #[derive(Clone, Copy)]
@@ -19,10 +20,11 @@ struct Factor {
 struct Place {
     /// Under a mask or in a derivative.
     guarded: bool,
-    /// An adjoint of 0 makes the product 0; not beside a factor that may be infinite per entry.
-    adjoints: bool,
     /// A factor of 0 leaves NaN where the rest is infinite; not in an adjoint, which a 0 ends.
     factors: bool,
+    /// Beside a factor that may be infinite per entry, where an adjoint of 0 is not the end. What is
+    /// known early stays here, so that equal sums look equal.
+    nested: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -45,7 +47,7 @@ impl Rewriter {
         }
         let mut factors = Vec::new();
         let mut rest =
-            self.peel(x, Place { guarded: false, adjoints: true, factors: true }, &mut factors);
+            self.peel(x, Place { guarded: false, factors: true, nested: false }, &mut factors);
         if let Some(k) = self.coarse(rest)
             && !self.is_const(rest, 1.0)
         {
@@ -70,29 +72,29 @@ impl Rewriter {
                 self.peel(y, at, out)
             }
             Expr::Binary(Binary::Mul, a, b) if at.factors => {
-                if let Some(k) = self.coarse(a) {
+                if let Some(k) = self.factor(a, at) {
                     out.push(Factor { how: How::Mul(k), guarded });
                     return self.peel(b, at, out);
                 }
-                if let Some(k) = self.coarse(b) {
+                if let Some(k) = self.factor(b, at) {
                     out.push(Factor { how: How::Mul(k), guarded });
                     return self.peel(a, at, out);
                 }
-                let at = Place { adjoints: false, ..at };
+                let at = Place { nested: true, ..at };
                 let (a, b) = (self.peel(a, at, out), self.peel(b, at, out));
                 self.vocab_binary(Binary::Mul, a, b, VOCAB, ty)
             }
             Expr::Binary(Binary::Div, a, b) if at.factors => {
-                if let Some(k) = self.coarse(b) {
+                if let Some(k) = self.factor(b, at) {
                     out.push(Factor { how: How::Div(k), guarded });
                     return self.peel(a, at, out);
                 }
-                let a = self.peel(a, Place { adjoints: false, ..at }, out);
+                let a = self.peel(a, Place { nested: true, ..at }, out);
                 self.vocab_binary(Binary::Div, a, b, VOCAB, ty)
             }
             Expr::Binary(Binary::Chain, a, b) => {
                 if let Some(k) = self.coarse(a) {
-                    if !at.adjoints {
+                    if at.nested {
                         return x;
                     }
                     out.push(Factor { how: How::Adjoint(k), guarded });
@@ -107,7 +109,7 @@ impl Rewriter {
                     return self.peel(a, at, out);
                 }
                 let a = self.peel(a, Place { factors: false, ..under }, out);
-                let b = self.peel(b, Place { adjoints: false, ..under }, out);
+                let b = self.peel(b, Place { nested: true, ..under }, out);
                 self.vocab_binary(Binary::Chain, a, b, VOCAB, ty)
             }
             Expr::Select(c, y, z) if self.is_const(z, 0.0) && self.coarse(c).is_none() => {
@@ -130,6 +132,13 @@ impl Rewriter {
             | Expr::VocabIndex
             | Expr::Detach(_) => x,
         }
+    }
+
+    /// What to take out of a product, if this operand is the same for every entry.
+    fn factor(&mut self, e: E, at: Place) -> Option<E> {
+        self.settle();
+        let k = self.coarse(e)?;
+        (!at.nested || self.phases[k.index()] != Phase::Recorded).then_some(k)
     }
 
     fn apply(&mut self, factor: Factor, total: E) -> E {
