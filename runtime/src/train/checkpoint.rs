@@ -189,7 +189,8 @@ pub fn read(path: &Path) -> Result<Saved> {
 
 /// Reads a checkpoint's weights.
 pub fn read_model(path: &Path, device: &Device) -> Result<Model> {
-    Model::load(&path.join("model"), device).map_err(model_error)
+    // A damaged checkpoint is bad input, not a failure of the run.
+    Model::load(&path.join("model"), device).map_err(|e| TrainError::Checkpoint(e.to_string()))
 }
 
 /// Puts a checkpoint's moments into the optimiser.

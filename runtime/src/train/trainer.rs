@@ -24,6 +24,9 @@ use super::report::{Evaluation, Reporter, StepReport, Timing};
 use super::reward::Scorer;
 use super::rollouts::{Codec, model as model_error, sample_batch};
 
+/// Logits of one piece, where the objective allows a cut: 256 MiB.
+const LOGITS_AT_ONCE: usize = 1 << 26;
+
 /// Where batches come from.
 enum Feed {
     Sampled(Source),
@@ -389,7 +392,12 @@ impl Trainer {
         let vocab = self.model.config().vocab_size;
         let mut update = self.learner.begin(table, vocab)?;
         let budget = self.config.optimizer.micro_batch_tokens;
-        let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
+        // Logits are the largest array: with a large vocabulary they, not the tokens, set the size.
+        let cost = |r: std::ops::Range<usize>| {
+            let logits = batch.tokens(r.clone()) * vocab;
+            batch.inputs(r).max(logits.saturating_mul(budget) / LOGITS_AT_ONCE)
+        };
+        let pieces = join_pieces(&update.pieces(), cost, budget);
         let mut grads: Vec<Option<Tensor>> = vec![None; self.optimizer.vars().len()];
         for piece in pieces {
             let logits = forward::logits(&self.model, &batch.rollouts[piece.clone()])?;
