@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use rlc_cli::params;
 use rlc_compiler::table::{Data, Table};
 use rlc_runtime::batch;
 use rlc_runtime::objective::{Backend, Objective, ObjectiveError, Outcome};
@@ -43,8 +44,14 @@ fn case(folder: &Path, backend: Backend, tolerance: f64) -> Vec<String> {
         stdlib => stdlib.to_owned(),
     };
     let mut objective = Objective::new(open(&program), backend);
-    for (param, value) in case["set"].as_object().unwrap() {
-        let value = value.as_f64().or(value.as_bool().map(|b| f64::from(u8::from(b)))).unwrap();
+    let set = case["set"].as_object().unwrap().iter().map(|(name, value)| match value {
+        Value::String(text) => format!("{name}={text}"),
+        other => format!("{name}={other}"),
+    });
+    let names: Vec<String> =
+        objective.checked().graph.params.iter().map(|p| p.name.clone()).collect();
+    let values = params::values(&objective.checked().graph, &set.collect::<Vec<_>>()).unwrap();
+    for (param, value) in names.iter().zip(values) {
         objective.set_param(param, value).unwrap();
     }
     let emit = case["emit"].as_array().unwrap().iter().map(|n| n.as_str().unwrap().to_owned());

@@ -101,11 +101,13 @@ impl Subject<'_> {
             StatementKind::Metric { name, .. } => {
                 self.linked.metrics.iter().find(|m| m.ident.name == name.name)?.depth
             }
+            StatementKind::Update { name, .. } => {
+                self.linked.updates.iter().find(|u| u.ident.name == name.name)?.depth
+            }
             StatementKind::Extend(_)
             | StatementKind::Level { .. }
             | StatementKind::List { .. }
             | StatementKind::Key { .. }
-            | StatementKind::Update { .. }
             | StatementKind::Filter { .. }
             | StatementKind::Sample { .. }
             | StatementKind::Allow(_) => return None,
@@ -203,6 +205,7 @@ fn heading(kind: &StatementKind) -> String {
         StatementKind::Policy(_) => "policy ",
         StatementKind::State { .. } => "state ",
         StatementKind::Fn { .. } => "fn ",
+        StatementKind::Update { .. } => "update ",
         StatementKind::Metric { .. } => "metric ",
         StatementKind::Goal { maximize: true, .. } => "maximize",
         StatementKind::Goal { maximize: false, .. } => "minimize",
@@ -210,7 +213,6 @@ fn heading(kind: &StatementKind) -> String {
         | StatementKind::Level { .. }
         | StatementKind::List { .. }
         | StatementKind::Key { .. }
-        | StatementKind::Update { .. }
         | StatementKind::Filter { .. }
         | StatementKind::Def { .. }
         | StatementKind::Sample { .. }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use rlc_compiler::hir::{E, Expr, ParamInfo};
+use rlc_compiler::hir::{ColumnId, ColumnSource, E, Expr, ParamInfo};
 use rlc_compiler::op::Ty;
 use rlc_compiler::specialize::{Settings, known_values};
 
 use super::Subject;
 
-/// What the loss and the filters read under some values of the params.
+/// What the loss, the filters and the states read under some values of the params.
 struct Reach {
     columns: BTreeSet<String>,
     definitions: BTreeSet<String>,
@@ -21,20 +21,10 @@ impl Subject<'_> {
         let metrics = self.checked.metrics.iter().map(|m| m.value);
         let all = self.reach(&self.params, self.goals().chain(metrics));
         let line = |path: &String, note: &str| {
-            let info =
-                graph.columns.iter().enumerate().find(|(i, _)| {
-                    graph.column_path(rlc_compiler::hir::ColumnId(*i as u16)) == *path
-                });
-            let facts = info.map_or(String::new(), |(_, info)| {
-                let mut facts = info.ty.name().to_owned();
-                if info.differentiable {
-                    facts.push_str(", differentiable");
-                }
-                if let Some(default) = info.default {
-                    facts.push_str(&format!(", {default} where absent"));
-                }
-                facts
-            });
+            let id = (0..graph.columns.len() as u16)
+                .map(ColumnId)
+                .find(|id| graph.column_path(*id) == *path);
+            let facts = id.map_or(String::new(), |id| self.column_facts(id));
             format!("{path}: {facts}{note}")
         };
         let mut lines: Vec<String> = goal.columns.iter().map(|c| line(c, "")).collect();
@@ -50,6 +40,34 @@ impl Subject<'_> {
             );
         }
         lines
+    }
+
+    fn column_facts(&self, id: ColumnId) -> String {
+        let graph = &self.checked.graph;
+        let info = &graph.columns[id.0 as usize];
+        match graph.sources.get(&id) {
+            Some(ColumnSource::Uniform) => return "int, for `uniform`".to_owned(),
+            Some(ColumnSource::State { key, first }) => {
+                let per = key.map_or(String::new(), |k| {
+                    format!(" per `{}`", graph.columns[k.0 as usize].name)
+                });
+                return format!("kept between steps, one{per}; {first} at first");
+            }
+            None => {}
+        }
+        let mut facts = info.ty.name().to_owned();
+        if info.differentiable {
+            facts.push_str(", differentiable");
+        }
+        if let Some(default) = info.default {
+            let shown = if info.ty == Ty::Bool {
+                (default != 0.0).to_string()
+            } else {
+                default.to_string()
+            };
+            facts.push_str(&format!(", {shown} where absent"));
+        }
+        facts
     }
 
     pub(super) fn switches(&self) -> Vec<String> {
@@ -82,7 +100,10 @@ impl Subject<'_> {
     }
 
     fn goals(&self) -> impl Iterator<Item = E> + '_ {
-        std::iter::once(self.checked.loss).chain(self.checked.filters.iter().map(|f| f.1))
+        let updates = self.checked.updates.iter();
+        std::iter::once(self.checked.loss)
+            .chain(self.checked.filters.iter().map(|f| f.1))
+            .chain(updates.flat_map(|u| std::iter::once(u.value).chain(u.kept)))
     }
 
     /// Follows operands, but of an `if` that params decide only the branch taken.
@@ -102,6 +123,10 @@ impl Subject<'_> {
             match (graph.expr(e), known[e.index()]) {
                 (Expr::Column(c), _) => {
                     columns.insert(graph.column_path(c));
+                    if let Some(ColumnSource::State { key: Some(key), .. }) = graph.sources.get(&c)
+                    {
+                        columns.insert(graph.column_path(*key));
+                    }
                 }
                 (Expr::Select(c, a, b), _) if known[c.index()].is_some() => {
                     let taken = if known[c.index()] == Some(0.0) { b } else { a };

@@ -17,3 +17,6 @@ token_loss = base.token_loss * (weight @ token)
 metric longest = max(length)
 metric late = mean(real(position // 2 % 3 == 1 and position > 4 or is_last(turn in rollout)))
 metric power = mean(-2.0 ^ 2 + reward ** 2)
+state rate[prompt] : real @ group = 0.5
+update rate = 0.9 * rate + 0.1 * mean(reward per group)
+metric drift = mean(rate @ token where uniform(token) < 0.5)
