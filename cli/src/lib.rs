@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod compile;
+pub mod doc;
 pub mod eval;
 pub mod explain;
 pub mod failure;
@@ -16,6 +17,7 @@ pub mod program;
 pub mod recipes;
 pub mod report;
 pub mod run;
+pub mod statement;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -64,6 +66,7 @@ enum Command {
     Check(check::Args),
     Compile(compile::Args),
     Explain(explain::Args),
+    Doc(doc::Args),
     Eval(eval::Args),
     Run(Box<run::Args>),
     New(new::Args),
@@ -97,6 +100,7 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::Check(args) => check::run(&args, output),
         Command::Compile(args) => compile::run(&args, output),
         Command::Explain(args) => explain::run(&args, output),
+        Command::Doc(args) => doc::run(&args, output),
         Command::Eval(args) => eval::run(&args, output),
         Command::Run(args) => run::run(&args, output),
         Command::New(args) => new::run(&args, output),

@@ -52,7 +52,7 @@ pub fn open(name: &str) -> Outcome<Program> {
 }
 
 /// True where a command reads `name` as a path rather than as a library objective's name.
-fn is_path(name: &str) -> bool {
+pub fn is_path(name: &str) -> bool {
     let path = Path::new(name);
     path.extension().is_some_and(|e| e == "rl") || path.is_file() || name.contains('/')
 }
