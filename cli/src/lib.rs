@@ -10,6 +10,7 @@ pub mod doc;
 pub mod eval;
 pub mod explain;
 pub mod failure;
+pub mod fmt;
 pub mod new;
 pub mod output;
 pub mod params;
@@ -71,6 +72,7 @@ enum Command {
     Run(Box<run::Args>),
     New(new::Args),
     Recipes(recipes::Args),
+    Fmt(fmt::Args),
 }
 
 /// Runs one command line.
@@ -105,6 +107,7 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::Run(args) => run::run(&args, output),
         Command::New(args) => new::run(&args, output),
         Command::Recipes(args) => recipes::run(&args, output),
+        Command::Fmt(args) => fmt::run(&args, output),
     }
 }
 

@@ -36,9 +36,7 @@ pub fn open(name: &str) -> Outcome<Program> {
     let source = if name == "-" {
         Source { name: "<stdin>".into(), text: stdin()?, library: false }
     } else if is_path(name) {
-        let text = read(Path::new(name)).map_err(|why| {
-            Failure::input(format!("cannot read `{name}`: {why}"), missing_help(name))
-        })?;
+        let text = text_of(name)?;
         files.remember(Path::new(name), name);
         Source { name: name.to_owned(), text, library: false }
     } else if let Some((name, text)) = stdlib::objective(name) {
@@ -49,6 +47,15 @@ pub fn open(name: &str) -> Outcome<Program> {
     let mut sources = Sources::default();
     let root = sources.add(source);
     Ok(Program { sources, root, files })
+}
+
+/// The text of a file, or of stdin for `-`.
+pub fn text_of(name: &str) -> Outcome<String> {
+    if name == "-" {
+        return stdin();
+    }
+    read(Path::new(name))
+        .map_err(|why| Failure::input(format!("cannot read `{name}`: {why}"), missing_help(name)))
 }
 
 /// True where a command reads `name` as a path rather than as a library objective's name.

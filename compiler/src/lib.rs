@@ -13,6 +13,7 @@ pub mod check;
 pub mod clif;
 pub mod columns;
 pub mod diagnostic;
+pub mod format;
 pub mod fuse;
 pub mod hir;
 pub mod interp;

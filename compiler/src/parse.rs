@@ -13,6 +13,7 @@ mod lex;
 mod mend;
 mod print;
 mod statement;
+pub mod tokens;
 
 pub use dump::dump;
 pub use print::print;

@@ -47,7 +47,7 @@ pub(super) fn statements(text: &str) -> Vec<Slice> {
 
 /// The lines of a text with their first bytes, without their ends (`\n`, `\r\n` or `\r`) and without
 /// the byte-order mark that some editors put before the first.
-fn lines(text: &str) -> Vec<(usize, &str)> {
+pub(super) fn lines(text: &str) -> Vec<(usize, &str)> {
     let mut lines = Vec::new();
     let mut start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     for (i, byte) in text.bytes().enumerate() {

@@ -175,6 +175,11 @@ pub(super) fn lex(text: Text<'_>, start: usize, end: usize) -> (Tokens<'_>, Opti
     (tokens, None)
 }
 
+/// What `rest` begins with, and how long it is; none: a character that is not the language's.
+pub(super) fn next(rest: &str) -> Option<(Kind, usize)> {
+    token(rest).ok()
+}
+
 fn token(rest: &str) -> Result<(Kind, usize), Box<Bad>> {
     let first = rest.bytes().next().unwrap_or(0);
     if first.is_ascii_alphabetic() || first == b'_' {
