@@ -19,8 +19,8 @@ pub struct Problem {
     pub id: i64,
     /// Text given to the model.
     pub prompt: String,
-    /// Gold answer; empty where the file has none.
-    pub answer: String,
+    /// Gold answer, where the file has one; it may be empty.
+    pub answer: Option<String>,
     /// Line in the file, for messages.
     pub line: Option<usize>,
 }
@@ -207,8 +207,8 @@ fn read_problems(file: &Path, data: &DataConfig) -> Result<(Vec<Problem>, u64)> 
         let prompt = text_field(file, *line, object, &data.prompt_key)?;
         let answer = match object.get(&data.answer_key) {
             // Rewards that look at the completion alone need no answer; `Scorer` checks.
-            None => String::new(),
-            Some(_) => text_field(file, *line, object, &data.answer_key)?,
+            None => None,
+            Some(_) => Some(text_field(file, *line, object, &data.answer_key)?),
         };
         problems.push(Problem {
             id: problems.len() as i64,
@@ -252,6 +252,11 @@ mod tests {
             let e = Source::open(&config).unwrap_err().to_string();
             assert!(e.contains(wanted), "{e}");
         }
+        std::fs::write(&file, "{\"prompt\": \"a\", \"answer\": \"\"}\n{\"prompt\": 7}\n").unwrap();
+        let answers = Source::open(&config).unwrap().training(0, 0, 2);
+        let mut answers: Vec<_> = answers.into_iter().map(|p| p.answer).collect();
+        answers.sort();
+        assert_eq!(answers, [None, Some(String::new())]);
         std::fs::write(&file, b"{\"prompt\": \"\xff\"}").unwrap();
         assert!(Source::open(&config).unwrap_err().to_string().contains("p.jsonl:1: not UTF-8"));
     }

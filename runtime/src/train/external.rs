@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn ask(process: &mut Process) -> Result<Score> {
-        let problem = Problem { id: 0, prompt: "p".into(), answer: "a".into(), line: None };
+        let problem = Problem { id: 0, prompt: "p".into(), answer: Some("a".into()), line: None };
         process.score(&Judged {
             problem: &problem,
             text: "c".into(),

@@ -25,6 +25,13 @@ pub struct Judged<'a> {
     pub truncated: bool,
 }
 
+impl Judged<'_> {
+    /// The gold answer; rules that compare with it are refused at the start where one is absent.
+    fn gold(&self) -> &str {
+        self.problem.answer.as_deref().unwrap_or_default()
+    }
+}
+
 /// What the rules say of a completion.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Score {
@@ -170,8 +177,8 @@ impl Rule {
             |right: bool| Score { reward: f64::from(right), correct: Some(right), steps: None };
         let value = |reward: f64| Score { reward, ..Score::default() };
         Ok(match self {
-            Rule::Exact => verdict(judged.text.trim() == judged.problem.answer.trim()),
-            Rule::Numeric => verdict(same_answer(&judged.text, &judged.problem.answer)),
+            Rule::Exact => verdict(judged.text.trim() == judged.gold().trim()),
+            Rule::Numeric => verdict(same_answer(&judged.text, judged.gold())),
             Rule::Regex(pattern) => value(f64::from(pattern.is_match(&judged.text))),
             Rule::Length { max, slack } => {
                 let over = (judged.tokens as u64).saturating_sub(*max);
@@ -198,7 +205,8 @@ mod tests {
     }
 
     fn score(scorer: &mut Scorer, text: &str, answer: &str, tokens: usize) -> Score {
-        let problem = Problem { id: 0, prompt: "p".into(), answer: answer.into(), line: None };
+        let problem =
+            Problem { id: 0, prompt: "p".into(), answer: Some(answer.into()), line: None };
         let judged = Judged {
             problem: &problem,
             text: text.into(),

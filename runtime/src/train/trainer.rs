@@ -478,7 +478,7 @@ fn check_problems(
         let file = Path::new(file);
         codec.check_room(problems, file)?;
         if scorer.needs_answer()
-            && let Some(problem) = problems.iter().find(|p| p.answer.is_empty())
+            && let Some(problem) = problems.iter().find(|p| p.answer.is_none())
         {
             return Err(TrainError::Data {
                 file: file.to_path_buf(),
