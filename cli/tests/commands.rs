@@ -232,6 +232,7 @@ fn explain_a_program() {
         "level: token",
         "turn/step_correct: real",
         "at 0 it switches off the column `token/ref_logp`",
+        "decided: then in `if beta == 0 then 0 else beta * kl_k3(logp, ref_logp)`",
         "2 sweeps of the vocab row (statistics, gradient)",
     ] {
         done.prints(said);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rlc_compiler::hir::{ColumnId, ColumnSource, E, Expr, ParamInfo};
 use rlc_compiler::op::Ty;
+use rlc_compiler::source::Span;
 use rlc_compiler::specialize::{Settings, known_values};
 
 use super::Subject;
@@ -96,7 +97,32 @@ impl Subject<'_> {
                 }
             }
         }
+        lines.extend(self.decided());
         lines
+    }
+
+    /// The `if`s that params decide, and how.
+    fn decided(&self) -> Vec<String> {
+        let graph = &self.checked.graph;
+        let settings = Settings { params: self.params.clone(), ..Settings::default() };
+        let known = known_values(graph, &settings);
+        let mut found: Vec<(Span, bool)> = graph
+            .all()
+            .filter_map(|e| match graph.expr(e) {
+                Expr::Select(c, _, _) => Some((graph.span(e)?, known[c.index()]? != 0.0)),
+                _ => None,
+            })
+            .filter(|(span, _)| self.program.sources.slice(*span).starts_with("if"))
+            .collect();
+        found.sort();
+        found.dedup();
+        found
+            .into_iter()
+            .map(|(span, side)| {
+                let side = if side { "then" } else { "else" };
+                format!("decided: {side} in `{}` ({})", self.quote(span), self.place(span))
+            })
+            .collect()
     }
 
     fn goals(&self) -> impl Iterator<Item = E> + '_ {
