@@ -68,6 +68,16 @@ fn entropy_runs_beside_the_log_sum_exp() {
     assert_eq!(means.flatten().sum::<usize>(), 1, "{}", plan.print());
 }
 
+/// A full KL needs both log-sum-exps and their difference's mean: one sweep for all three.
+#[test]
+fn full_kl_takes_two_sweeps() {
+    let plan = plan(
+        "gap = log_softmax(logits) - log_softmax(ref_logits)\n\
+         loss = token_mean(sum(softmax(logits) * gap per token))",
+    );
+    assert_eq!(live(&plan)[0], "token 2", "{}", plan.print());
+}
+
 /// Nothing is read per token that could be read per rollout, and no token value is stored that
 /// one loop alone needs.
 #[test]

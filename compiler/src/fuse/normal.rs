@@ -6,6 +6,7 @@
 //! the meaning for finite numbers and keeps a zero adjoint a zero. It never changes what is computed,
 //! only where: the original graph stays the one that messages speak of.
 
+mod means;
 mod sums;
 
 use std::collections::HashMap;
