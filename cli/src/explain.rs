@@ -3,7 +3,7 @@
 mod coupling;
 mod kernel;
 mod listing;
-mod names;
+pub(crate) mod names;
 mod needs;
 mod pages;
 
@@ -62,17 +62,17 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
 }
 
 /// A program with everything the compiler found out about it.
-struct Subject<'a> {
-    program: &'a Program,
-    linked: Linked,
-    checked: Checked,
+pub(crate) struct Subject<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) linked: Linked,
+    pub(crate) checked: Checked,
     params: Vec<f64>,
     /// Under the present params, every definition stored.
-    specialized: Specialized,
+    pub(crate) specialized: Specialized,
 }
 
 impl Subject<'_> {
-    fn read<'a>(
+    pub(crate) fn read<'a>(
         program: &'a mut Program,
         sets: &[String],
         output: &Output,

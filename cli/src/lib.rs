@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod compile;
+pub mod diff;
 pub mod doc;
 pub mod eval;
 pub mod explain;
@@ -68,6 +69,7 @@ enum Command {
     Compile(compile::Args),
     Explain(explain::Args),
     Doc(doc::Args),
+    Diff(diff::Args),
     Eval(eval::Args),
     Run(Box<run::Args>),
     New(new::Args),
@@ -103,6 +105,7 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::Compile(args) => compile::run(&args, output),
         Command::Explain(args) => explain::run(&args, output),
         Command::Doc(args) => doc::run(&args, output),
+        Command::Diff(args) => diff::run(&args, output),
         Command::Eval(args) => eval::run(&args, output),
         Command::Run(args) => run::run(&args, output),
         Command::New(args) => new::run(&args, output),

@@ -30,7 +30,7 @@ impl Subject<'_> {
     }
 
     /// The user's text for an expression: its own, or that of the first one that is made from it.
-    fn written(&self, cause: E) -> String {
+    pub(crate) fn written(&self, cause: E) -> String {
         let graph = &self.specialized.program.graph;
         let mut made_from = vec![false; graph.len()];
         for e in graph.all() {
