@@ -26,9 +26,10 @@ fn diff(folder: &TempDir, a: &str, b: &str) -> String {
     let (code, out, err) = rlc(folder, &["diff", a, b]);
     assert_eq!(code, 0, "{err}");
     // Padding between columns is no matter.
-    out.lines()
-        .map(|l| format!("{}\n", l.split_whitespace().collect::<Vec<_>>().join(" ")))
-        .collect()
+    let mut lines: Vec<String> =
+        out.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 #[test]

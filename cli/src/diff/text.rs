@@ -36,8 +36,11 @@ pub fn text(a: &Side, b: &Side, difference: &Difference<'_>, output: &Output) ->
     let (gone, new) = &difference.columns;
     if !gone.is_empty() || !new.is_empty() {
         text.push_str(&format!("\n{}\n", output.bold("Columns of a batch")));
-        gone.iter().for_each(|c| text.push_str(&format!("  - {c}\n")));
-        new.iter().for_each(|c| text.push_str(&format!("  + {c}\n")));
+        for (sign, columns) in [("-", gone), ("+", new)] {
+            for column in columns {
+                text.push_str(&format!("  {sign} {column}\n"));
+            }
+        }
     }
     if difference.coupling {
         text.push_str(&format!("\n{}\n", output.bold("Coupling")));
