@@ -165,7 +165,7 @@ fn program(r: &mut Random) -> String {
 /// A ragged batch with empty groups, empty rollouts, empty turns and one-token rollouts.
 fn batch(r: &mut Random, logits: bool) -> Table {
     let mut t = Table::default();
-    let groups: Vec<i64> = (0..1 + r.below(3)).map(|_| r.below(4) as i64).collect();
+    let groups: Vec<i64> = (0..=r.below(3)).map(|_| r.below(4) as i64).collect();
     let n_rollouts = groups.iter().sum::<i64>() as usize;
     let rollouts: Vec<i64> = (0..n_rollouts).map(|_| r.below(6) as i64).collect();
     let (mut turns, mut per_rollout) = (Vec::new(), Vec::new());
@@ -233,10 +233,11 @@ fn compare(what: &str, a: &Outcome, b: &Outcome, tolerance: f64) -> Result<(), S
         return Err(format!("{what}: loss {} and {}", a.loss, b.loss));
     }
     let (m, n) = (a.metrics.get("m"), b.metrics.get("m"));
-    if let (Some(m), Some(n)) = (m, n) {
-        if m.is_finite() && !close(*m, *n, m.abs().max(1.0)) {
-            return Err(format!("{what}: metric {m} and {n}"));
-        }
+    if let (Some(m), Some(n)) = (m, n)
+        && m.is_finite()
+        && !close(*m, *n, m.abs().max(1.0))
+    {
+        return Err(format!("{what}: metric {m} and {n}"));
     }
     for (name, x) in &a.grads {
         let Some(y) = b.grads.get(name) else { return Err(format!("{what}: no grad/{name}")) };
