@@ -12,6 +12,7 @@ pub mod eval;
 pub mod explain;
 pub mod failure;
 pub mod fmt;
+pub mod lsp;
 pub mod new;
 pub mod output;
 pub mod params;
@@ -75,6 +76,7 @@ enum Command {
     New(new::Args),
     Recipes(recipes::Args),
     Fmt(fmt::Args),
+    Lsp(lsp::Args),
 }
 
 /// Runs one command line.
@@ -111,6 +113,7 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::New(args) => new::run(&args, output),
         Command::Recipes(args) => recipes::run(&args, output),
         Command::Fmt(args) => fmt::run(&args, output),
+        Command::Lsp(args) => lsp::run(&args),
     }
 }
 

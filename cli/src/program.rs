@@ -95,6 +95,11 @@ fn stdin() -> Outcome<String> {
     text(bytes).map_err(|why| Failure::input(format!("cannot read stdin: {why}"), ""))
 }
 
+/// The text of a file, or why there is none.
+pub fn text_at(path: &Path) -> Result<String, String> {
+    read(path)
+}
+
 fn read(path: &Path) -> Result<String, String> {
     if path.is_dir() {
         return Err("it is a folder".into());

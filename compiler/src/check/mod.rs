@@ -104,7 +104,9 @@ pub(crate) struct Scope {
     unrolled: Vec<(String, i64)>,
 }
 
+pub use call::builtins;
 pub use lint::LINTS;
+pub use names::{standard_input, standard_inputs};
 
 pub(crate) struct Checker<'a> {
     sources: &'a Sources,

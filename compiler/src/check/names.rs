@@ -60,6 +60,11 @@ pub fn standard_inputs() -> impl Iterator<Item = &'static str> {
     STANDARD.iter().map(|s| s.name)
 }
 
+/// Type, level and whether it is differentiable, of an input that needs no declaration.
+pub fn standard_input(name: &str) -> Option<(Ty, Level, bool)> {
+    STANDARD.iter().find(|s| s.name == name).map(|s| (s.ty, s.level, s.differentiable))
+}
+
 impl Checker<'_> {
     /// The value of a name.
     pub(super) fn name(&mut self, name: &str, span: Span, scope: &Scope) -> Option<E> {

@@ -1,0 +1,448 @@
+//! The language server, driven as an editor drives it: the binary, its stdin and its stdout.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// An editor with one folder.
+struct Editor {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    folder: tempfile::TempDir,
+    last: i64,
+    /// The findings as last published, by URI.
+    found: HashMap<String, Value>,
+}
+
+impl Editor {
+    fn bare() -> Editor {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rlc"))
+            .arg("lsp")
+            .env("XDG_CACHE_HOME", folder.path().join("cache"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Editor { child, input, output, folder, last: 0, found: HashMap::new() }
+    }
+
+    fn new() -> Editor {
+        let mut editor = Editor::bare();
+        let params = json!({ "processId": null, "rootUri": null, "capabilities": {} });
+        let result = editor.ask("initialize", params);
+        assert_eq!(result["capabilities"]["hoverProvider"], true);
+        assert_eq!(result["capabilities"]["textDocumentSync"]["change"], 1);
+        editor.tell("initialized", json!({}));
+        editor
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        self.input.write_all(bytes).unwrap();
+        self.input.flush().unwrap();
+    }
+
+    fn send(&mut self, message: &Value) {
+        let body = message.to_string();
+        self.raw(format!("Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    }
+
+    fn receive(&mut self) -> Value {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "the server has gone");
+            if line == "\r\n" {
+                break;
+            }
+            length = line.strip_prefix("Content-Length: ").unwrap().trim().parse().unwrap();
+        }
+        let mut body = vec![0; length];
+        self.output.read_exact(&mut body).unwrap();
+        let message: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(message["jsonrpc"], "2.0");
+        if message["method"] == "textDocument/publishDiagnostics" {
+            let uri = message["params"]["uri"].as_str().unwrap().to_owned();
+            self.found.insert(uri, message["params"]["diagnostics"].clone());
+        }
+        message
+    }
+
+    /// The answer to a request, errors included.
+    fn answer(&mut self, method: &str, params: Value) -> Value {
+        self.last += 1;
+        let id = self.last;
+        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
+        loop {
+            let message = self.receive();
+            if message["id"] == id {
+                return message;
+            }
+            assert!(message.get("method").is_some(), "{message}");
+        }
+    }
+
+    #[track_caller]
+    fn ask(&mut self, method: &str, params: Value) -> Value {
+        let answer = self.answer(method, params);
+        assert!(answer.get("error").is_none(), "{answer}");
+        answer["result"].clone()
+    }
+
+    fn tell(&mut self, method: &str, params: Value) {
+        self.send(&json!({ "jsonrpc": "2.0", "method": method, "params": params }));
+    }
+
+    fn uri(&self, name: &str) -> String {
+        let folder = std::fs::canonicalize(self.folder.path()).unwrap();
+        format!("file://{}/{name}", folder.display())
+    }
+
+    fn open(&mut self, name: &str, text: &str) -> Value {
+        let uri = self.uri(name);
+        let document = json!({ "uri": uri, "languageId": "rl", "version": 1, "text": text });
+        self.tell("textDocument/didOpen", json!({ "textDocument": document }));
+        self.published(name)
+    }
+
+    fn change(&mut self, name: &str, text: &str) -> Value {
+        let document = json!({ "uri": self.uri(name), "version": 2 });
+        let changes = json!([{ "text": text }]);
+        let params = json!({ "textDocument": document, "contentChanges": changes });
+        self.tell("textDocument/didChange", params);
+        self.published(name)
+    }
+
+    /// The findings of a text, once everything sent so far was handled.
+    fn published(&mut self, name: &str) -> Value {
+        self.answer("rlc/nothing", Value::Null);
+        self.found[&self.uri(name)].clone()
+    }
+
+    fn at(&self, name: &str, line: usize, character: usize) -> Value {
+        let position = json!({ "line": line, "character": character });
+        json!({ "textDocument": { "uri": self.uri(name) }, "position": position })
+    }
+
+    /// What hovering shows; empty for nothing.
+    fn hover(&mut self, name: &str, line: usize, character: usize) -> String {
+        let params = self.at(name, line, character);
+        let result = self.ask("textDocument/hover", params);
+        result["contents"]["value"].as_str().unwrap_or("").to_owned()
+    }
+
+    fn definition(&mut self, name: &str, line: usize, character: usize) -> (String, Value) {
+        let params = self.at(name, line, character);
+        let result = self.ask("textDocument/definition", params);
+        (result["uri"].as_str().unwrap_or("").to_owned(), result["range"]["start"].clone())
+    }
+
+    fn complete(&mut self, name: &str, line: usize, character: usize) -> Vec<Value> {
+        let params = self.at(name, line, character);
+        self.ask("textDocument/completion", params).as_array().unwrap().clone()
+    }
+
+    fn rename(&mut self, name: &str, line: usize, character: usize, new: &str) -> Value {
+        let mut params = self.at(name, line, character);
+        params["newName"] = json!(new);
+        self.answer("textDocument/rename", params)
+    }
+
+    /// Ends the server as the protocol says; the exit code and what it said on stderr.
+    fn close(mut self) -> (i32, String) {
+        self.ask("shutdown", Value::Null);
+        self.tell("exit", Value::Null);
+        self.end()
+    }
+
+    fn end(self) -> (i32, String) {
+        let Editor { child, input, output, .. } = self;
+        drop((input, output));
+        let done = child.wait_with_output().unwrap();
+        (done.status.code().unwrap(), String::from_utf8(done.stderr).unwrap())
+    }
+}
+
+/// A text with edits of a `WorkspaceEdit` or a formatting applied; ASCII only.
+fn edited(text: &str, edits: &Value) -> String {
+    let mut all: Vec<(usize, usize, String)> = edits
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| {
+            let byte = |p: &Value| {
+                let before = text.split_inclusive('\n').take(p["line"].as_u64().unwrap() as usize);
+                before.map(str::len).sum::<usize>() + p["character"].as_u64().unwrap() as usize
+            };
+            let (start, end) = (byte(&e["range"]["start"]), byte(&e["range"]["end"]));
+            (start, end, e["newText"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    all.sort();
+    let mut out = text.to_owned();
+    for (start, end, new) in all.into_iter().rev() {
+        out.replace_range(start..end, &new);
+    }
+    out
+}
+
+fn labels(items: &[Value]) -> Vec<&str> {
+    items.iter().map(|i| i["label"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn findings_come_and_go_as_one_types() {
+    let mut editor = Editor::new();
+    let found = editor.open("a.rl", "# 😀 é\nadvantage = \"😀\" * rewrd\n");
+    assert_eq!(found[0]["code"], "E0009", "{found}");
+    let found = editor.change("a.rl", "# 😀\nadvantage = center(rewrd)\nx = 1.0\n");
+    assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
+    assert_eq!(found[0]["code"], "E0101");
+    assert_eq!(found[0]["severity"], 1);
+    assert_eq!(found[0]["range"]["start"], json!({ "line": 1, "character": 19 }));
+    assert_eq!(found[0]["range"]["end"], json!({ "line": 1, "character": 24 }));
+    assert!(found[0]["message"].as_str().unwrap().contains("`rewrd`"));
+    let found = editor.change("a.rl", "advantage = center(reward)\nbonus = 1.0\n");
+    assert_eq!(
+        (&found[0]["code"], &found[0]["severity"]),
+        (&json!("unused_definition"), &json!(2))
+    );
+    assert_eq!(editor.change("a.rl", "advantage = center(reward)\n"), json!([]));
+    // Closing takes the findings away.
+    editor.change("a.rl", "x = (");
+    let uri = editor.uri("a.rl");
+    editor.tell("textDocument/didClose", json!({ "textDocument": { "uri": uri } }));
+    assert_eq!(editor.published("a.rl"), json!([]));
+    assert_eq!(editor.close(), (0, String::new()));
+}
+
+#[test]
+fn hover_says_type_level_stage_and_where_from() {
+    let mut editor = Editor::new();
+    let text = "extend dapo\n## Softer.\nadvantage = 0.5 * base.advantage\n\
+                metric m = mean(ratio * advantage)\nlevel item in rollout\ninput w : real @ item\n\
+                metric k = mean(group_norm(w, eps = clip_high))\n";
+    assert_eq!(editor.open("a.rl", text), json!([]));
+    let own = editor.hover("a.rl", 2, 3);
+    assert!(own.contains("advantage = 0.5 * base.advantage") && own.contains("Softer."), "{own}");
+    assert!(own.contains("real, one per rollout; recorded"), "{own}");
+    assert!(own.contains("in place of `stdlib/objectives/grpo.rl`"), "{own}");
+    let base = editor.hover("a.rl", 2, 25);
+    assert!(base.contains("advantage  = group_norm(reward)"), "{base}");
+    let ratio = editor.hover("a.rl", 3, 17);
+    assert!(ratio.contains("ratio      = exp(logp - old_logp)"), "{ratio}");
+    assert!(ratio.contains("real, one per token; live"), "{ratio}");
+    assert!(ratio.contains("from `stdlib/objectives/grpo.rl`"), "{ratio}");
+    assert!(ratio.contains("Probability of the token"), "{ratio}");
+    assert!(editor.hover("a.rl", 3, 7).contains("real, one for the batch; live"));
+    assert!(editor.hover("a.rl", 3, 12).contains("Mean over the elements"));
+    assert!(editor.hover("a.rl", 6, 17).contains("fn group_norm(x, eps = 1e-4)"));
+    assert!(editor.hover("a.rl", 6, 27).contains("real, one per item; recorded"));
+    assert!(editor.hover("a.rl", 6, 31).contains("an argument of `group_norm`"));
+    let clip = editor.hover("a.rl", 6, 37);
+    assert!(clip.contains("param clip_high = 0.28") && clip.contains("in place of"), "{clip}");
+    assert!(editor.hover("a.rl", 4, 16).contains("one completion"));
+    assert!(editor.hover("a.rl", 0, 8).contains("Decoupled Clip"));
+    assert!(editor.hover("a.rl", 0, 1).contains("the file that this one changes"));
+    assert_eq!(editor.hover("a.rl", 40, 0), "");
+    // While a statement is half typed, the last good version's facts stay.
+    editor.change("a.rl", &format!("{text}metric n = mean(\n"));
+    assert!(editor.hover("a.rl", 3, 17).contains("real, one per token; live"));
+    assert_eq!(editor.close(), (0, String::new()));
+}
+
+#[test]
+fn definitions_lead_through_extend() {
+    let mut editor = Editor::new();
+    let base = editor.folder.path().join("base é.rl");
+    std::fs::write(&base, "# 😀\nbonus = 0.1 * entropy\ntoken_loss = base.token_loss - bonus\n")
+        .unwrap();
+    let text = "extend \"base é.rl\"\nadvantage = center(reward)\nmetric m = mean(bonus) + mean(advantage)\n";
+    let found = editor.open("a.rl", text);
+    assert!(found.as_array().unwrap().iter().all(|d| d["severity"] != 1), "{found}");
+    let uri = editor.uri("base%20%C3%A9.rl");
+    let (at, start) = editor.definition("a.rl", 2, 18);
+    assert_eq!((at, start), (uri.clone(), json!({ "line": 1, "character": 0 })));
+    let (at, start) = editor.definition("a.rl", 2, 35);
+    assert_eq!((at, start), (editor.uri("a.rl"), json!({ "line": 1, "character": 0 })));
+    assert_eq!(editor.definition("a.rl", 0, 9).0, uri);
+    // A library file opens as a copy, whose text and place agree with the library's.
+    let (at, start) = editor.definition("a.rl", 1, 13);
+    let path = at.strip_prefix("file://").unwrap();
+    let copy = std::fs::read_to_string(path).unwrap();
+    let line = copy.lines().nth(start["line"].as_u64().unwrap() as usize).unwrap();
+    assert!(line.starts_with("fn center(x)"), "{line}");
+    assert!(Path::new(path).metadata().unwrap().permissions().readonly());
+    let document = json!({ "uri": at, "languageId": "rl", "version": 1, "text": copy });
+    editor.tell("textDocument/didOpen", json!({ "textDocument": document }));
+    editor.answer("rlc/nothing", Value::Null);
+    assert_eq!(editor.found[&at], json!([]));
+    // The open text of a base counts, not the file; its errors show where it is extended.
+    editor.open("base%20%C3%A9.rl", "bonus = nonsense\n");
+    let found = editor.found[&editor.uri("a.rl")].clone();
+    assert_eq!(found[0]["range"]["start"]["line"], 0, "{found}");
+    assert_eq!(found[0]["relatedInformation"][0]["location"]["uri"], uri);
+    assert_eq!(editor.close(), (0, String::new()));
+}
+
+#[test]
+fn completion_knows_what_fits() {
+    let mut editor = Editor::new();
+    let text = "extend dapo\nfn soft(x, tau = 1 per L = group) =\n  scaled = x / tau\n  \nlevel item in rollout\n\
+                advantage = gro\nm = mean(reward per \nallow \nextend d\n# é 😀\nx = \"\" + cl\n";
+    editor.open("a.rl", text);
+    let names = editor.complete("a.rl", 5, 15);
+    let all = labels(&names);
+    for name in ["group_norm", "reward", "clip_high", "ratio", "soft", "mean", "if", "loss_mask"] {
+        assert!(all.contains(&name), "{name} is not in {all:?}");
+    }
+    assert!(!all.contains(&"minimize"));
+    let norm = names.iter().find(|i| i["label"] == "group_norm").unwrap();
+    assert_eq!(norm["detail"], "group_norm(x, eps = 1e-4)");
+    assert!(norm["documentation"]["value"].as_str().unwrap().contains("standard deviations"));
+    assert_eq!(norm["textEdit"]["range"]["start"], json!({ "line": 5, "character": 12 }));
+    let items = editor.complete("a.rl", 6, 20);
+    assert!(labels(&items).contains(&"item") && labels(&items).contains(&"rollout"));
+    assert!(!labels(&items).contains(&"reward"));
+    assert!(labels(&editor.complete("a.rl", 7, 6)).contains(&"missing_detach"));
+    assert!(labels(&editor.complete("a.rl", 8, 8)).contains(&"dr_grpo"));
+    let inside = editor.complete("a.rl", 3, 2);
+    assert!(
+        ["x", "tau", "scaled"].iter().all(|n| labels(&inside).contains(n)),
+        "{:?}",
+        labels(&inside)
+    );
+    assert!(labels(&editor.complete("a.rl", 4, 0)).contains(&"minimize"));
+    assert_eq!(editor.complete("a.rl", 9, 3), Vec::<Value>::new());
+    assert_eq!(editor.close(), (0, String::new()));
+}
+
+#[test]
+fn rename_follows_meanings_and_refuses_to_change_them() {
+    let mut editor = Editor::new();
+    let text = "bonus = 0.1 * entropy  # bonus\n\
+                fn mix(bonus, w = 1) = bonus * w\n\
+                token_loss = base.token_loss - mix(bonus, w = 2)\n\
+                fn near(x) =\n  bonus = bonus - x\n  bonus * 2\n\
+                metric n = mean(near(bonus))\n";
+    let found = editor.open("a.rl", text);
+    assert!(found.as_array().unwrap().iter().all(|d| d["severity"] != 1), "{found}");
+    let uri = editor.uri("a.rl");
+    let mut renamed = |line, character, new: &str| {
+        let answer = editor.rename("a.rl", line, character, new);
+        assert!(answer.get("error").is_none(), "{answer}");
+        edited(text, &answer["result"]["changes"][&uri])
+    };
+    let value = "prize = 0.1 * entropy  # bonus\n\
+                 fn mix(bonus, w = 1) = bonus * w\n\
+                 token_loss = base.token_loss - mix(prize, w = 2)\n\
+                 fn near(x) =\n  bonus = prize - x\n  bonus * 2\n\
+                 metric n = mean(near(prize))\n";
+    assert_eq!(renamed(0, 1, "prize"), value);
+    assert_eq!(renamed(2, 36, "prize"), value);
+    assert_eq!(renamed(1, 9, "z"), text.replace("mix(bonus, w = 1) = bonus", "mix(z, w = 1) = z"));
+    let weight = text.replace("w = 1) = bonus * w", "v = 1) = bonus * v").replace("w = 2", "v = 2");
+    assert_eq!(renamed(1, 14, "v"), weight);
+    assert_eq!(renamed(2, 42, "v"), weight);
+    let local = text.replace("  bonus = bonus - x\n  bonus", "  y = bonus - x\n  y");
+    assert_eq!(renamed(4, 3, "y"), local);
+    assert_eq!(renamed(3, 4, "far"), text.replace("near", "far"));
+    for (line, character, new, why) in [
+        (0, 1, "reward", "has a meaning here already"),
+        (0, 1, "if", "cannot be a name"),
+        (0, 1, "a b", "cannot be a name"),
+        (0, 1, "x", "has a meaning here already"),
+        (1, 9, "w", "has a meaning here already"),
+        (0, 15, "h", "cannot be renamed here"),
+        (2, 1, "loss_of_token", "takes the place"),
+    ] {
+        let answer = editor.rename("a.rl", line, character, new);
+        let message = answer["error"]["message"].as_str().unwrap_or("");
+        assert!(message.contains(why), "{new}: {answer}");
+    }
+    assert_eq!(editor.close(), (0, String::new()));
+}
+
+#[test]
+fn formatting_replaces_the_text() {
+    let mut editor = Editor::new();
+    let text = "advantage=center( reward )   \n\n\n\n# end";
+    editor.open("a.rl", text);
+    let options = json!({ "tabSize": 2, "insertSpaces": true });
+    let params = json!({ "textDocument": { "uri": editor.uri("a.rl") }, "options": options });
+    let edits = editor.ask("textDocument/formatting", params.clone());
+    let neat = edited(text, &edits);
+    assert_eq!(neat, "advantage = center(reward)\n\n# end\n");
+    editor.change("a.rl", &neat);
+    assert_eq!(editor.ask("textDocument/formatting", params.clone()), json!([]));
+    editor.change("a.rl", "x = (");
+    assert_eq!(editor.ask("textDocument/formatting", params), Value::Null);
+    assert_eq!(editor.close(), (0, String::new()));
+}
+
+#[test]
+fn what_is_no_protocol_is_refused_and_survived() {
+    let mut editor = Editor::bare();
+    assert_eq!(editor.answer("textDocument/hover", json!({}))["error"]["code"], -32002);
+    editor.ask("initialize", json!({ "capabilities": {} }));
+    editor.raw(b"Content-Length: 5\r\n\r\n{nope");
+    assert_eq!(editor.receive()["error"]["code"], -32700);
+    for (method, params, code) in [
+        ("textDocument/hover", json!({ "textDocument": 3 }), -32602),
+        ("textDocument/hover", json!(null), -32602),
+        ("textDocument/foldingRange", json!({}), -32601),
+    ] {
+        assert_eq!(editor.answer(method, params)["error"]["code"], code, "{method}");
+    }
+    let nowhere = editor.at("none.rl", 0, 0);
+    assert_eq!(editor.answer("textDocument/hover", nowhere)["error"]["code"], -32602);
+    for odd in [json!([]), json!(3), json!({ "jsonrpc": "2.0" }), json!({ "method": 7 })] {
+        editor.send(&odd);
+    }
+    editor.tell("textDocument/didOpen", json!({ "textDocument": { "uri": "untitled:1" } }));
+    // Every place of odd texts, in every way.
+    let texts = [
+        "",
+        "\u{feff}x = 😀\r\n\ty",
+        "fn f(",
+        "fn f(a, per L =\n  b = \n",
+        "extend\nallow\nbase.",
+        "😀",
+    ];
+    for text in texts {
+        editor.open("odd.rl", text);
+        for line in 0..3 {
+            for character in [0, 1, 3, 9, 4_000_000_000_usize] {
+                let params = editor.at("odd.rl", line, character);
+                for method in ["hover", "definition", "completion", "prepareRename"] {
+                    editor.answer(&format!("textDocument/{method}"), params.clone());
+                }
+                editor.rename("odd.rl", line, character, "zz");
+            }
+        }
+    }
+    assert_eq!(editor.close(), (0, String::new()));
+    // Framing that is lost ends the server, with words and without a panic.
+    for bytes in [
+        &b"Content-Length: 99999999999999\r\n\r\n"[..],
+        b"hello\r\n\r\n",
+        b"Content-Length: 9\r\n\r\n{",
+    ] {
+        let mut editor = Editor::bare();
+        editor.raw(bytes);
+        let (code, said) = editor.end();
+        assert_eq!(code, 1);
+        assert!(said.starts_with("error: ") && !said.contains("panicked"), "{said}");
+    }
+    let mut editor = Editor::new();
+    editor.tell("exit", Value::Null);
+    assert_eq!(editor.end().0, 1);
+}
