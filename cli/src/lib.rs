@@ -16,6 +16,7 @@ pub mod lsp;
 pub mod new;
 pub mod output;
 pub mod params;
+pub mod plot;
 pub mod program;
 pub mod recipes;
 pub mod report;
@@ -70,6 +71,7 @@ enum Command {
     Compile(compile::Args),
     Explain(explain::Args),
     Doc(doc::Args),
+    Plot(plot::Args),
     Diff(diff::Args),
     Eval(eval::Args),
     Run(Box<run::Args>),
@@ -107,6 +109,7 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::Compile(args) => compile::run(&args, output),
         Command::Explain(args) => explain::run(&args, output),
         Command::Doc(args) => doc::run(&args, output),
+        Command::Plot(args) => plot::run(&args, output),
         Command::Diff(args) => diff::run(&args, output),
         Command::Eval(args) => eval::run(&args, output),
         Command::Run(args) => run::run(&args, output),

@@ -1,0 +1,300 @@
+//! The numbers of a plot: the objective run on batches in which only one thing changes.
+
+use std::collections::BTreeSet;
+
+use rlc_compiler::check::Checked;
+use rlc_compiler::columns::needed;
+use rlc_compiler::level::VOCAB;
+use rlc_compiler::link::Loader;
+use rlc_compiler::op::Ty;
+use rlc_compiler::shape::Shape;
+use rlc_compiler::source::{Source, Sources};
+use rlc_compiler::table::{Array, Data, Table};
+use rlc_runtime::objective::{Backend, Logits, Objective, ObjectiveError};
+
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::program::{Files, Program};
+use crate::{check, params};
+
+/// Log-probability of every token when it was sampled; low enough that no ratio drawn leads above 0.
+const OLD: f64 = -3.0;
+/// The column that stands for `advantage`.
+const STAND_IN: &str = "plot_advantage";
+/// Points of a curve against the ratio.
+const POINTS: usize = 401;
+/// Lengths of the rollouts of the right panel.
+const LENGTHS: [usize; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+
+/// One curve.
+#[derive(Debug, Clone)]
+pub struct Curve {
+    /// The advantage; none where the program has none, or where it makes no difference.
+    pub advantage: Option<f64>,
+    /// x and y; what is not finite is left out.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// What a plot shows.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Minus the loss against the ratio.
+    pub surrogate: Vec<Curve>,
+    /// -d loss/d logp against the ratio.
+    pub weight: Vec<Curve>,
+    /// |d loss/d logp| against length.
+    pub length: Vec<Curve>,
+    /// What both curves against the ratio were multiplied by, so that the weight at ratio 1 is 1.
+    pub scale: f64,
+}
+
+/// An objective, and how to make batches for it.
+pub struct Probe {
+    objective: Objective,
+    /// Columns the batches have besides their structure: path, level, type.
+    columns: Vec<(String, rlc_compiler::level::Level, Ty)>,
+    /// Numbers stand for `advantage`.
+    advantage: bool,
+}
+
+/// Reads the program itself for `extend`, and the files that it extends.
+struct Around<'a> {
+    inner: &'a Files,
+    source: Source,
+}
+
+const WRAPPER: &str = "<plot>";
+
+impl Loader for Around<'_> {
+    fn load(&self, from: &str, path: &str) -> Result<(String, String), String> {
+        if from == WRAPPER {
+            return Ok((self.source.name.clone(), self.source.text.clone()));
+        }
+        self.inner.load(from, path)
+    }
+}
+
+impl Probe {
+    /// Checks the program and finds what its batches need.
+    pub fn new(program: &mut Program, sets: &[String], output: &Output) -> Outcome<Probe> {
+        let mut checked = check::or_stop(program, output)?;
+        let mut advantage = checked.graph.columns.iter().any(|c| c.name == "advantage");
+        let definition = checked.definitions.iter().find(|d| d.name == "advantage");
+        if let Some(level) = definition.map(|d| checked.graph.level(d.value)) {
+            let levels = &checked.graph.level_table;
+            let level = if level == VOCAB { "token" } else { levels.name(level) }.to_owned();
+            checked = replaced(program, &level)?;
+            advantage = true;
+        }
+        let values = params::values(&checked.graph, sets)?;
+        let names: Vec<String> = checked.graph.params.iter().map(|p| p.name.clone()).collect();
+        let mut objective = Objective::new(checked, Backend::Interp);
+        for (name, value) in names.iter().zip(values) {
+            objective.set_param(name, value).map_err(failure)?;
+        }
+        let offered = ["token/logp", "token/entropy"].map(str::to_owned);
+        let offered: BTreeSet<String> = offered.into_iter().collect();
+        let specialized = objective.specialized(Some(offered)).map_err(failure)?;
+        let graph = &specialized.program.graph;
+        let mut columns = Vec::new();
+        for id in needed(&specialized.program) {
+            let info = &graph.columns[id.0 as usize];
+            let path = graph.column_path(id);
+            if info.level == VOCAB {
+                return Err(Failure::input(
+                    format!("the program reads `{path}`, and a plot has no distributions"),
+                    "`rlc plot` moves the log-probs of sampled tokens; what depends on whole\ndistributions has no curve against a ratio",
+                ));
+            }
+            if !graph.sources.contains_key(&id) {
+                columns.push((path, info.level, info.ty));
+            } else if path == "batch/seed" {
+                columns.push((path, info.level, Ty::Int));
+            }
+        }
+        if !columns.iter().any(|c| c.0 == "token/logp") {
+            return Err(Failure::input(
+                "the program does not read `logp`, so there is no ratio to draw it against",
+                "a plot shows d loss/d logp",
+            ));
+        }
+        Ok(Probe { objective, columns, advantage })
+    }
+
+    /// Runs the objective for every point.
+    pub fn measure(mut self) -> Outcome<Measured> {
+        let signs: &[Option<f64>] = if self.advantage { &[Some(1.0), Some(-1.0)] } else { &[None] };
+        let first = self.at(1.0, signs[0])?.map_or(0.0, |p| p.1);
+        let scale = if first.abs() > 1e-12 { 1.0 / first.abs() } else { 1.0 };
+        // A weight of 1 up to rounding needs no scale.
+        let scale = if (scale - 1.0).abs() < 1e-6 { 1.0 } else { scale };
+        let (low, high) = self.window(signs)?;
+        let mut measured = Measured { surrogate: vec![], weight: vec![], length: vec![], scale };
+        for &advantage in signs {
+            let mut surrogate = Curve { advantage, points: vec![] };
+            let mut weight = Curve { advantage, points: vec![] };
+            for i in 0..POINTS {
+                let ratio = low + (high - low) * i as f64 / (POINTS - 1) as f64;
+                if let Some((value, slope)) = self.at(ratio, advantage)? {
+                    surrogate.points.push((ratio, value * scale));
+                    weight.points.push((ratio, slope * scale));
+                }
+            }
+            measured.surrogate.push(surrogate);
+            measured.weight.push(weight);
+            measured.length.push(self.lengths(advantage)?);
+        }
+        if measured.surrogate.iter().all(|c| c.points.is_empty()) {
+            return Err(Failure::running(
+                "the loss is not finite at any ratio",
+                "`rlc eval` on a batch of yours names where that begins",
+            ));
+        }
+        if let [a, b] = &measured.length[..]
+            && a.points.len() == b.points.len()
+            && a.points.iter().zip(&b.points).all(|(a, b)| (a.1 - b.1).abs() <= 1e-9 * a.1.abs())
+        {
+            measured.length.truncate(1);
+            measured.length.iter_mut().for_each(|c| c.advantage = None);
+        }
+        Ok(measured)
+    }
+
+    /// Minus the loss and -d loss/d log ratio when every token has this ratio.
+    fn at(&mut self, ratio: f64, advantage: Option<f64>) -> Outcome<Option<(f64, f64)>> {
+        // One token a rollout: the ratio of the rollout is then the token's, however it is made.
+        let Some((loss, grads)) = self.run(&[1, 1], ratio, advantage)? else { return Ok(None) };
+        Ok(Some((-loss, -grads.iter().sum::<f64>())))
+    }
+
+    /// A token's share by the length of its rollout, all ratios 1.
+    fn lengths(&mut self, advantage: Option<f64>) -> Outcome<Curve> {
+        let mut curve = Curve { advantage, points: vec![] };
+        let Some((_, grads)) = self.run(&LENGTHS, 1.0, advantage)? else { return Ok(curve) };
+        let mean = grads.iter().map(|g| g.abs()).sum::<f64>() / grads.len() as f64;
+        let mut start = 0;
+        for length in LENGTHS {
+            let own = grads.get(start..start + length).unwrap_or(&[]);
+            let share = own.iter().map(|g| g.abs()).sum::<f64>() / length as f64;
+            start += length;
+            if mean > 0.0 {
+                curve.points.push((length as f64, share / mean));
+            }
+        }
+        Ok(curve)
+    }
+
+    /// The ratios worth drawing: around where the weight leaves that of an unclipped surrogate.
+    fn window(&mut self, signs: &[Option<f64>]) -> Outcome<(f64, f64)> {
+        let mut bends: Vec<f64> = Vec::new();
+        for &advantage in signs {
+            let unit = match self.at(1.0, advantage)? {
+                Some((_, weight)) if weight.abs() > 1e-12 => weight,
+                _ => continue,
+            };
+            for side in [1.0, -1.0] {
+                let mut distance = 1e-6;
+                while distance < 12.0 && (side > 0.0 || distance < 1.0) {
+                    let ratio = 1.0 + side * distance;
+                    // Per ratio: an unclipped weight is proportional to it.
+                    let point = self.at(ratio, advantage)?;
+                    if point.is_some_and(|(_, w)| (w / unit / ratio - 1.0).abs() > 0.3) {
+                        bends.push(distance);
+                        break;
+                    }
+                    distance *= 1.2;
+                }
+            }
+        }
+        // Where some bends are very near, as those of a rollout's ratio, they are what to look at.
+        let near = bends.iter().copied().filter(|d| *d < 0.05).fold(0.0, f64::max);
+        if near > 0.0 {
+            return Ok((1.0 - 4.0 * near, 1.0 + 4.0 * near));
+        }
+        let far = bends.iter().copied().fold(0.0, f64::max);
+        Ok((0.005, (1.0 + 1.3 * far).max(2.0)))
+    }
+
+    /// Loss and d loss/d logp of one group of rollouts of these lengths; none where not finite.
+    fn run(
+        &mut self,
+        lengths: &[usize],
+        ratio: f64,
+        advantage: Option<f64>,
+    ) -> Outcome<Option<(f64, Vec<f64>)>> {
+        let table = self.table(lengths, ratio, advantage.unwrap_or(0.0))?;
+        let mut step = self.objective.begin(&table, Logits::InTable).map_err(failure)?;
+        let done = step.live(0..lengths.len(), None).and_then(|_| step.finish());
+        let outcome = match done {
+            Ok(outcome) => outcome,
+            Err(ObjectiveError::NotFinite(_)) => return Ok(None),
+            Err(error) => return Err(failure(error)),
+        };
+        let grads: Vec<f64> = match outcome.grads.get("logp") {
+            Some(array) => (0..array.data.len()).map(|i| array.data.get(i)).collect(),
+            None => vec![0.0; lengths.iter().sum()],
+        };
+        let finite = outcome.loss.is_finite() && grads.iter().all(|g| g.is_finite());
+        Ok(finite.then_some((outcome.loss, grads)))
+    }
+
+    fn table(&self, lengths: &[usize], ratio: f64, advantage: f64) -> Outcome<Table> {
+        let levels = &self.objective.checked().graph.level_table;
+        let sizes: Vec<i64> = lengths.iter().map(|&n| n as i64).collect();
+        let mut table = Table::default();
+        table.set("group/size", Data::I64(vec![sizes.len() as i64]));
+        table.set("rollout/size", Data::I64(sizes.clone()));
+        for level in levels.segmentations() {
+            table.set(format!("{}/size", levels.name(level)), Data::I64(sizes.clone()));
+        }
+        let shape = Shape::new(levels, &table).map_err(|e| Failure::input(e.to_string(), ""))?;
+        for (path, level, ty) in &self.columns {
+            let count = shape.count(*level);
+            let value = |i: usize| match path.as_str() {
+                "token/logp" => OLD + ratio.ln(),
+                "token/old_logp" | "token/ref_logp" | "token/sampler_logp" => OLD,
+                "token/mask" | "token/entropy" => 1.0,
+                // Groups in which all are equal are often dropped.
+                "rollout/reward" | "rollout/correct" => ((i + 1) % 2) as f64,
+                "turn/step_correct" => 0.5,
+                "batch/train.total" => 100.0,
+                _ if path.ends_with(STAND_IN) || path.ends_with("/advantage") => advantage,
+                _ => 0.0,
+            };
+            let values = (0..count).map(value);
+            let data = match ty {
+                Ty::Real => Data::F64(values.collect()),
+                Ty::Int => Data::I64(values.map(|v| v as i64).collect()),
+                Ty::Bool => Data::U8(values.map(|v| v as u8).collect()),
+            };
+            let shape = if path.starts_with("batch/") { vec![] } else { vec![count] };
+            table.arrays.insert(path.clone(), Array { data, shape });
+        }
+        Ok(table)
+    }
+}
+
+/// The program with a column in the place of its advantage.
+fn replaced(program: &Program, level: &str) -> Outcome<Checked> {
+    let text =
+        format!("extend \"program\"\ninput {STAND_IN} : real @ {level}\nadvantage = {STAND_IN}\n");
+    let mut sources = Sources::default();
+    let root = sources.add(Source { name: WRAPPER.into(), text, library: true });
+    let source = program.sources.get(program.root).clone();
+    let around = Around { inner: &program.files, source };
+    let (checked, found) = rlc_compiler::check(&mut sources, root, &around);
+    checked.ok_or_else(|| {
+        let why = found.first().map_or(String::new(), |d| format!(": {}", d.message));
+        Failure::input(
+            format!("numbers cannot stand in the place of this program's `advantage`{why}"),
+            "a plot sets the advantage to +1 and -1",
+        )
+    })
+}
+
+fn failure(error: ObjectiveError) -> Failure {
+    match error {
+        ObjectiveError::NotFinite(text) => Failure::running(text, ""),
+        other => Failure::input(other.to_string(), ""),
+    }
+}
