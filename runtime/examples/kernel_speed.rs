@@ -67,7 +67,8 @@ fn main() {
             columns::needed(&program).into_iter().map(|c| (c, columns.get(c))).collect();
         let params: Vec<f64> = program.graph.params.iter().map(|p| p.value).collect();
         let mut best = f64::INFINITY;
-        for _ in 0..5 {
+        let repeat = (200_000_000 / (tokens * width)).clamp(5, 500);
+        for _ in 0..repeat {
             let begin = Instant::now();
             let mut run = kernel.start(&shape, &given, &params).unwrap();
             run.recorded(&BTreeMap::new()).unwrap();
