@@ -355,6 +355,14 @@ fn rename_follows_meanings_and_refuses_to_change_them() {
     let local = text.replace("  bonus = bonus - x\n  bonus", "  y = bonus - x\n  y");
     assert_eq!(renamed(4, 3, "y"), local);
     assert_eq!(renamed(3, 4, "far"), text.replace("near", "far"));
+    let levels =
+        "level item in rollout\nmetric i = mean(index(item in rollout) @ token per item)\n";
+    editor.open("b.rl", levels);
+    for (line, character) in [(0, 7), (1, 22), (1, 51)] {
+        let answer = editor.rename("b.rl", line, character, "step");
+        let renamed = edited(levels, &answer["result"]["changes"][&editor.uri("b.rl")]);
+        assert_eq!(renamed, levels.replace("item", "step"));
+    }
     for (line, character, new, why) in [
         (0, 1, "reward", "has a meaning here already"),
         (0, 1, "if", "cannot be a name"),

@@ -267,16 +267,10 @@ pub fn objectives() -> impl Iterator<Item = &'static str> {
     stdlib::OBJECTIVES.iter().map(|o| o.0).chain(["nothing"])
 }
 
-/// All tokens of the same meaning as the one at a byte.
-pub fn alike<'a>(text: &'a str, mark: &Mark<'_>) -> Vec<Mark<'a>> {
-    let space = |role| match role {
-        Role::BaseValue => Role::Value,
-        Role::BaseFunction => Role::Function,
-        role => role,
-    };
-    let same = |m: &Mark<'_>| match mark.bound {
-        Some(bound) => m.bound == Some(bound),
-        None => m.bound.is_none() && space(m.role) == space(mark.role),
-    };
-    marks(text).into_iter().filter(|m| m.name == mark.name && same(m)).collect()
+/// All tokens of the open text with the same meaning.
+pub fn alike<'a>(analysis: &'a Analysis, mark: &Mark<'_>) -> Vec<Mark<'a>> {
+    let place = |m: &Mark<'_>| meaning(analysis, m).and_then(|m| m.span(analysis));
+    let Some(wanted) = place(mark) else { return Vec::new() };
+    let all = marks(analysis.text()).into_iter();
+    all.filter(|m| m.name == mark.name && place(m) == Some(wanted)).collect()
 }

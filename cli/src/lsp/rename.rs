@@ -67,7 +67,7 @@ pub fn rename(analysis: &Analysis, mark: &Mark<'_>, new: &str) -> Result<Vec<Tex
         return Ok(Vec::new());
     }
     let text = analysis.text();
-    let mut found = alike(text, mark);
+    let mut found = alike(analysis, mark);
     let argument = parameter(analysis, mark);
     if let Some((function, name, at)) = &argument {
         found = marks::marks(text)
@@ -87,7 +87,9 @@ pub fn rename(analysis: &Analysis, mark: &Mark<'_>, new: &str) -> Result<Vec<Tex
         }
         Role::Function | Role::BaseFunction => linked.function(new).is_some() || is_builtin(new),
         Role::Metric => linked.metrics.iter().any(|m| m.ident.name == new),
-        Role::Level => levels.find(new).is_some() || linked.levels.iter().any(|l| l.0.name == new),
+        _ if matches!(meaning(analysis, mark), Some(Meaning::Level(_))) => {
+            levels.find(new).is_some() || linked.levels.iter().any(|l| l.0.name == new)
+        }
         _ => linked.value(new).is_some() || standard_inputs().any(|s| s == new),
     };
     // A name that is read inside would be caught by the new local, or the new name by a local there.
