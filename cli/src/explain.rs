@@ -2,6 +2,7 @@
 
 mod coupling;
 mod kernel;
+mod latex;
 mod listing;
 pub(crate) mod names;
 mod needs;
@@ -30,6 +31,7 @@ Examples:
   rlc explain calib.rl
   rlc explain gspo
   rlc explain grpo --set beta=0.04         what a KL penalty needs
+  rlc explain gspo --latex                 as typeset mathematics
   rlc explain E0202                        an error, at length")]
 pub struct Args {
     /// A file, the name of a library objective, `-` for stdin, or an error code
@@ -38,6 +40,9 @@ pub struct Args {
     /// Set a param
     #[arg(long = "set", value_name = "NAME=VALUE")]
     set: Vec<String>,
+    /// Print the objective as LaTeX that KaTeX renders, and nothing else
+    #[arg(long)]
+    latex: bool,
 }
 
 /// Runs the command.
@@ -58,6 +63,9 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     }
     let mut program = program::open(subject)?;
     let subject = Subject::read(&mut program, &args.set, output)?;
+    if args.latex {
+        return output.print(&subject.latex()?);
+    }
     output.print(&subject.text(output))
 }
 
