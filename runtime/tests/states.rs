@@ -90,7 +90,7 @@ fn a_state_that_does_not_fit_is_named() {
     assert!(text.contains("`state/rate` is keyed") && text.contains("`state/rate.key`"), "{text}");
     table.set("state/rate.key", Data::I64(vec![7]));
     let text = objective.begin(&table, Logits::InTable).err().unwrap().to_string();
-    assert!(text.contains("2") && text.contains("1 keys"), "{text}");
+    assert!(text.contains('2') && text.contains("1 keys"), "{text}");
     let mut table = batch();
     table.arrays.remove("group/prompt");
     let text = objective.begin(&table, Logits::InTable).err().unwrap().to_string();
