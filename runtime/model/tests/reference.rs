@@ -87,7 +87,7 @@ fn saving_and_loading_is_the_identity() {
 #[test]
 fn transformers_loads_what_we_save() {
     let Some(python) = std::env::var_os("RLC_PYTHON") else {
-        eprintln!("SKIPPED: transformers_loads_what_we_save: RLC_PYTHON is not set");
+        eprintln!("SKIPPED (optional): transformers_loads_what_we_save: RLC_PYTHON is not set");
         return;
     };
     let root = tempfile::tempdir().unwrap();
