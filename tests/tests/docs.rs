@@ -207,3 +207,22 @@ fn programs_in_the_documentation_compile() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+#[test]
+fn links_in_the_documentation_lead_somewhere() {
+    let mut pages = vec![root().join("README.md")];
+    pages.extend(files("docs", ".md"));
+    let mut faults = Vec::new();
+    for path in pages {
+        let page = std::fs::read_to_string(&path).unwrap();
+        for part in page.split("](").skip(1) {
+            let target = part.split(')').next().unwrap();
+            let file = target.split('#').next().unwrap();
+            let elsewhere = file.is_empty() || file.contains("://") || file.contains(' ');
+            if !elsewhere && !path.parent().unwrap().join(file).exists() {
+                faults.push(format!("{}: {target}", short(&path)));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
