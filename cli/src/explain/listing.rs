@@ -10,6 +10,7 @@ use rlc_compiler::stage::Reads;
 
 use super::{Subject, names};
 use crate::output::Output;
+use crate::statement;
 
 impl Subject<'_> {
     /// The user's file first, the prelude last; of the prelude only what the program uses.
@@ -28,7 +29,7 @@ impl Subject<'_> {
         for (depth, statements) in modules.iter().enumerate().rev() {
             let shown: Vec<&Statement> = statements
                 .iter()
-                .filter(|s| depth > 0 || name_of(&s.kind).is_none_or(|n| used.contains(n)))
+                .filter(|s| depth > 0 || statement::name(&s.kind).is_none_or(|n| used.contains(n)))
                 .filter(|s| !matches!(s.kind, StatementKind::Extend(_)))
                 .collect();
             if shown.is_empty() {
@@ -78,7 +79,7 @@ impl Subject<'_> {
         while let Some(name) = open.pop() {
             if used.insert(name.clone()) {
                 for s in modules.first().into_iter().flatten() {
-                    if name_of(&s.kind) == Some(&name) {
+                    if statement::name(&s.kind) == Some(&name) {
                         open.extend(names::read_by(&s.kind));
                     }
                 }
@@ -177,27 +178,6 @@ fn stage_name(phase: Phase) -> &'static str {
     }
 }
 
-/// The name a statement gives a meaning to.
-fn name_of(kind: &StatementKind) -> Option<&str> {
-    match kind {
-        StatementKind::Param { name, .. }
-        | StatementKind::Def { name, .. }
-        | StatementKind::State { name, .. }
-        | StatementKind::Fn { name, .. }
-        | StatementKind::Metric { name, .. }
-        | StatementKind::Level { name, .. }
-        | StatementKind::List { name, .. }
-        | StatementKind::Key { name, .. }
-        | StatementKind::Update { name, .. } => Some(&name.name),
-        StatementKind::Input(decl) | StatementKind::Policy(decl) => Some(&decl.name.name),
-        StatementKind::Extend(_)
-        | StatementKind::Filter { .. }
-        | StatementKind::Goal { .. }
-        | StatementKind::Sample { .. }
-        | StatementKind::Allow(_) => None,
-    }
-}
-
 fn heading(kind: &StatementKind) -> String {
     let word = match kind {
         StatementKind::Param { .. } => "param ",
@@ -218,5 +198,5 @@ fn heading(kind: &StatementKind) -> String {
         | StatementKind::Sample { .. }
         | StatementKind::Allow(_) => "",
     };
-    format!("{word}{}", name_of(kind).unwrap_or(""))
+    format!("{word}{}", statement::name(kind).unwrap_or(""))
 }
