@@ -12,7 +12,7 @@ use rlc_runtime::objective::{self, Logits, Objective, ObjectiveError};
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, plain};
+use crate::output::{Output, plain, write_file};
 use crate::{check, params, program};
 
 /// Evaluate a program on a batch: loss, gradients, metrics
@@ -112,8 +112,9 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
         ));
     }
     if let Some(path) = &args.out {
-        batch::write(&result(&outcome, args.backend == Backend::Interp), path)
-            .map_err(batch_failure)?;
+        let bytes = batch::to_bytes(&result(&outcome, args.backend == Backend::Interp))
+            .map_err(|why| Failure::running(format!("cannot write the result: {why}"), ""))?;
+        write_file(path, &bytes)?;
     }
     if args.json {
         let value = json!({

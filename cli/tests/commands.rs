@@ -317,6 +317,10 @@ fn eval_prints_numbers() {
     ]);
     let bytes = std::fs::read(place.path("r.safetensors")).unwrap();
     assert!(String::from_utf8_lossy(&bytes).contains("\"F64\""));
+    // A device is written to, not replaced.
+    let done = place.rlc(&["eval", "grpo", "--batch", &batch, "--out", "/dev/null"]);
+    done.prints("wrote     /dev/null");
+    assert!(!Path::new("/dev/null").is_file());
     // Without a reference column the metric that reads it is left out, with a note.
     place.write("m.rl", "metric kl = token_mean(kl_k3(logp, sampler_logp))\n");
     let done = place.rlc(&["eval", "m.rl", "--batch", &batch, "--json"]);

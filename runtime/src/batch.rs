@@ -95,9 +95,8 @@ fn data_of(view: &TensorView<'_>) -> Option<Data> {
     }
 }
 
-/// Writes arrays as one safetensors file: whole, or not at all.
-pub fn write(table: &Table, path: &Path) -> Result<(), BatchError> {
-    let fail = |why: String| BatchError::Write { path: path.to_owned(), why };
+/// Arrays as the bytes of one safetensors file.
+pub fn to_bytes(table: &Table) -> Result<Vec<u8>, String> {
     let mut stored: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     for (name, array) in &table.arrays {
         let (dtype, bytes) = match &array.data {
@@ -112,11 +111,16 @@ pub fn write(table: &Table, path: &Path) -> Result<(), BatchError> {
     }
     let mut views = Vec::with_capacity(stored.len());
     for (name, dtype, shape, bytes) in &stored {
-        let view =
-            TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| fail(e.to_string()))?;
+        let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| e.to_string())?;
         views.push((name.as_str(), view));
     }
-    let bytes = safetensors::serialize(views, None).map_err(|e| fail(e.to_string()))?;
+    safetensors::serialize(views, None).map_err(|e| e.to_string())
+}
+
+/// Writes arrays as one safetensors file: whole, or not at all.
+pub fn write(table: &Table, path: &Path) -> Result<(), BatchError> {
+    let fail = |why: String| BatchError::Write { path: path.to_owned(), why };
+    let bytes = to_bytes(table).map_err(fail)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| fail(e.to_string()))?;
     file.write_all(&bytes).map_err(|e| fail(e.to_string()))?;
