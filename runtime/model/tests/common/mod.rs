@@ -10,7 +10,11 @@ pub fn shared_data(test: &str, folder: &str) -> Option<PathBuf> {
     if root.is_dir() {
         return Some(root.join(folder));
     }
-    eprintln!("SKIPPED: {test}: ../shared/data is absent");
+    // Not eprintln: the test runner swallows what passing tests print with it.
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("SKIPPED: {test}: ../shared/data is absent\n").as_bytes(),
+    );
     None
 }
 
