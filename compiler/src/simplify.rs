@@ -7,38 +7,29 @@ use crate::hir::{E, Expr, Graph};
 use crate::level::{BATCH, Level};
 use crate::op::{Binary, Ty, Unary};
 
-/// Rebuilds what `roots` need. `replace` may map an old expression to a new one of its choice,
-/// given the new graph and the map so far; otherwise the expression is rebuilt and simplified.
-pub fn rebuild(
+/// Rebuilds what `roots` need in its simplest form, and returns them in the new graph.
+pub fn rebuild(old: &Graph, roots: &[E]) -> (Graph, Vec<E>) {
+    copy(old, roots, make)
+}
+
+/// Drops what `roots` no longer need, and returns them in the new graph.
+pub fn compact(old: &Graph, roots: &[E]) -> (Graph, Vec<E>) {
+    copy(old, roots, Graph::add)
+}
+
+/// Copies what `roots` need, adding each expression with `add`.
+fn copy(
     old: &Graph,
     roots: &[E],
-    mut replace: impl FnMut(&mut Graph, &[E], E) -> Option<E>,
+    add: impl Fn(&mut Graph, Expr, Level, Ty) -> E,
 ) -> (Graph, Vec<E>) {
     let mut new = Graph::like(old);
     // Sentinels are never read: operands come before their users.
     let mut map = vec![E(u32::MAX); old.len()];
     let needed = old.reachable(roots.iter().copied());
     for e in old.all().filter(|e| needed[e.index()]) {
-        let mapped = if let Some(m) = replace(&mut new, &map, e) {
-            m
-        } else {
-            let expr = old.map_operands(e, |o| map[o.index()]);
-            make(&mut new, expr, old.level(e), old.ty(e))
-        };
-        new.copy_label(mapped, old, e);
-        map[e.index()] = mapped;
-    }
-    (new, map)
-}
-
-/// Drops what `roots` no longer need, and returns them in the new graph.
-pub fn compact(old: &Graph, roots: &[E]) -> (Graph, Vec<E>) {
-    let mut new = Graph::like(old);
-    let mut map = vec![E(u32::MAX); old.len()];
-    let needed = old.reachable(roots.iter().copied());
-    for e in old.all().filter(|e| needed[e.index()]) {
         let expr = old.map_operands(e, |o| map[o.index()]);
-        let mapped = new.add(expr, old.level(e), old.ty(e));
+        let mapped = add(&mut new, expr, old.level(e), old.ty(e));
         new.copy_label(mapped, old, e);
         map[e.index()] = mapped;
     }

@@ -117,8 +117,7 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
     all.extend(metrics.iter().map(|m| m.1));
     all.extend(kept.iter().copied());
     all.extend(values.iter().copied());
-    let (graph, map) = rebuild(&graph, &all, |_, _, _| None);
-    let all: Vec<E> = all.into_iter().map(|e| map[e.index()]).collect();
+    let (graph, all) = rebuild(&graph, &all);
     let (graph, all) = compact(&graph, &all);
 
     let mut rest = all.into_iter();
