@@ -8,7 +8,7 @@ use crate::autodiff;
 use crate::check::Checked;
 use crate::hir::{ColumnId, E, Expr, Graph, Prefer};
 use crate::level::VOCAB;
-use crate::program::Program;
+use crate::program::{Emitted, Program};
 use crate::simplify::{compact, rebuild};
 use crate::stage;
 
@@ -77,6 +77,7 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
         roots.push(update.value);
         roots.extend(update.kept);
     }
+    let mut emitted: Vec<(String, bool)> = Vec::new();
     for name in &settings.emit {
         let Some(definition) = checked.definitions.iter().find(|d| d.name == *name) else {
             let names = checked.definitions.iter().map(|d| d.name.as_str());
@@ -87,6 +88,8 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
             return Err(SpecializeError::VocabSized(name.clone()));
         }
         roots.push(definition.value);
+        roots.extend(definition.exists);
+        emitted.push((name.clone(), definition.exists.is_some()));
     }
     let (mut graph, roots) = decide(&checked.graph, &roots, settings);
     let n_metrics = checked.metrics.len();
@@ -135,7 +138,11 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
             *kept = rest.next().unwrap_or(*kept);
         }
     }
-    let values: Vec<(String, E)> = settings.emit.iter().cloned().zip(rest).collect();
+    let mut values = Vec::new();
+    for (name, derived) in emitted {
+        let Some(value) = rest.next() else { break };
+        values.push(Emitted { name, value, exists: if derived { rest.next() } else { None } });
+    }
 
     let reads = stage::Reads::of(&graph);
     let (coupling, cause) = stage::coupling(&graph, &reads, loss);
@@ -244,6 +251,14 @@ pub fn known_values(graph: &Graph, settings: &Settings) -> Vec<Option<f64>> {
             | Expr::Scan { .. }
             | Expr::Shift { .. }
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex => None,
         };
