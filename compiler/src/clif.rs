@@ -5,7 +5,7 @@
 //! ```
 //!
 //! runs rows `begin..end` of its level. `slots` is the pointer table in the order of
-//! [`Plan::slots`], `vocab` the entries per row, `base` the token in the first row of vocab-level
+//! [`Plan::slots`], after which come the rows of each level; `vocab` is the entries per row, `base` the token in the first row of vocab-level
 //! memory. Sums are plain f64 sums in the order of rows: at a million rows of one sign their error
 //! is below 1e-10 of the result, far below the f32 of the logits.
 //!
@@ -13,6 +13,7 @@
 //! defines the operator in [`crate::op`], by [`Import`]. This module builds text-printable functions
 //! and nothing else: loading and running them is the runtime's.
 
+mod carry;
 mod row;
 mod scalar;
 mod sweep;
@@ -20,7 +21,7 @@ mod sweep;
 use std::fmt::Write as _;
 
 use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
-use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
+use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::FunctionBuilderContext;
 
 use crate::hir::ColumnId;
@@ -51,18 +52,24 @@ impl Float {
     }
 }
 
-/// An operator that compiled code calls instead of computing it.
+/// What compiled code calls instead of computing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Import {
     /// One operand.
     Unary(Unary),
     /// Two operands.
     Binary(Binary),
+    /// `(scratch, vocab, n)`: [`crate::interp::nth`] of the first of two rows of scratch.
+    Nth,
+    /// `(row, vocab, d, index, begin, end)`: fills a row with sums of d by index; gives 0.
+    Spread,
+    /// `(at, vocab, d, index, begin, end)`: such a sum at one entry.
+    SpreadAt,
 }
 
 impl Import {
     /// Every import. Function `u0:n` of the IR is the n-th of these.
-    pub const ALL: [Import; 13] = [
+    pub const ALL: [Import; 16] = [
         Import::Unary(Unary::Exp),
         Import::Unary(Unary::Log),
         Import::Unary(Unary::Log1p),
@@ -76,21 +83,19 @@ impl Import {
         Import::Unary(Unary::Sin),
         Import::Unary(Unary::Cos),
         Import::Binary(Binary::Pow),
+        Import::Nth,
+        Import::Spread,
+        Import::SpreadAt,
     ];
-
-    /// Number of operands.
-    pub fn arity(self) -> usize {
-        match self {
-            Import::Unary(_) => 1,
-            Import::Binary(_) => 2,
-        }
-    }
 
     /// Name for symbol tables.
     pub fn symbol(self) -> String {
         match self {
             Import::Unary(op) => format!("rlc_{}", op.name()),
             Import::Binary(op) => format!("rlc_{}", op.name()),
+            Import::Nth => "rlc_nth".to_owned(),
+            Import::Spread => "rlc_spread".to_owned(),
+            Import::SpreadAt => "rlc_spread_at".to_owned(),
         }
     }
 
@@ -100,9 +105,17 @@ impl Import {
     }
 
     /// Its signature.
-    pub fn signature(self, call: CallConv) -> Signature {
-        let mut sig = Signature::new(call);
-        sig.params = vec![AbiParam::new(types::F64); self.arity()];
+    pub fn signature(self, target: TargetFrontendConfig) -> Signature {
+        let mut sig = Signature::new(target.default_call_conv);
+        let (real, int, pointer) = (types::F64, types::I64, target.pointer_type());
+        let params = match self {
+            Import::Unary(_) => vec![real],
+            Import::Binary(_) => vec![real, real],
+            Import::Nth => vec![pointer, int, real],
+            Import::Spread => vec![pointer, int, pointer, pointer, int, int],
+            Import::SpreadAt => vec![real, int, pointer, pointer, int, int],
+        };
+        sig.params = params.into_iter().map(AbiParam::new).collect();
         sig.returns.push(AbiParam::new(types::F64));
         sig
     }

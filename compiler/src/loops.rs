@@ -9,7 +9,7 @@ mod print;
 mod verify;
 
 use crate::hir::{ColumnId, E, ParamId, ReduceOp};
-use crate::level::{BATCH, Level, Levels};
+use crate::level::{BATCH, Level, Levels, TOKEN};
 use crate::op::{Binary, Unary};
 use crate::program::Phase;
 
@@ -42,14 +42,24 @@ pub enum SlotKind {
     Column(ColumnId),
     /// A hyperparameter: one number.
     Param(ParamId),
+    /// The row of the paired level on the left (false) or right (true) of each pair.
+    Side(bool),
     /// Written row by row in one loop.
     Stored,
     /// Starts as this number in every row and is folded into by one loop.
     Folded(f64),
+    /// This many numbers per row for what one loop carries from row to row of an element. The first
+    /// of them is 0 when the phase begins.
+    Carried(usize),
     /// Rows of the coarser level given here, as u32, for each row of the slot's level.
     Parents(Level),
+    /// The first row of the finer level given here, as u32, for each row of the slot's level; and
+    /// the end.
+    Starts(Level),
     /// Scratch of this many elements for one [`Item::Shift`].
     Ring(usize),
+    /// Scratch of this many f64 per vocab entry, for one token at a time.
+    Scratch(usize),
     /// A vocab-level column in the batch's own float type. Its first row is the piece's first token.
     Entries(ColumnId),
     /// The gradient of a vocab-level column, f32. Its first row is the piece's first token.
@@ -78,9 +88,13 @@ pub enum Op {
     Parent(SlotId),
     /// The single element of a batch-level slot; only in [`Loop::head`].
     Whole(SlotId),
-    /// The entry of a vocab column at which the sweep stands.
+    /// The slot's element at the row of this number; 0 where there is none.
+    Indexed(SlotId, V),
+    /// The number of the row of this level that is or contains this one.
+    RowOf(Level),
+    /// The entry of a vocab column, or of scratch, at which the sweep stands.
     Entry(SlotId),
-    /// The entry of a vocab column at this index of the row; NaN where there is none.
+    /// The entry of a vocab column at this index of the token's row; NaN where there is none.
     EntryAt(SlotId, V),
     /// Number of the entry at which the sweep stands.
     EntryIndex,
@@ -102,9 +116,12 @@ impl Op {
             | Op::Load(_)
             | Op::Parent(_)
             | Op::Whole(_)
+            | Op::RowOf(_)
             | Op::Entry(_)
             | Op::EntryIndex => [None; 3],
-            Op::EntryAt(_, a) | Op::InRow(a) | Op::Unary(_, a) => [Some(a), None, None],
+            Op::Indexed(_, a) | Op::EntryAt(_, a) | Op::InRow(a) | Op::Unary(_, a) => {
+                [Some(a), None, None]
+            }
             Op::Binary(_, a, b) => [Some(a), Some(b), None],
             Op::Select(c, a, b) => [Some(c), Some(a), Some(b)],
         };
@@ -114,10 +131,14 @@ impl Op {
     /// The slot it reads.
     pub fn slot(self) -> Option<SlotId> {
         match self {
-            Op::Load(s) | Op::Parent(s) | Op::Whole(s) | Op::Entry(s) | Op::EntryAt(s, _) => {
-                Some(s)
-            }
+            Op::Load(s)
+            | Op::Parent(s)
+            | Op::Whole(s)
+            | Op::Indexed(s, _)
+            | Op::Entry(s)
+            | Op::EntryAt(s, _) => Some(s),
             Op::Const(_)
+            | Op::RowOf(_)
             | Op::EntryIndex
             | Op::InRow(_)
             | Op::Unary(..)
@@ -125,6 +146,27 @@ impl Op {
             | Op::Select(..) => None,
         }
     }
+}
+
+/// What a scan or shift within elements carries along each of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Within {
+    /// The element of this row, as a number that no other row of the scope's level uses. Negative
+    /// for none: such rows do not count and get 0.
+    pub index: V,
+    /// Per element the running sum, or how many kept rows have passed.
+    pub state: SlotId,
+}
+
+/// Values of rows below a token, added up by the vocab entry that an index names.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// Added values.
+    pub d: SlotId,
+    /// The entry of each.
+    pub index: SlotId,
+    /// First row of each token.
+    pub starts: SlotId,
 }
 
 /// A statement executed once per row, in order.
@@ -140,8 +182,12 @@ pub enum Item {
         x: V,
         /// Rows that count, if not all; the others see the running value.
         filter: Option<V>,
+        /// What a counting row multiplies the running value by; 1 without.
+        factor: Option<V>,
         /// Where the sum starts anew; coarser than the loop's level.
         scope: Level,
+        /// The elements it runs within, if not all rows of the scope.
+        within: Option<Within>,
         /// Leaves the row itself out.
         exclusive: bool,
     },
@@ -158,14 +204,17 @@ pub enum Item {
         filter: Option<V>,
         /// Never crosses a row of this level; coarser than the loop's.
         scope: Level,
+        /// The elements it goes along, if not all rows of the scope.
+        within: Option<Within>,
         /// Rows to go back, at least 1.
         by: u32,
-        /// Holds the last `by` values.
+        /// Holds the last `by` values: of each element, where there are such.
         ring: SlotId,
     },
     /// Writes the row's element of a slot of the loop's level.
     Store(SlotId, V),
-    /// Folds a value into the element of a coarser slot that contains this row.
+    /// Folds a value into the element of a coarser slot that contains this row, or into the one
+    /// that an index names.
     Fold {
         /// How.
         op: ReduceOp,
@@ -177,6 +226,19 @@ pub enum Item {
         x: V,
         /// Rows that count, if not all.
         filter: Option<V>,
+        /// Number of the element; rows of a number that is none do not count.
+        index: Option<V>,
+    },
+    /// Fills a row of scratch with the sums of the token's rows below it.
+    Spread(SlotId, Spread),
+    /// Defines such a sum at one entry; 0 where it is none.
+    SpreadAt {
+        /// The defined value.
+        into: V,
+        /// What is added up.
+        of: Spread,
+        /// The entry.
+        at: V,
     },
     /// Goes over the row's vocab entries.
     Sweep(Sweep),
@@ -214,6 +276,17 @@ pub enum EntryFold {
         x: V,
         /// Means under the distribution exp(x - into), in the same sweep.
         means: Vec<Mean>,
+    },
+    /// The number of the entry that comes n-th by falling value; see [`crate::hir::Expr::Nth`].
+    Nth {
+        /// The row's value.
+        into: V,
+        /// Per entry.
+        x: V,
+        /// Of the row.
+        n: V,
+        /// Two numbers per entry: x, and room to sort.
+        scratch: SlotId,
     },
 }
 
@@ -267,19 +340,61 @@ pub struct Loop {
     pub names: Vec<String>,
 }
 
-/// Ranks each kept row among those of its row of `scope`; not expressible as one pass over rows.
+/// What a call computes. Each is a function of all rows of an element at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Place of each kept row by x, from 0; -1 for rows not kept.
+    Rank {
+        /// Sorted value.
+        x: SlotId,
+    },
+    /// The first kept row whose key is what a row wants; -1 without.
+    Find {
+        /// What rows are found by.
+        key: SlotId,
+        /// What is looked for.
+        want: SlotId,
+    },
+    /// The first row of the node that a row leads to; see [`crate::hir::Expr::Prefix`].
+    Prefix {
+        /// What rollouts are compared by.
+        x: SlotId,
+    },
+}
+
+impl Task {
+    /// The slots it reads.
+    pub fn slots(self) -> impl Iterator<Item = SlotId> {
+        let found = match self {
+            Task::Rank { x } | Task::Prefix { x } => [Some(x), None],
+            Task::Find { key, want } => [Some(key), Some(want)],
+        };
+        found.into_iter().flatten()
+    }
+}
+
+/// Work over the rows of a level that is not expressible as one pass over them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rank {
-    /// Level of the ranked rows.
+pub struct Call {
+    /// What is done.
+    pub task: Task,
+    /// Level of the rows; operands and result have it.
     pub level: Level,
-    /// Ranked value.
-    pub x: SlotId,
     /// Rows that count, if not all.
     pub filter: Option<SlotId>,
-    /// Ranked within each row of this level.
+    /// Done within each row of this level,
     pub scope: Level,
-    /// Result: 0 for the smallest, -1 for rows not kept.
+    /// and with this within each of its elements: their numbers, negative for rows of none.
+    pub within: Option<SlotId>,
+    /// Result.
     pub into: SlotId,
+}
+
+impl Call {
+    /// The slots it reads.
+    pub fn slots(&self) -> impl Iterator<Item = SlotId> {
+        self.task.slots().chain(self.filter).chain(self.within)
+    }
 }
 
 /// A unit of work of one phase.
@@ -287,8 +402,8 @@ pub struct Rank {
 pub enum Step {
     /// Compiled code.
     Loop(Loop),
-    /// A call.
-    Rank(Rank),
+    /// A call of the runtime.
+    Call(Call),
 }
 
 /// Where an output of the program is found when all phases have run.
@@ -340,7 +455,7 @@ impl Plan {
     pub fn loops(&self) -> impl Iterator<Item = &Loop> {
         self.recorded.iter().chain(&self.live).chain(&self.after).filter_map(|s| match s {
             Step::Loop(l) => Some(l),
-            Step::Rank(_) => None,
+            Step::Call(_) => None,
         })
     }
 
@@ -376,19 +491,38 @@ impl Loop {
     pub fn scopes(&self, plan: &Plan) -> Vec<Level> {
         let mut out = Vec::new();
         let mut need = |level: Level| {
-            if level != BATCH && !out.contains(&level) {
+            if level != BATCH && level != self.level && !out.contains(&level) {
                 out.push(level);
             }
         };
         for item in &self.body {
             match item {
                 Item::Let(_, Op::Parent(slot)) => need(plan.slot(*slot).level),
-                Item::Fold { into, .. } => need(plan.slot(*into).level),
-                Item::Scan { scope, .. } | Item::Shift { scope, .. } => need(*scope),
-                Item::Let(..) | Item::Store(..) | Item::Sweep(_) => {}
+                Item::Let(_, Op::RowOf(level)) => need(*level),
+                Item::Let(_, Op::EntryAt(..)) | Item::SpreadAt { .. } => need(TOKEN),
+                Item::Fold { into, index: None, .. } => need(plan.slot(*into).level),
+                Item::Scan { scope, within: None, .. }
+                | Item::Shift { scope, within: None, .. } => need(*scope),
+                Item::Let(..)
+                | Item::Fold { .. }
+                | Item::Scan { .. }
+                | Item::Shift { .. }
+                | Item::Store(..)
+                | Item::Spread(..)
+                | Item::Sweep(_) => {}
             }
         }
         out
+    }
+}
+
+impl EntryFold {
+    /// The scratch it writes.
+    pub fn scratch(&self) -> Option<SlotId> {
+        match self {
+            EntryFold::Nth { scratch, .. } => Some(*scratch),
+            EntryFold::Plain { .. } | EntryFold::LogSumExp { .. } => None,
+        }
     }
 }
 
@@ -396,7 +530,7 @@ impl Sweep {
     /// The row values it defines.
     pub fn results(&self) -> impl Iterator<Item = V> + '_ {
         self.folds.iter().flat_map(|f| match f {
-            EntryFold::Plain { into, .. } => vec![*into],
+            EntryFold::Plain { into, .. } | EntryFold::Nth { into, .. } => vec![*into],
             EntryFold::LogSumExp { into, means, .. } => {
                 std::iter::once(*into).chain(means.iter().map(|m| m.into)).collect()
             }

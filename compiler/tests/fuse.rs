@@ -32,7 +32,7 @@ fn live(plan: &Plan) -> Vec<String> {
             0 => plan.levels.name(l.level).to_owned(),
             n => format!("{} {n}", plan.levels.name(l.level)),
         },
-        Step::Rank(_) => "rank".to_owned(),
+        Step::Call(_) => "call".to_owned(),
     });
     loops.collect()
 }
@@ -61,7 +61,7 @@ fn entropy_runs_beside_the_log_sum_exp() {
     let means = plan.loops().flat_map(|l| &l.body).filter_map(|i| match i {
         Item::Sweep(s) => Some(s.folds.iter().map(|f| match f {
             EntryFold::LogSumExp { means, .. } => means.len(),
-            EntryFold::Plain { .. } => 100,
+            EntryFold::Plain { .. } | EntryFold::Nth { .. } => 100,
         })),
         _ => None,
     });
@@ -96,7 +96,7 @@ fn directions_have_their_own_loops() {
     assert_eq!(live(&plan), ["token 2"], "{}", plan.print());
     let recorded = plan.steps(Phase::Recorded).iter().filter(|s| match s {
         Step::Loop(l) => l.body.iter().any(|i| matches!(i, Item::Scan { .. })),
-        Step::Rank(_) => false,
+        Step::Call(_) => false,
     });
     assert_eq!(recorded.count(), 2, "{}", plan.print());
 }
@@ -119,7 +119,7 @@ fn library_plans_verify() {
 fn live_token(plan: &mut Plan) -> &mut Loop {
     let found = plan.live.iter_mut().find_map(|s| match s {
         Step::Loop(l) if l.level == TOKEN => Some(l),
-        Step::Loop(_) | Step::Rank(_) => None,
+        Step::Loop(_) | Step::Call(_) => None,
     });
     found.unwrap()
 }

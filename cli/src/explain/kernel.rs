@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use rlc_compiler::fuse::fuse;
 use rlc_compiler::level::Level;
-use rlc_compiler::loops::{Item, Loop, Plan, SlotKind, Step, Sweep};
+use rlc_compiler::loops::{Item, Loop, Plan, SlotKind, Step, Sweep, Task};
 use rlc_compiler::program::Phase;
 use rlc_compiler::specialize::{Settings, specialize};
 
@@ -33,7 +33,7 @@ impl Subject<'_> {
             for step in steps {
                 match step {
                     Step::Loop(l) if phase == Phase::Live => lines.push(describe(&plan, l)),
-                    Step::Loop(_) | Step::Rank(_) => {}
+                    Step::Loop(_) | Step::Call(_) => {}
                 }
             }
         }
@@ -48,11 +48,14 @@ impl Subject<'_> {
 
 /// "5 loops (2 group, 3 token)".
 fn count(plan: &Plan, steps: &[Step]) -> String {
-    let (mut loops, mut ranks) = (BTreeMap::<Level, usize>::new(), 0);
+    let (mut loops, mut sorted, mut matched) = (BTreeMap::<Level, usize>::new(), 0, 0);
     for step in steps {
         match step {
             Step::Loop(l) => *loops.entry(l.level).or_default() += 1,
-            Step::Rank(_) => ranks += 1,
+            Step::Call(call) => match call.task {
+                Task::Rank { .. } => sorted += 1,
+                Task::Find { .. } | Task::Prefix { .. } => matched += 1,
+            },
         }
     }
     let total: usize = loops.values().sum();
@@ -60,8 +63,10 @@ fn count(plan: &Plan, steps: &[Step]) -> String {
     let each: Vec<String> =
         loops.iter().map(|(level, n)| format!("{n} {}", plan.levels.name(*level))).collect();
     let mut text = format!("{total} loop{s} ({})", each.join(", "));
-    if ranks > 0 {
-        let _ = write!(text, ", {ranks} sorted");
+    for (n, what) in [(sorted, "sorted"), (matched, "matched")] {
+        if n > 0 {
+            let _ = write!(text, ", {n} {what}");
+        }
     }
     text
 }
@@ -77,6 +82,8 @@ fn describe(plan: &Plan, of: &Loop) -> String {
             | Item::Scan { .. }
             | Item::Shift { .. }
             | Item::Store(..)
+            | Item::Spread(..)
+            | Item::SpreadAt { .. }
             | Item::Fold { .. } => None,
         })
         .collect();

@@ -1,18 +1,20 @@
-//! A loop over rows: pointers and batch-level values first, then the rows' code.
+//! A loop over rows: pointers and batch-level values first, then the rows' code. What goes from row
+//! to row is written by `carry`.
 
 use std::collections::HashMap;
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{Function, InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_codegen::ir::{
+    Function, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Type, Value, types,
+};
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::Float;
 use super::scalar::{Known, Scalar};
-use super::sweep::Running;
-use crate::hir::{ColumnId, ReduceOp};
-use crate::level::{BATCH, Level};
-use crate::loops::{Direction, Item, Loop, Op, Plan, SlotId, SlotKind, V};
+use crate::hir::ColumnId;
+use crate::level::{BATCH, Level, TOKEN};
+use crate::loops::{Direction, EntryFold, Item, Loop, Op, Plan, SlotId, SlotKind, V};
 
 /// Memory is the runtime's: aligned, and large enough for every row it passes.
 pub(super) fn trusted() -> MemFlagsData {
@@ -31,23 +33,27 @@ struct Scope {
 /// Writes the function of one loop.
 pub(super) struct Emit<'a, 'f> {
     pub s: Scalar<'f>,
-    plan: &'a Plan,
-    of: &'a Loop,
+    pub plan: &'a Plan,
+    pub of: &'a Loop,
     float: &'a dyn Fn(ColumnId) -> Float,
     target: TargetFrontendConfig,
     /// Pointers of slots, loaded once.
     pointers: HashMap<SlotId, Value>,
+    /// Rows of levels that are read or folded into by number, loaded once.
+    counts: HashMap<Level, Value>,
+    /// Memory that holds 0, for what has no row.
+    nowhere: Option<Value>,
     values: Vec<Option<Known>>,
     scopes: Vec<(Level, Scope)>,
     /// State that scans and shifts carry from row to row, in the order of items.
-    carried: Vec<Variable>,
+    pub carried: Vec<Variable>,
     begin: Value,
     end: Value,
     /// Entries per row.
     pub vocab: Value,
     base: Value,
     /// Of the current row.
-    row: Value,
+    pub row: Value,
 }
 
 impl<'a, 'f> Emit<'a, 'f> {
@@ -65,12 +71,14 @@ impl<'a, 'f> Emit<'a, 'f> {
         b.switch_to_block(entry);
         let params: Vec<Value> = b.block_params(entry).to_vec();
         let mut emit = Emit {
-            s: Scalar::new(b),
+            s: Scalar::new(b, target),
             plan,
             of,
             float,
             target,
             pointers: HashMap::new(),
+            counts: HashMap::new(),
+            nowhere: None,
             values: vec![None; of.names.len()],
             scopes: Vec::new(),
             carried: Vec::new(),
@@ -126,22 +134,36 @@ impl<'a, 'f> Emit<'a, 'f> {
     /// Loads the pointer of every slot the loop touches.
     fn load_pointers(&mut self, table: Value) {
         let mut slots: Vec<SlotId> = Vec::new();
+        let mut by_number: Vec<SlotId> = Vec::new();
         slots.extend(self.of.head.iter().filter_map(|(_, op)| op.slot()));
         for item in &self.of.body {
             match item {
-                Item::Let(_, op) => slots.extend(op.slot()),
-                Item::Scan { .. } => {}
-                Item::Shift { ring, .. } => slots.push(*ring),
-                Item::Store(slot, _) => slots.push(*slot),
-                Item::Fold { into, scale, .. } => {
-                    slots.extend(std::iter::once(*into).chain(*scale));
+                Item::Let(_, op) => {
+                    slots.extend(op.slot());
+                    if let Op::Indexed(slot, _) = op {
+                        by_number.push(*slot);
+                    }
                 }
+                Item::Scan { within, .. } => by_number.extend(within.map(|w| w.state)),
+                Item::Shift { within, ring, .. } => {
+                    slots.push(*ring);
+                    by_number.extend(within.map(|w| w.state));
+                }
+                Item::Store(slot, _) => slots.push(*slot),
+                Item::Fold { into, scale, index, .. } => {
+                    slots.extend(std::iter::once(*into).chain(*scale));
+                    by_number.extend(index.map(|_| *into));
+                }
+                Item::Spread(row, of) => slots.extend([*row, of.d, of.index, of.starts]),
+                Item::SpreadAt { of, .. } => slots.extend([of.d, of.index, of.starts]),
                 Item::Sweep(sweep) => {
                     slots.extend(sweep.body.iter().filter_map(|(_, op)| op.slot()));
+                    slots.extend(sweep.folds.iter().filter_map(EntryFold::scratch));
                     slots.extend(sweep.gradients.iter().map(|g| g.0));
                 }
             }
         }
+        slots.extend(&by_number);
         for level in self.of.scopes(self.plan) {
             slots.extend(self.plan.parents(level, self.of.level));
         }
@@ -152,6 +174,55 @@ impl<'a, 'f> Emit<'a, 'f> {
                 let pointer = self.s.b.ins().load(ty, trusted(), table, offset);
                 self.pointers.insert(slot, pointer);
             }
+        }
+        for slot in &by_number {
+            let level = self.plan.slot(*slot).level;
+            if !self.counts.contains_key(&level) {
+                let entry = self.plan.slots.len() + usize::from(level.0);
+                let offset = (entry * ty.bytes() as usize) as i32;
+                let count = self.s.b.ins().load(types::I64, trusted(), table, offset);
+                self.counts.insert(level, count);
+            }
+        }
+        if !by_number.is_empty() {
+            let b = &mut self.s.b;
+            let data = StackSlotData::new(StackSlotKind::ExplicitSlot, 8, 3);
+            let memory = b.create_sized_stack_slot(data);
+            let nowhere = b.ins().stack_addr(ty, memory, 0);
+            let zero = b.ins().f64const(0.0);
+            b.ins().store(trusted(), zero, nowhere, 0);
+            self.nowhere = Some(nowhere);
+        }
+    }
+
+    /// A number as a row of a level, and whether it is one.
+    pub(super) fn numbered(&mut self, index: V, level: Level) -> (Value, Value) {
+        let index = self.get(index);
+        let count = match self.counts.get(&level) {
+            Some(&count) => count,
+            None => self.s.b.ins().iconst(types::I64, 0),
+        };
+        let b = &mut self.s.b;
+        let row = b.ins().fcvt_to_sint_sat(types::I64, index);
+        let back = b.ins().fcvt_from_sint(types::F64, row);
+        let whole = b.ins().fcmp(FloatCC::Equal, back, index);
+        let inside = b.ins().icmp(IntCC::UnsignedLessThan, row, count);
+        let known = b.ins().band(whole, inside);
+        (row, known)
+    }
+
+    /// Address of the first of `size` numbers of a row, or of a 0 that stays one.
+    pub(super) fn numbered_element(
+        &mut self,
+        slot: SlotId,
+        (row, known): (Value, Value),
+        size: u32,
+    ) -> Value {
+        let row = if size == 1 { row } else { self.s.b.ins().imul_imm_s(row, i64::from(size)) };
+        let address = self.element(slot, row, 8);
+        match self.nowhere {
+            Some(nowhere) => self.s.select(known, address, nowhere),
+            None => address,
         }
     }
 
@@ -164,6 +235,7 @@ impl<'a, 'f> Emit<'a, 'f> {
         }
         for item in &self.of.body {
             match item {
+                Item::Scan { within: Some(_), .. } | Item::Shift { within: Some(_), .. } => {}
                 Item::Scan { .. } => {
                     let sum = self.variable(types::F64);
                     let zero = self.s.number(0.0);
@@ -178,7 +250,12 @@ impl<'a, 'f> Emit<'a, 'f> {
                         self.carried.push(state);
                     }
                 }
-                Item::Let(..) | Item::Store(..) | Item::Fold { .. } | Item::Sweep(_) => {}
+                Item::Let(..)
+                | Item::Store(..)
+                | Item::Fold { .. }
+                | Item::Spread(..)
+                | Item::SpreadAt { .. }
+                | Item::Sweep(_) => {}
             }
         }
     }
@@ -200,7 +277,10 @@ impl<'a, 'f> Emit<'a, 'f> {
     }
 
     /// This row's row of a coarser level; the batch has one.
-    fn parent(&mut self, level: Level) -> Value {
+    pub(super) fn parent(&mut self, level: Level) -> Value {
+        if level == self.of.level {
+            return self.row;
+        }
         let known = self.scopes.iter().find(|s| s.0 == level).and_then(|s| s.1.now);
         match known {
             Some((row, _)) => row,
@@ -209,7 +289,7 @@ impl<'a, 'f> Emit<'a, 'f> {
     }
 
     /// `fresh` where a new row of `scope` begins, else `running`. The batch begins with the loop.
-    fn renew(&mut self, scope: Level, fresh: Value, running: Value) -> Value {
+    pub(super) fn renew(&mut self, scope: Level, fresh: Value, running: Value) -> Value {
         match self.scopes.iter().find(|s| s.0 == scope).and_then(|s| s.1.now) {
             Some((_, changed)) if scope != BATCH => self.s.select(changed, fresh, running),
             _ => running,
@@ -236,12 +316,12 @@ impl<'a, 'f> Emit<'a, 'f> {
         self.known(v).number
     }
 
-    fn kept(&mut self, filter: Option<V>) -> Option<Value> {
+    pub(super) fn kept(&mut self, filter: Option<V>) -> Option<Value> {
         let known = self.known(filter?);
         Some(self.s.truth(known))
     }
 
-    fn pointer(&mut self, slot: SlotId) -> Value {
+    pub(super) fn pointer(&mut self, slot: SlotId) -> Value {
         match self.pointers.get(&slot) {
             Some(&p) => p,
             None => self.s.b.ins().iconst(self.target.pointer_type(), 0),
@@ -263,9 +343,13 @@ impl<'a, 'f> Emit<'a, 'f> {
 
     /// Address of the first entry of this row in vocab-level memory.
     pub(super) fn entries(&mut self, slot: SlotId) -> Value {
+        if matches!(self.plan.slot(slot).kind, SlotKind::Scratch(_)) {
+            return self.pointer(slot);
+        }
         let bytes = self.bytes(slot);
+        let token = self.parent(TOKEN);
         let b = &mut self.s.b;
-        let row = b.ins().isub(self.row, self.base);
+        let row = b.ins().isub(token, self.base);
         let first = b.ins().imul(row, self.vocab);
         self.element(slot, first, bytes)
     }
@@ -274,12 +358,15 @@ impl<'a, 'f> Emit<'a, 'f> {
     pub(super) fn bytes(&self, slot: SlotId) -> usize {
         match self.plan.slot(slot).kind {
             SlotKind::Entries(column) => (self.float)(column).bytes(),
-            SlotKind::Gradient(_) | SlotKind::Parents(_) => 4,
+            SlotKind::Gradient(_) | SlotKind::Parents(_) | SlotKind::Starts(_) => 4,
             SlotKind::Column(_)
             | SlotKind::Param(_)
+            | SlotKind::Side(_)
             | SlotKind::Stored
             | SlotKind::Folded(_)
-            | SlotKind::Ring(_) => 8,
+            | SlotKind::Carried(_)
+            | SlotKind::Ring(_)
+            | SlotKind::Scratch(_) => 8,
         }
     }
 
@@ -289,11 +376,15 @@ impl<'a, 'f> Emit<'a, 'f> {
             SlotKind::Entries(column) => (self.float)(column),
             SlotKind::Gradient(_)
             | SlotKind::Parents(_)
+            | SlotKind::Starts(_)
             | SlotKind::Column(_)
             | SlotKind::Param(_)
+            | SlotKind::Side(_)
             | SlotKind::Stored
             | SlotKind::Folded(_)
-            | SlotKind::Ring(_) => Float::F64,
+            | SlotKind::Carried(_)
+            | SlotKind::Ring(_)
+            | SlotKind::Scratch(_) => Float::F64,
         };
         let b = &mut self.s.b;
         match float {
@@ -345,6 +436,15 @@ impl<'a, 'f> Emit<'a, 'f> {
                 let address = self.element(slot, row, 8);
                 self.s.b.ins().load(types::F64, trusted(), address, 0).into()
             }
+            Op::Indexed(slot, index) => {
+                let found = self.numbered(index, self.plan.slot(slot).level);
+                let address = self.numbered_element(slot, found, 1);
+                self.s.b.ins().load(types::F64, trusted(), address, 0).into()
+            }
+            Op::RowOf(level) => {
+                let row = self.parent(level);
+                self.s.b.ins().fcvt_from_sint(types::F64, row).into()
+            }
             Op::EntryAt(slot, index) => {
                 let index = self.get(index);
                 let inside = self.in_row(index);
@@ -390,6 +490,8 @@ impl<'a, 'f> Emit<'a, 'f> {
             | Op::Load(_)
             | Op::Parent(_)
             | Op::Whole(_)
+            | Op::Indexed(..)
+            | Op::RowOf(_)
             | Op::Entry(_)
             | Op::EntryAt(..)
             | Op::EntryIndex
@@ -420,94 +522,21 @@ impl<'a, 'f> Emit<'a, 'f> {
                 let address = self.element(*slot, self.row, 8);
                 self.s.b.ins().store(trusted(), x, address, 0);
             }
-            Item::Fold { op, into, scale, x, filter } => {
-                self.fold(*op, *into, *scale, *x, *filter);
+            Item::Fold { .. } => self.fold(item),
+            Item::Scan { into, .. } | Item::Shift { into, .. } => {
+                let value = if matches!(item, Item::Scan { .. }) {
+                    self.scan(item, carried)
+                } else {
+                    self.shift(item, carried)
+                };
+                self.set(*into, value.into());
             }
-            Item::Scan { into, x, filter, scope, exclusive } => {
-                let state = self.carried[*carried];
-                *carried += 1;
-                let running = self.s.b.use_var(state);
-                let zero = self.s.number(0.0);
-                let before = self.renew(*scope, zero, running);
-                let x = self.get(*x);
-                let mut sum = self.s.b.ins().fadd(before, x);
-                if let Some(kept) = self.kept(*filter) {
-                    sum = self.s.select(kept, sum, before);
-                }
-                self.s.b.def_var(state, sum);
-                self.set(*into, if *exclusive { before } else { sum }.into());
-            }
-            Item::Shift { into, x, default, filter, scope, by, ring } => {
-                let states = [self.carried[*carried], self.carried[*carried + 1]];
-                *carried += 2;
-                let value = self.shift(*x, *default, *filter, *scope, (*by, *ring), states);
+            Item::Spread(row, of) => self.spread(*row, *of),
+            Item::SpreadAt { into, of, at } => {
+                let value = self.spread_at(*of, *at);
                 self.set(*into, value.into());
             }
             Item::Sweep(sweep) => self.sweep(sweep),
         }
-    }
-
-    /// `states`: where the ring is read and written next, and how many kept rows have passed.
-    fn shift(
-        &mut self,
-        x: V,
-        default: V,
-        filter: Option<V>,
-        scope: Level,
-        (by, ring): (u32, SlotId),
-        states: [Variable; 2],
-    ) -> Value {
-        let (x, default) = (self.get(x), self.get(default));
-        let kept = self.kept(filter);
-        let zero = self.s.b.ins().iconst(types::I64, 0);
-        let at = self.s.b.use_var(states[0]);
-        let passed = self.s.b.use_var(states[1]);
-        let passed = self.renew(scope, zero, passed);
-        let address = self.element(ring, at, 8);
-        let b = &mut self.s.b;
-        let old = b.ins().load(types::F64, trusted(), address, 0);
-        let enough = b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, passed, i64::from(by));
-        let mut value = b.ins().select(enough, old, default);
-        let further = b.ins().iadd_imm_s(at, 1);
-        let wraps = b.ins().icmp_imm_s(IntCC::Equal, further, i64::from(by));
-        let mut next = b.ins().select(wraps, zero, further);
-        let mut count = b.ins().iadd_imm_s(passed, 1);
-        let mut put = x;
-        if let Some(kept) = kept {
-            let none = b.ins().f64const(0.0);
-            value = b.ins().select(kept, value, none);
-            next = b.ins().select(kept, next, at);
-            count = b.ins().select(kept, count, passed);
-            put = b.ins().select(kept, x, old);
-        }
-        b.ins().store(trusted(), put, address, 0);
-        b.def_var(states[0], next);
-        b.def_var(states[1], count);
-        value
-    }
-
-    fn fold(&mut self, op: ReduceOp, into: SlotId, scale: Option<SlotId>, x: V, filter: Option<V>) {
-        let mut x = self.get(x);
-        let kept = self.kept(filter);
-        let row = self.parent(self.plan.slot(into).level);
-        let address = self.element(into, row, 8);
-        let sum = self.s.b.ins().load(types::F64, trusted(), address, 0);
-        let Some(scale) = scale else {
-            let mut next = self.s.fold(op, sum, x);
-            if let Some(kept) = kept {
-                next = self.s.select(kept, next, sum);
-            }
-            self.s.b.ins().store(trusted(), next, address, 0);
-            return;
-        };
-        if let Some(kept) = kept {
-            let nothing = self.s.number(f64::NEG_INFINITY);
-            x = self.s.select(kept, x, nothing);
-        }
-        let scale_address = self.element(scale, row, 8);
-        let scale = self.s.b.ins().load(types::F64, trusted(), scale_address, 0);
-        let next = self.add_exp(Running { most: sum, scale, means: Vec::new() }, x, &[]);
-        self.s.b.ins().store(trusted(), next.most, address, 0);
-        self.s.b.ins().store(trusted(), next.scale, scale_address, 0);
     }
 }

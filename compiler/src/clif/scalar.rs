@@ -4,6 +4,7 @@ use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{
     ExtFuncData, ExternalName, FuncRef, InstBuilder, UserExternalName, Value,
 };
+use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::FunctionBuilder;
 
 use super::Import;
@@ -13,6 +14,7 @@ use crate::op::{Binary, Unary};
 /// Writes scalar code into a function.
 pub(super) struct Scalar<'f> {
     pub b: FunctionBuilder<'f>,
+    target: TargetFrontendConfig,
     imports: [Option<FuncRef>; Import::ALL.len()],
 }
 
@@ -30,8 +32,8 @@ impl From<Value> for Known {
 }
 
 impl<'f> Scalar<'f> {
-    pub(super) fn new(b: FunctionBuilder<'f>) -> Self {
-        Scalar { b, imports: [None; Import::ALL.len()] }
+    pub(super) fn new(b: FunctionBuilder<'f>, target: TargetFrontendConfig) -> Self {
+        Scalar { b, target, imports: [None; Import::ALL.len()] }
     }
 
     pub(super) fn number(&mut self, x: f64) -> Value {
@@ -69,7 +71,7 @@ impl<'f> Scalar<'f> {
         self.call(Import::Unary(Unary::Log), &[x])
     }
 
-    fn call(&mut self, import: Import, args: &[Value]) -> Value {
+    pub(super) fn call(&mut self, import: Import, args: &[Value]) -> Value {
         let Some(index) = import.index() else {
             // Only operators of the list are called; NaN would show a fault in every test.
             return self.number(f64::NAN);
@@ -78,8 +80,7 @@ impl<'f> Scalar<'f> {
         let function = if let Some(f) = self.imports[slot] {
             f
         } else {
-            let call = self.b.func.signature.call_conv;
-            let signature = self.b.import_signature(import.signature(call));
+            let signature = self.b.import_signature(import.signature(self.target));
             let name = UserExternalName { namespace: 0, index };
             let name = self.b.func.declare_imported_user_function(name);
             let data = ExtFuncData {

@@ -6,6 +6,7 @@ use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{BlockArg, InstBuilder, Value, types};
 use cranelift_frontend::Variable;
 
+use super::Import;
 use super::row::{Emit, trusted};
 use crate::loops::{EntryFold, Guard, Op, SlotId, Sweep};
 
@@ -65,6 +66,8 @@ impl Emit<'_, '_> {
                 | Op::Load(_)
                 | Op::Parent(_)
                 | Op::Whole(_)
+                | Op::Indexed(..)
+                | Op::RowOf(_)
                 | Op::EntryAt(..)
                 | Op::InRow(_)
                 | Op::Unary(..)
@@ -81,7 +84,13 @@ impl Emit<'_, '_> {
             self.s.b.ins().store(trusted(), x, address, 0);
         }
         for (fold, state) in sweep.folds.iter().zip(&states) {
-            self.advance(fold, state);
+            if let EntryFold::Nth { x, scratch, .. } = fold {
+                let x = self.get(*x);
+                let address = self.element(*scratch, entry, 8);
+                self.s.b.ins().store(trusted(), x, address, 0);
+            } else {
+                self.advance(fold, state);
+            }
         }
         let b = &mut self.s.b;
         let next = b.ins().iadd_imm_s(entry, 1);
@@ -96,6 +105,7 @@ impl Emit<'_, '_> {
     fn start(&mut self, fold: &EntryFold) -> State {
         let first: Vec<f64> = match fold {
             EntryFold::Plain { op, .. } => vec![op.identity()],
+            EntryFold::Nth { .. } => Vec::new(),
             EntryFold::LogSumExp { means, .. } => {
                 let mut first = vec![f64::NEG_INFINITY, 0.0];
                 first.resize(2 + means.len(), 0.0);
@@ -119,6 +129,7 @@ impl Emit<'_, '_> {
     fn advance(&mut self, fold: &EntryFold, state: &State) {
         let now = self.running(state);
         let next = match fold {
+            EntryFold::Nth { .. } => Vec::new(),
             EntryFold::Plain { op, x, .. } => {
                 let x = self.get(*x);
                 vec![self.s.fold(*op, now[0], x)]
@@ -221,6 +232,11 @@ impl Emit<'_, '_> {
         let now = self.running(state);
         match fold {
             EntryFold::Plain { into, .. } => self.set(*into, now[0].into()),
+            EntryFold::Nth { into, n, scratch, .. } => {
+                let (row, n) = (self.pointer(*scratch), self.get(*n));
+                let found = self.s.call(Import::Nth, &[row, self.vocab, n]);
+                self.set(*into, found.into());
+            }
             EntryFold::LogSumExp { into, means, .. } => {
                 let log = self.s.log(now[1]);
                 let total = self.s.b.ins().fadd(now[0], log);

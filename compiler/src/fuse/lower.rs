@@ -10,7 +10,7 @@ use super::normal::Normal;
 use super::schedule::{Schedule, Step};
 use super::sweeps::{self, Stages};
 use crate::hir::{ColumnId, E, Expr, ParamId, ReduceOp};
-use crate::level::{BATCH, Level, VOCAB};
+use crate::level::{BATCH, Level, TOKEN, VOCAB};
 use crate::loops::{self, Item, Loop, Op, Output, Plan, Slot, SlotId, SlotKind, V};
 use crate::program::{Phase, Program};
 
@@ -20,8 +20,7 @@ pub(super) fn lower(
     nodes: &Nodes,
     schedule: &Schedule,
 ) -> Plan {
-    let mut slots =
-        Slots { normal, list: Vec::new(), columns: HashMap::new(), params: HashMap::new() };
+    let mut slots = Slots::new(normal);
     let places = places(normal, nodes, schedule, &mut slots);
     let mut plan = Plan {
         levels: normal.graph.level_table.clone(),
@@ -53,6 +52,7 @@ pub(super) fn lower(
             }
             match normal.graph.expr(e) {
                 Expr::Column(c) => Some(slots.column(c)),
+                Expr::Side(right) => Some(slots.side(normal.graph.level(e), right)),
                 Expr::Const(_)
                 | Expr::Param(_)
                 | Expr::Choose(..)
@@ -68,7 +68,6 @@ pub(super) fn lower(
                 | Expr::Gather { .. }
                 | Expr::Find { .. }
                 | Expr::Prefix(..)
-                | Expr::Side(_)
                 | Expr::Row
                 | Expr::Nth(..)
                 | Expr::Spread { .. }
@@ -123,9 +122,43 @@ struct Slots<'a> {
     list: Vec<Slot>,
     columns: HashMap<ColumnId, SlotId>,
     params: HashMap<ParamId, SlotId>,
+    sides: HashMap<(Level, bool), SlotId>,
+    /// First rows of tokens, by the level below.
+    starts: HashMap<Level, SlotId>,
 }
 
-impl Slots<'_> {
+impl<'a> Slots<'a> {
+    fn new(normal: &'a Normal) -> Self {
+        Slots {
+            normal,
+            list: Vec::new(),
+            columns: HashMap::new(),
+            params: HashMap::new(),
+            sides: HashMap::new(),
+            starts: HashMap::new(),
+        }
+    }
+
+    fn side(&mut self, level: Level, right: bool) -> SlotId {
+        if let Some(&slot) = self.sides.get(&(level, right)) {
+            return slot;
+        }
+        let name = if right { "right" } else { "left" };
+        let slot = self.add(name.to_owned(), level, SlotKind::Side(right));
+        self.sides.insert((level, right), slot);
+        slot
+    }
+
+    fn starts(&mut self, below: Level) -> SlotId {
+        if let Some(&slot) = self.starts.get(&below) {
+            return slot;
+        }
+        let name = format!("first {}", self.normal.graph.level_table.name(below));
+        let slot = self.add(name, TOKEN, SlotKind::Starts(below));
+        self.starts.insert(below, slot);
+        slot
+    }
+
     fn add(&mut self, name: String, level: Level, kind: SlotKind) -> SlotId {
         self.list.push(Slot { name, level, kind });
         SlotId((self.list.len() - 1) as u16)
@@ -178,11 +211,14 @@ fn places(normal: &Normal, nodes: &Nodes, schedule: &Schedule, slots: &mut Slots
         for &o in &node.needs {
             crosses[o] |= schedule.at[o] != schedule.at[n];
         }
+        for &o in &node.after {
+            crosses[o] = true;
+        }
     }
     let mut out = Places::default();
     for (n, node) in nodes.list.iter().enumerate() {
         match node.task {
-            Task::Value(e) | Task::Rank(e) => {
+            Task::Value(e) | Task::Call(e) => {
                 if crosses[n] {
                     let slot = slots.add(label(normal, e), node.level, SlotKind::Stored);
                     out.values.insert(n, slot);
@@ -191,7 +227,7 @@ fn places(normal: &Normal, nodes: &Nodes, schedule: &Schedule, slots: &mut Slots
             Task::Fold(e) => {
                 let level = normal.graph.level(e);
                 let op = match normal.graph.expr(e) {
-                    Expr::Reduce(op, ..) => op,
+                    Expr::Reduce(op, ..) | Expr::Scatter { op, .. } => op,
                     _ => ReduceOp::Sum,
                 };
                 let name = label(normal, e);
@@ -232,6 +268,8 @@ struct Code<'a, 's> {
     constants: HashMap<u64, V>,
     /// Vocab-level expressions at one entry, by the entry's number.
     entries: HashMap<(E, V), V>,
+    /// Rows of scratch that hold spreads.
+    spreads: HashMap<E, SlotId>,
 }
 
 impl<'a, 's> Code<'a, 's> {
@@ -255,21 +293,16 @@ impl<'a, 's> Code<'a, 's> {
             known: HashMap::new(),
             constants: HashMap::new(),
             entries: HashMap::new(),
+            spreads: HashMap::new(),
         }
     }
 
     fn step(mut self, name: String, step: &Step) -> loops::Step {
         if let [only] = step.nodes[..]
-            && let Task::Rank(e) = self.nodes.list[only].task
-            && let Expr::Rank { x, filter, scope, within: None } = self.normal.graph.expr(e)
+            && let Task::Call(e) = self.nodes.list[only].task
+            && let Some(call) = self.call(e, only)
         {
-            return loops::Step::Rank(loops::Rank {
-                level: step.level,
-                x: self.stored(x),
-                filter: filter.map(|f| self.stored(f)),
-                scope,
-                into: self.places.values.get(&only).copied().unwrap_or(SlotId(0)),
-            });
+            return loops::Step::Call(call);
         }
         for stage in 0..=self.stages.last {
             let here = |n: &&NodeId| self.stages.of.get(*n) == Some(&stage);
@@ -291,12 +324,37 @@ impl<'a, 's> Code<'a, 's> {
         })
     }
 
-    /// The slot in which an operand of a rank lies.
+    fn call(&mut self, e: E, node: NodeId) -> Option<loops::Call> {
+        let (task, filter, scope, within) = match self.normal.graph.expr(e) {
+            Expr::Rank { x, filter, scope, within } => {
+                (loops::Task::Rank { x: self.stored(x) }, filter, scope, within)
+            }
+            Expr::Find { key, want, filter, scope, within } => {
+                let (key, want) = (self.stored(key), self.stored(want));
+                (loops::Task::Find { key, want }, filter, scope, within)
+            }
+            Expr::Prefix(x, scope) => {
+                (loops::Task::Prefix { x: self.stored(x) }, None, scope, None)
+            }
+            _ => return None,
+        };
+        Some(loops::Call {
+            task,
+            level: self.level,
+            filter: filter.map(|f| self.stored(f)),
+            scope,
+            within: within.map(|w| self.stored(w)),
+            into: self.places.values.get(&node).copied()?,
+        })
+    }
+
+    /// The slot in which a value lies that is read by number or by a call.
     fn stored(&mut self, e: E) -> SlotId {
-        if let Expr::Column(c) = self.normal.graph.expr(e) {
-            return self.slots.column(c);
+        match self.normal.graph.expr(e) {
+            Expr::Column(c) => self.slots.column(c),
+            Expr::Side(right) => self.slots.side(self.normal.graph.level(e), right),
+            _ => self.slot_of(e),
         }
-        self.slot_of(e)
     }
 
     /// The slot of a value that another loop computes; nodes give every such value one.

@@ -21,8 +21,8 @@ pub(super) enum Task {
     Value(E),
     /// Folds an expression's operand into rows of a coarser level.
     Fold(E),
-    /// Ranks rows.
-    Rank(E),
+    /// Calls the runtime.
+    Call(E),
     /// Writes a vocab-level gradient.
     Gradient(ColumnId, E),
 }
@@ -43,6 +43,8 @@ pub(super) struct Node {
     pub output: bool,
     /// Nodes it waits for.
     pub needs: Vec<NodeId>,
+    /// Nodes that must have done all their rows: it reads some by number, or all of them.
+    pub after: Vec<NodeId>,
 }
 
 /// All nodes, and which of them make each expression's value.
@@ -67,6 +69,15 @@ pub(super) struct Inline {
 const INLINE_COST: usize = 3;
 
 impl Nodes {
+    /// The nodes that leave these in memory, each at its own level. Columns lie there already.
+    fn stored(&self, es: impl IntoIterator<Item = E>) -> Vec<NodeId> {
+        let mut out: Vec<NodeId> =
+            es.into_iter().filter_map(|e| self.of.get(&e)).copied().collect();
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+
     /// The nodes after which these can be read.
     pub fn reads(&self, graph: &Graph, es: &[E]) -> Vec<NodeId> {
         let mut out = Vec::new();
@@ -123,25 +134,6 @@ pub(super) fn nodes(program: &Program, normal: &Normal) -> Result<Nodes, Unsuppo
         above: read_from_below(graph, &needed),
     };
     for e in graph.all().filter(|e| needed[e.index()]) {
-        let through_index = match graph.expr(e) {
-            Expr::Scatter { .. }
-            | Expr::Gather { .. }
-            | Expr::Find { .. }
-            | Expr::Prefix(..)
-            | Expr::Side(_)
-            | Expr::Row
-            | Expr::Nth(..)
-            | Expr::Spread { .. } => true,
-            Expr::Scan { factor, within, .. } => factor.is_some() || within.is_some(),
-            Expr::Shift { within, .. } | Expr::Rank { within, .. } => within.is_some(),
-            _ => false,
-        };
-        if through_index {
-            return Err(Unsupported {
-                what: "derived levels do not run on this back end yet".into(),
-                span: graph.span(e),
-            });
-        }
         if graph.level(e) == VOCAB {
             build.check_vocab(e)?;
         } else {
@@ -154,35 +146,72 @@ pub(super) fn nodes(program: &Program, normal: &Normal) -> Result<Nodes, Unsuppo
     Ok(build.done)
 }
 
-/// Expressions read in place that must be stored all the same: outputs, and what a rank reads.
+/// Expressions read in place that must be stored all the same: outputs, and what is read by number
+/// or by a call.
 fn forced(graph: &Graph, needed: &[bool], outputs: &[bool]) -> Vec<bool> {
     let mut forced = outputs.to_vec();
     for e in graph.all().filter(|e| needed[e.index()]) {
-        if let Expr::Rank { x, filter, scope, .. } = graph.expr(e)
-            && scope != graph.level(e)
-        {
-            for o in std::iter::once(x).chain(filter) {
+        if is_call(graph, e) || matches!(graph.expr(e), Expr::Spread { .. }) {
+            for o in graph.operands(e) {
                 forced[o.index()] = true;
             }
+        } else if let Expr::Gather { x, .. } = graph.expr(e) {
+            forced[x.index()] = true;
         }
     }
     for e in graph.all() {
-        // A column lies in memory already.
-        if matches!(graph.expr(e), Expr::Column(_)) {
+        // These lie in memory already.
+        if matches!(graph.expr(e), Expr::Column(_) | Expr::Side(_)) {
             forced[e.index()] = false;
         }
     }
     forced
 }
 
+/// Whether the runtime computes it from whole slots.
+fn is_call(graph: &Graph, e: E) -> bool {
+    match graph.expr(e) {
+        // Within its own row each row is the only one.
+        Expr::Rank { scope, .. } => scope != graph.level(e),
+        Expr::Find { .. } | Expr::Prefix(..) => true,
+        Expr::Const(_)
+        | Expr::Param(_)
+        | Expr::Column(_)
+        | Expr::Choose(..)
+        | Expr::Unary(..)
+        | Expr::Binary(..)
+        | Expr::Select(..)
+        | Expr::Broadcast(_)
+        | Expr::Reduce(..)
+        | Expr::Scatter { .. }
+        | Expr::Gather { .. }
+        | Expr::Side(_)
+        | Expr::Row
+        | Expr::Scan { .. }
+        | Expr::Shift { .. }
+        | Expr::Nth(..)
+        | Expr::Spread { .. }
+        | Expr::At(..)
+        | Expr::VocabIndex
+        | Expr::Detach(_) => false,
+    }
+}
+
 /// Expressions that loops over finer levels read, so that they must be stored.
 fn read_from_below(graph: &Graph, needed: &[bool]) -> Vec<bool> {
     let mut above = vec![false; graph.len()];
     for e in graph.all().filter(|e| needed[e.index()]) {
-        if let Expr::Broadcast(x) = graph.expr(e)
-            && (graph.level(e), graph.level(x)) != (VOCAB, TOKEN)
-        {
-            above[x.index()] = true;
+        match graph.expr(e) {
+            Expr::Broadcast(x) if (graph.level(e), graph.level(x)) != (VOCAB, TOKEN) => {
+                above[x.index()] = true;
+            }
+            // Rows below a token read what its vocab row does.
+            Expr::At(x, _) if graph.level(e) != TOKEN => {
+                for o in row_reads(graph, x).read {
+                    above[o.index()] = true;
+                }
+            }
+            _ => {}
         }
     }
     above
@@ -193,20 +222,29 @@ pub(super) fn source(graph: &Graph, e: E) -> E {
     if let Expr::Broadcast(x) = graph.expr(e) { x } else { e }
 }
 
-/// The token-level or coarser expressions that a vocab-level one reads.
-pub(super) fn row_reads(graph: &Graph, e: E) -> Vec<E> {
+/// What a vocab-level expression reads.
+#[derive(Default)]
+pub(super) struct RowReads {
+    /// Expressions at token level or coarser.
+    pub read: Vec<E>,
+    /// Expressions below the token, which must be finished.
+    pub below: Vec<E>,
+}
+
+pub(super) fn row_reads(graph: &Graph, e: E) -> RowReads {
     let mut seen = Vec::new();
-    let mut out = Vec::new();
+    let mut out = RowReads::default();
     let mut work = vec![e];
     while let Some(e) = work.pop() {
         if seen.contains(&e) {
             continue;
         }
         seen.push(e);
-        if graph.level(e) == VOCAB && !matches!(graph.expr(e), Expr::Broadcast(_)) {
-            work.extend(graph.operands(e));
-        } else {
-            out.push(source(graph, e));
+        match graph.expr(e) {
+            Expr::Spread { d, index } => out.below.extend([d, index]),
+            Expr::Broadcast(x) => out.read.push(x),
+            _ if graph.level(e) == VOCAB => work.extend(graph.operands(e)),
+            _ => out.read.push(e),
         }
     }
     out
@@ -229,7 +267,11 @@ impl Build<'_> {
     /// Vocab-level expressions are recomputed entry by entry, so each must be scalar code.
     fn check_vocab(&self, e: E) -> Result<(), Unsupported> {
         match self.graph().expr(e) {
-            Expr::Scan { .. } | Expr::Shift { .. } | Expr::Rank { .. } => Err(Unsupported {
+            Expr::Scan { .. }
+            | Expr::Shift { .. }
+            | Expr::Rank { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..) => Err(Unsupported {
                 what: format!(
                     "{} needs an order of vocab entries, which this back end does not have yet",
                     self.graph().name(e).map_or("an expression".to_owned(), |n| format!("`{n}`")),
@@ -247,8 +289,6 @@ impl Build<'_> {
             | Expr::Reduce(..)
             | Expr::Scatter { .. }
             | Expr::Gather { .. }
-            | Expr::Find { .. }
-            | Expr::Prefix(..)
             | Expr::Side(_)
             | Expr::Row
             | Expr::Nth(..)
@@ -275,14 +315,17 @@ impl Build<'_> {
             pinned: false,
             output: self.outputs[e.index()],
             needs: Vec::new(),
+            after: Vec::new(),
         };
         match graph.expr(e) {
-            Expr::Const(_) | Expr::Param(_) | Expr::Broadcast(_) if !self.forced[e.index()] => {
+            Expr::Const(_) | Expr::Param(_) | Expr::Broadcast(_) | Expr::Row
+                if !self.forced[e.index()] =>
+            {
                 return;
             }
-            Expr::Column(_) => return,
-            Expr::Reduce(op, x, filter) if graph.level(x) != VOCAB => {
-                let from: Vec<E> = std::iter::once(x).chain(filter).collect();
+            Expr::Column(_) | Expr::Side(_) => return,
+            Expr::Scatter { op, x, .. } | Expr::Reduce(op, x, _) if graph.level(x) != VOCAB => {
+                let from: Vec<E> = graph.operands(e).collect();
                 let needs = self.reads(&from);
                 let phase = from.iter().map(|o| self.normal.phases[source(graph, *o).index()]);
                 let fold = self.push(Node {
@@ -304,19 +347,22 @@ impl Build<'_> {
             }
             Expr::Reduce(_, x, _) => {
                 node.pinned = true;
-                node.needs = self.reads(&row_reads(graph, x));
+                (node.needs, node.after) = self.row(x, None);
             }
-            Expr::At(x, index) => {
-                let mut reads = row_reads(graph, x);
-                reads.push(index);
-                node.needs = self.reads(&reads);
+            Expr::At(x, index) => (node.needs, node.after) = self.row(x, Some(index)),
+            Expr::Nth(x, n) => {
+                node.pinned = true;
+                (node.needs, node.after) = self.row(x, Some(n));
             }
-            Expr::Rank { scope, .. } if scope != level => {
-                node.task = Task::Rank(e);
+            Expr::Gather { x, index, .. } => {
+                node.needs = self.reads(&[index]);
+                node.after = self.done.stored([x]);
+            }
+            Expr::Rank { .. } | Expr::Find { .. } | Expr::Prefix(..) if is_call(graph, e) => {
+                node.task = Task::Call(e);
                 node.pinned = true;
                 // Its operands are stored as they stand, broadcasts too.
-                node.needs =
-                    graph.operands(e).filter_map(|o| self.done.of.get(&o)).copied().collect();
+                node.after = self.done.stored(graph.operands(e));
             }
             Expr::Scan { scope, reverse, .. } => {
                 node.direction = (scope != level).then_some(if reverse {
@@ -344,12 +390,9 @@ impl Build<'_> {
             | Expr::Broadcast(_)
             | Expr::Rank { .. }
             | Expr::Scatter { .. }
-            | Expr::Gather { .. }
             | Expr::Find { .. }
             | Expr::Prefix(..)
-            | Expr::Side(_)
             | Expr::Row
-            | Expr::Nth(..)
             | Expr::Spread { .. }
             | Expr::VocabIndex
             | Expr::Detach(_) => node.needs = self.operands(e),
@@ -359,7 +402,7 @@ impl Build<'_> {
     }
 
     fn gradient(&mut self, column: ColumnId, e: E) {
-        let needs = self.reads(&row_reads(self.graph(), e));
+        let (needs, after) = self.row(e, None);
         let phase = self.normal.phases[e.index()];
         self.push(Node {
             task: Task::Gradient(column, e),
@@ -371,7 +414,15 @@ impl Build<'_> {
             pinned: true,
             output: false,
             needs,
+            after,
         });
+    }
+
+    /// What code over a vocab row waits for, and what must be finished.
+    fn row(&self, x: E, beside: Option<E>) -> (Vec<NodeId>, Vec<NodeId>) {
+        let reads = row_reads(self.graph(), x);
+        let read: Vec<E> = reads.read.into_iter().chain(beside).collect();
+        (self.reads(&read), self.done.stored(reads.below))
     }
 
     fn operands(&self, e: E) -> Vec<NodeId> {
@@ -419,7 +470,8 @@ impl Build<'_> {
             match self.done.inline.get(&from) {
                 Some(inner) => cost += inner.cost,
                 None if graph.level(from) != graph.level(e) => {}
-                None if matches!(graph.expr(from), Expr::Column(_)) => {}
+                None if matches!(graph.expr(from), Expr::Column(_) | Expr::Side(_) | Expr::Row) => {
+                }
                 None => return None,
             }
         }

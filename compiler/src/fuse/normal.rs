@@ -5,7 +5,10 @@
 //! left under a softmax is recognised as a mean, which runs beside its log-sum-exp. Every rule keeps
 //! the meaning for finite numbers and keeps a zero adjoint a zero. It never changes what is computed,
 //! only where: the original graph stays the one that messages speak of.
+//!
+//! A derived level becomes the level whose rows it has, so that no later pass knows of one.
 
+pub(super) mod elements;
 mod means;
 mod sums;
 
@@ -46,12 +49,14 @@ pub(super) fn normal(program: &Program) -> Normal {
         phases: Vec::new(),
         means: HashMap::new(),
         sums: HashMap::new(),
+        piece: program.piece,
     };
     let mut map: Vec<Option<E>> = vec![None; old.len()];
     for e in old.all().filter(|e| needed[e.index()]) {
         // Operands come first, so each has its place; the fallback is never reached.
         let expr = old.map_operands(e, |o| map[o.index()].unwrap_or(E(0)));
-        let new = to.copy(expr, old.level(e), old.ty(e), program.phase(e));
+        let level = old.level_table.rows(old.level(e));
+        let new = to.copy(expr, level, old.ty(e), program.phase(e));
         to.graph.copy_label(new, old, e);
         map[e.index()] = Some(new);
     }
@@ -65,6 +70,8 @@ struct Rewriter {
     means: HashMap<E, MeanOf>,
     /// Sums over vocab already rewritten.
     sums: HashMap<E, E>,
+    /// The program's piece level.
+    piece: Level,
 }
 
 impl Rewriter {
@@ -98,17 +105,40 @@ impl Rewriter {
                     self.timed(Expr::Reduce(op, x, None), level, ty, phase)
                 }
             }
+            // A reduction of one row each.
+            Expr::Reduce(op, x, filter) if self.graph.level(x) == level => self.only(op, x, filter),
+            Expr::Scatter { op, x, filter, index, .. }
+                if self.is_row(index) && self.graph.level(x) == level =>
+            {
+                self.only(op, x, filter)
+            }
+            Expr::Gather { x, index, .. } if self.is_row(index) && self.graph.level(x) == level => {
+                x
+            }
+            Expr::Scan { scope, within, .. }
+            | Expr::Shift { scope, within, .. }
+            | Expr::Rank { scope, within, .. }
+            | Expr::Find { scope, within, .. } => {
+                let expr = match within {
+                    Some(w) if scope == level => self.alone(expr, w),
+                    Some(w) => self.numbered(expr, w, scope),
+                    None => expr,
+                };
+                self.timed(expr, level, ty, phase)
+            }
+            Expr::Spread { d, index } if self.graph.level(d) == TOKEN => {
+                let entry = self.graph.add(Expr::VocabIndex, VOCAB, Ty::Int);
+                let here = self.graph.binary(Binary::Eq, entry, index);
+                let zero = self.graph.constant(0.0, Ty::Real);
+                self.graph.select(here, d, zero)
+            }
             Expr::Const(_)
             | Expr::Param(_)
             | Expr::Column(_)
             | Expr::Choose(..)
             | Expr::Reduce(..)
-            | Expr::Scan { .. }
-            | Expr::Shift { .. }
-            | Expr::Rank { .. }
             | Expr::Scatter { .. }
             | Expr::Gather { .. }
-            | Expr::Find { .. }
             | Expr::Prefix(..)
             | Expr::Side(_)
             | Expr::Row
@@ -117,6 +147,13 @@ impl Rewriter {
             | Expr::At(..)
             | Expr::VocabIndex => self.timed(expr, level, ty, phase),
         }
+    }
+
+    /// The reduction of x alone.
+    fn only(&mut self, op: ReduceOp, x: E, filter: Option<E>) -> E {
+        let Some(filter) = filter else { return x };
+        let nothing = self.graph.constant_at(op.identity(), Ty::Real, self.graph.level(x));
+        self.graph.select(filter, x, nothing)
     }
 
     /// Adds an expression whose phase is given.

@@ -10,7 +10,7 @@ use crate::level::{Level, Levels};
 use crate::loops::Direction;
 use crate::program::Phase;
 
-/// One loop, or the call that a rank is.
+/// One loop, or one call.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
     pub phase: Phase,
@@ -55,9 +55,9 @@ fn next(levels: &Levels, list: &[Node], done: &Schedule, phase: Phase) -> Option
     let finished = |n: NodeId| done.at[n] != NOT_YET;
     let ready: Vec<NodeId> = (0..list.len())
         .filter(|&n| list[n].phase == phase && !finished(n))
-        .filter(|&n| list[n].needs.iter().all(|&o| finished(o)))
+        .filter(|&n| list[n].needs.iter().chain(&list[n].after).all(|&o| finished(o)))
         .collect();
-    if let Some(&n) = ready.iter().find(|&&n| matches!(list[n].task, Task::Rank(_))) {
+    if let Some(&n) = ready.iter().find(|&&n| matches!(list[n].task, Task::Call(_))) {
         let level = list[n].level;
         return Some(Step { phase, level, direction: Direction::Forward, nodes: vec![n] });
     }
@@ -75,8 +75,9 @@ fn grow(list: &[Node], done: &Schedule, phase: Phase, level: Level, direction: D
         let fits = node.phase == phase
             && node.level == level
             && done.at[n] == NOT_YET
-            && !matches!(node.task, Task::Rank(_))
+            && !matches!(node.task, Task::Call(_))
             && node.direction.is_none_or(|d| d == direction)
+            && node.after.iter().all(|&o| done.at[o] != NOT_YET)
             // A fold is complete only when its loop has ended.
             && node.needs.iter().all(|&o| {
                 done.at[o] != NOT_YET || inside[o] && matches!(list[o].task, Task::Value(_))
@@ -93,7 +94,7 @@ fn grow(list: &[Node], done: &Schedule, phase: Phase, level: Level, direction: D
 fn sink(list: &[Node], schedule: &mut Schedule) {
     let mut users: Vec<Vec<NodeId>> = vec![Vec::new(); list.len()];
     for (n, node) in list.iter().enumerate() {
-        for &o in &node.needs {
+        for &o in node.needs.iter().chain(&node.after) {
             users[o].push(n);
         }
     }
@@ -106,9 +107,8 @@ fn sink(list: &[Node], schedule: &mut Schedule) {
         let Some(&first) = users[n].first() else { continue };
         let to = schedule.at[first];
         let step = &schedule.steps[to];
-        let together = users[n]
-            .iter()
-            .all(|&u| schedule.at[u] == to && !matches!(list[u].task, Task::Rank(_)));
+        let together =
+            users[n].iter().all(|&u| schedule.at[u] == to && !list[u].after.contains(&n));
         // Recorded scalar code may as well be computed where the live phase reads it.
         let phase_fits = step.phase == node.phase || node.scalar && !node.output;
         let fits = to != from

@@ -23,7 +23,11 @@ pub(super) struct Stages {
 
 /// Whether the expression reduces vocab entries.
 pub(super) fn is_sweep(normal: &Normal, e: E) -> bool {
-    matches!(normal.graph.expr(e), Expr::Reduce(_, x, _) if normal.graph.level(x) == VOCAB)
+    match normal.graph.expr(e) {
+        Expr::Reduce(_, x, _) => normal.graph.level(x) == VOCAB,
+        Expr::Nth(..) => true,
+        _ => false,
+    }
 }
 
 pub(super) fn stages(normal: &Normal, nodes: &Nodes, inside: &[NodeId]) -> Stages {
@@ -39,9 +43,9 @@ pub(super) fn stages(normal: &Normal, nodes: &Nodes, inside: &[NodeId]) -> Stage
             Task::Value(e) if is_sweep(normal, e) => {
                 let beside = normal.means.get(&e).and_then(|mean| {
                     let lse = out.of.get(nodes.of.get(&mean.lse)?)?;
-                    let mut es = row_reads(&normal.graph, mean.f);
+                    let mut es = row_reads(&normal.graph, mean.f).read;
                     if let Some(f) = mean.filter {
-                        es.extend(row_reads(&normal.graph, f));
+                        es.extend(row_reads(&normal.graph, f).read);
                     }
                     let ids = nodes.reads(&normal.graph, &es);
                     (after(&mut ids.into_iter()) < *lse).then_some(*lse)
@@ -51,7 +55,7 @@ pub(super) fn stages(normal: &Normal, nodes: &Nodes, inside: &[NodeId]) -> Stage
                 }
                 beside.unwrap_or(reads + 1)
             }
-            Task::Value(_) | Task::Fold(_) | Task::Rank(_) => reads,
+            Task::Value(_) | Task::Fold(_) | Task::Call(_) => reads,
         };
         out.of.insert(n, stage);
         out.last = out.last.max(stage);

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    Direction, EntryFold, Guard, Item, Loop, Op, Plan, Rank, SlotId, SlotKind, Step, Sweep, V,
+    Call, Direction, EntryFold, Guard, Item, Loop, Op, Plan, SlotId, SlotKind, Spread, Step, Sweep,
+    Task, V, Within,
 };
 use crate::op::Binary;
 use crate::program::Phase;
@@ -25,7 +26,7 @@ impl Plan {
             for step in steps {
                 match step {
                     Step::Loop(l) => Text { plan: self, of: l, out: &mut out }.print(),
-                    Step::Rank(r) => self.print_rank(r, &mut out),
+                    Step::Call(c) => self.print_call(c, &mut out),
                 }
             }
         }
@@ -41,24 +42,35 @@ impl Plan {
         match slot.kind {
             SlotKind::Param(_) => format!("param {}", slot.name),
             SlotKind::Column(_)
+            | SlotKind::Side(_)
             | SlotKind::Stored
             | SlotKind::Folded(_)
+            | SlotKind::Carried(_)
             | SlotKind::Parents(_)
+            | SlotKind::Starts(_)
             | SlotKind::Ring(_)
+            | SlotKind::Scratch(_)
             | SlotKind::Entries(_)
             | SlotKind::Gradient(_) => format!("{}/{}", self.levels.name(slot.level), slot.name),
         }
     }
 
-    fn print_rank(&self, rank: &Rank, out: &mut String) {
-        let filter = rank.filter.map_or(String::new(), |f| format!(" where {}", self.place(f)));
+    fn print_call(&self, call: &Call, out: &mut String) {
+        let (name, what) = match call.task {
+            Task::Rank { x } => ("rank", format!("rank {}", self.place(x))),
+            Task::Find { key, want } => {
+                ("find", format!("first {} = {}", self.place(key), self.place(want)))
+            }
+            Task::Prefix { x } => ("prefix", format!("node of {}", self.place(x))),
+        };
+        let filter = call.filter.map_or(String::new(), |f| format!(" where {}", self.place(f)));
+        let within = call.within.map_or(String::new(), |w| format!(", of one {}", self.place(w)));
         let _ = writeln!(
             out,
-            "  call rank over {}: {} <- rank {}{filter} in {}",
-            self.levels.name(rank.level),
-            self.place(rank.into),
-            self.place(rank.x),
-            self.levels.name(rank.scope),
+            "  call {name} over {}: {} <- {what}{filter} in {}{within}",
+            self.levels.name(call.level),
+            self.place(call.into),
+            self.levels.name(call.scope),
         );
     }
 }
@@ -109,6 +121,8 @@ impl Text<'_> {
             Op::Const(x) => format!("{x:?}"),
             Op::Load(s) => format!("load {}", self.plan.place(s)),
             Op::Parent(s) | Op::Whole(s) => format!("of {}", self.plan.place(s)),
+            Op::Indexed(s, i) => format!("{} at row {}", self.plan.place(s), v(i)),
+            Op::RowOf(level) => format!("row of {}", self.plan.levels.name(level)),
             Op::Entry(s) => format!("entry of {}", self.plan.place(s)),
             Op::EntryAt(s, i) => format!("entry {} of {}", v(i), self.plan.place(s)),
             Op::EntryIndex => "entry number".to_owned(),
@@ -126,34 +140,50 @@ impl Text<'_> {
         filter.map_or(String::new(), |f| format!(" where {}", self.v(f)))
     }
 
+    fn within(&self, within: Option<Within>) -> String {
+        within.map_or(String::new(), |w| format!(", of one {}", self.v(w.index)))
+    }
+
+    fn spread(&self, of: Spread) -> String {
+        format!("sums of {} by {}", self.plan.place(of.d), self.plan.place(of.index))
+    }
+
     fn item(&mut self, item: &Item) {
         let text = match item {
             Item::Let(v, op) => return self.define("", 2, *v, *op),
             Item::Sweep(sweep) => return self.sweep(sweep),
-            Item::Scan { into, x, filter, scope, exclusive } => format!(
-                "{} = {} {}{} in {}",
+            Item::Scan { into, x, filter, factor, scope, within, exclusive } => format!(
+                "{} = {} {}{}{} in {}{}",
                 self.v(*into),
                 if *exclusive { "sum before" } else { "sum up to" },
                 self.v(*x),
+                factor.map_or(String::new(), |f| format!(" times {}", self.v(f))),
                 self.filtered(*filter),
                 self.plan.levels.name(*scope),
+                self.within(*within),
             ),
-            Item::Shift { into, x, default, filter, scope, by, ring: _ } => format!(
-                "{} = {} passed {by} ago{} in {}, else {}",
+            Item::Shift { into, x, default, filter, scope, within, by, ring: _ } => format!(
+                "{} = {} passed {by} ago{} in {}{}, else {}",
                 self.v(*into),
                 self.v(*x),
                 self.filtered(*filter),
                 self.plan.levels.name(*scope),
+                self.within(*within),
                 self.v(*default),
             ),
             Item::Store(slot, x) => format!("{} <- {}", self.plan.place(*slot), self.v(*x)),
-            Item::Fold { op, into, scale: _, x, filter } => format!(
-                "{} <- {} {}{}",
+            Item::Fold { op, into, scale: _, x, filter, index } => format!(
+                "{}{} <- {} {}{}",
                 self.plan.place(*into),
+                index.map_or(String::new(), |i| format!(" at row {}", self.v(i))),
                 op.name(),
                 self.v(*x),
                 self.filtered(*filter),
             ),
+            Item::Spread(row, of) => format!("{} <- {}", self.plan.place(*row), self.spread(*of)),
+            Item::SpreadAt { into, of, at } => {
+                format!("{} = {} at entry {}", self.v(*into), self.spread(*of), self.v(*at))
+            }
         };
         self.line(2, &text);
     }
@@ -167,6 +197,11 @@ impl Text<'_> {
             match fold {
                 EntryFold::Plain { into, op, x } => {
                     let text = format!("{} <- {} {}", self.v(*into), op.name(), self.v(*x));
+                    self.line(3, &text);
+                }
+                EntryFold::Nth { into, x, n, scratch: _ } => {
+                    let (into, x, n) = (self.v(*into), self.v(*x), self.v(*n));
+                    let text = format!("{into} <- number of entry {n} by falling {x}");
                     self.line(3, &text);
                 }
                 EntryFold::LogSumExp { into, x, means } => {

@@ -2,11 +2,14 @@
 //!
 //! Every value is defined once, before its use. Values of a sweep stay inside it: at vocab level
 //! only gradients are stored. A slot is written by one loop and read by later ones only; what live
-//! loops fold to a level coarser than the pieces is read after the last piece.
+//! loops fold to a level coarser than the pieces is read after the last piece. A derived level has no
+//! loop of its own: its values stand at the level whose rows it has.
 
-use super::{EntryFold, Item, Loop, Op, Plan, Rank, SlotId, SlotKind, Step, Sweep, V};
+use super::{
+    Call, EntryFold, Item, Loop, Op, Plan, SlotId, SlotKind, Spread, Step, Sweep, V, Within,
+};
 use crate::hir::ReduceOp;
-use crate::level::{BATCH, Level, TOKEN};
+use crate::level::{BATCH, Level, TOKEN, VOCAB};
 use crate::program::Phase;
 
 impl Plan {
@@ -24,11 +27,12 @@ impl Plan {
                             phase,
                             at,
                             defined: vec![false; l.names.len()],
+                            filled: Vec::new(),
                         }
                         .check()
                         .map_err(|why| format!("{}: {why}", l.name))?;
                     }
-                    Step::Rank(r) => state.rank(r, phase, at)?,
+                    Step::Call(c) => state.call(c, phase, at)?,
                 }
                 at += 1;
             }
@@ -55,8 +59,14 @@ impl State<'_> {
         let place = || self.plan.place(slot);
         let def = self.plan.slot(slot);
         match def.kind {
-            SlotKind::Column(_) | SlotKind::Param(_) | SlotKind::Entries(_) => Ok(()),
-            SlotKind::Parents(_) | SlotKind::Ring(_) => Err(format!("{} is read", place())),
+            SlotKind::Column(_) | SlotKind::Param(_) | SlotKind::Side(_) | SlotKind::Entries(_) => {
+                Ok(())
+            }
+            SlotKind::Parents(_)
+            | SlotKind::Starts(_)
+            | SlotKind::Carried(_)
+            | SlotKind::Ring(_)
+            | SlotKind::Scratch(_) => Err(format!("{} is read", place())),
             SlotKind::Stored | SlotKind::Folded(_) | SlotKind::Gradient(_) => {
                 let Some((from, step)) = self.written[slot.index()] else {
                     return Err(format!("{} is read but never written", place()));
@@ -75,15 +85,24 @@ impl State<'_> {
         ensure(first, || format!("{} is written twice", self.plan.place(slot)))
     }
 
-    fn rank(&mut self, rank: &Rank, phase: Phase, at: usize) -> Result<(), String> {
-        for slot in std::iter::once(rank.x).chain(rank.filter) {
+    fn call(&mut self, call: &Call, phase: Phase, at: usize) -> Result<(), String> {
+        for slot in call.slots() {
             self.readable(slot, phase, at)?;
-            ensure(self.plan.slot(slot).level == rank.level, || {
-                format!("rank reads {}", self.plan.place(slot))
+            let def = self.plan.slot(slot);
+            let entries = matches!(def.kind, SlotKind::Entries(_) | SlotKind::Gradient(_));
+            ensure(def.level == call.level && !entries, || {
+                format!("a call reads {}", self.plan.place(slot))
             })?;
         }
-        ensure(self.plan.slot(rank.into).kind == SlotKind::Stored, || "rank into no slot".into())?;
-        self.write(rank.into, phase, at)
+        let levels = &self.plan.levels;
+        ensure(levels.contains(call.scope, call.level) && !levels.is_derived(call.scope), || {
+            format!("a call in {}", levels.name(call.scope))
+        })?;
+        let into = self.plan.slot(call.into);
+        ensure(into.kind == SlotKind::Stored && into.level == call.level, || {
+            "a call into no slot".into()
+        })?;
+        self.write(call.into, phase, at)
     }
 }
 
@@ -93,11 +112,16 @@ struct Body<'s, 'a> {
     phase: Phase,
     at: usize,
     defined: Vec<bool>,
+    /// Rows of scratch that hold something.
+    filled: Vec<SlotId>,
 }
 
 impl Body<'_, '_> {
     fn check(&mut self) -> Result<(), String> {
         let of = self.of;
+        ensure(self.state.plan.levels.rows(of.level) == of.level, || {
+            format!("a loop over {}", self.state.plan.levels.name(of.level))
+        })?;
         for &(v, op) in &of.head {
             ensure(matches!(op, Op::Const(_) | Op::Whole(_)), || {
                 format!("{} depends on the row", of.name_of(v))
@@ -147,12 +171,21 @@ impl Body<'_, '_> {
     fn op(&self, op: Op, in_sweep: bool) -> Result<(), String> {
         self.all_usable(op.operands())?;
         let Some(slot) = op.slot() else {
+            if let Op::RowOf(level) = op
+                && level != self.of.level
+            {
+                self.coarser(level)?;
+            }
             return ensure(in_sweep || op != Op::EntryIndex, || {
                 "entry number outside a sweep".into()
             });
         };
-        self.state.readable(slot, self.phase, self.at)?;
         let def = self.state.plan.slot(slot);
+        if matches!(def.kind, SlotKind::Scratch(_)) {
+            let filled = matches!(op, Op::Entry(_)) && in_sweep && self.filled.contains(&slot);
+            return ensure(filled, || format!("{} holds nothing here", self.name(slot)));
+        }
+        self.state.readable(slot, self.phase, self.at)?;
         let entries = matches!(def.kind, SlotKind::Entries(_));
         let fits = match op {
             Op::Load(_) => !in_sweep && !entries && def.level == self.of.level,
@@ -161,9 +194,11 @@ impl Body<'_, '_> {
                 !in_sweep && def.level != BATCH
             }
             Op::Whole(_) => !in_sweep && def.level == BATCH,
+            Op::Indexed(..) => !in_sweep && def.level != VOCAB,
             Op::Entry(_) => in_sweep && entries,
-            Op::EntryAt(..) => !in_sweep && entries && self.of.level == TOKEN,
+            Op::EntryAt(..) => !in_sweep && entries && self.in_token(),
             Op::Const(_)
+            | Op::RowOf(_)
             | Op::EntryIndex
             | Op::InRow(_)
             | Op::Unary(..)
@@ -173,20 +208,64 @@ impl Body<'_, '_> {
         ensure(fits, || format!("{} cannot be read here", self.name(slot)))
     }
 
+    /// Whether a row of the loop has a token's vocab row.
+    fn in_token(&self) -> bool {
+        self.state.plan.levels.contains(TOKEN, self.of.level) && self.of.level != VOCAB
+    }
+
+    /// What is carried along elements has a slot of that many numbers for each.
+    fn within(&mut self, within: Within) -> Result<(), String> {
+        self.usable(within.index)?;
+        self.carried(within.state, 1)
+    }
+
+    fn carried(&mut self, slot: SlotId, numbers: usize) -> Result<(), String> {
+        ensure(self.state.plan.slot(slot).kind == SlotKind::Carried(numbers), || {
+            format!("{} does not carry {numbers} numbers", self.name(slot))
+        })?;
+        self.state.write(slot, self.phase, self.at)
+    }
+
+    fn spread(&self, of: Spread) -> Result<(), String> {
+        ensure(self.in_token(), || "a spread outside of tokens".into())?;
+        let plan = self.state.plan;
+        let below = plan.slot(of.d).level;
+        for slot in [of.d, of.index] {
+            self.state.readable(slot, self.phase, self.at)?;
+            let level = plan.slot(slot).level;
+            let fits = level == below && level != TOKEN && plan.levels.contains(TOKEN, level);
+            ensure(fits, || format!("{} cannot be spread", self.name(slot)))?;
+        }
+        let starts = plan.slot(of.starts);
+        ensure(starts.level == TOKEN && starts.kind == SlotKind::Starts(below), || {
+            format!("{} are no first rows of tokens", self.name(of.starts))
+        })
+    }
+
     fn item(&mut self, item: &Item) -> Result<(), String> {
         match item {
             Item::Let(v, op) => {
                 self.op(*op, false)?;
                 self.define(*v)
             }
-            Item::Scan { into, x, filter, scope, exclusive: _ } => {
-                self.all_usable(std::iter::once(*x).chain(*filter))?;
+            Item::Scan { into, x, filter, factor, scope, within, exclusive: _ } => {
+                self.all_usable(std::iter::once(*x).chain(*filter).chain(*factor))?;
                 self.coarser(*scope)?;
+                within.map_or(Ok(()), |w| self.within(w))?;
                 self.define(*into)
             }
-            Item::Shift { into, x, default, filter, scope, by, ring } => {
+            Item::Shift { into, x, default, filter, scope, within, by, ring } => {
                 self.all_usable([*x, *default].into_iter().chain(*filter))?;
                 self.coarser(*scope)?;
+                if let Some(within) = *within {
+                    self.within(within)?;
+                    self.carried(*ring, *by as usize)?;
+                    let level = |s: SlotId| self.state.plan.slot(s).level;
+                    ensure(*by > 0 && level(*ring) == level(within.state), || {
+                        format!("{} is of other elements", self.name(*ring))
+                    })?;
+                    return self.define(*into);
+                }
                 let kind = self.state.plan.slot(*ring).kind;
                 ensure(*by > 0 && kind == SlotKind::Ring(*by as usize), || {
                     format!("{} does not hold {by} values", self.name(*ring))
@@ -202,20 +281,38 @@ impl Body<'_, '_> {
                 })?;
                 self.state.write(*slot, self.phase, self.at)
             }
-            Item::Fold { op, into, scale, x, filter } => {
-                self.all_usable(std::iter::once(*x).chain(*filter))?;
+            Item::Fold { op, into, scale, x, filter, index } => {
+                self.all_usable(std::iter::once(*x).chain(*filter).chain(*index))?;
                 ensure(scale.is_some() == (*op == ReduceOp::LogSumExp), || {
                     format!("{} has one slot too many or too few", self.name(*into))
                 })?;
                 for slot in std::iter::once(*into).chain(*scale) {
                     let def = self.state.plan.slot(slot);
-                    self.coarser(def.level)?;
-                    ensure(matches!(def.kind, SlotKind::Folded(_)), || {
+                    if index.is_none() {
+                        self.coarser(def.level)?;
+                    }
+                    let folded = matches!(def.kind, SlotKind::Folded(_));
+                    ensure(folded && def.level != VOCAB, || {
                         format!("{} cannot be folded into", self.name(slot))
                     })?;
                     self.state.write(slot, self.phase, self.at)?;
                 }
                 Ok(())
+            }
+            Item::Spread(row, of) => {
+                self.spread(*of)?;
+                let fits = self.state.plan.slot(*row).kind == SlotKind::Scratch(1);
+                ensure(fits && self.of.level == TOKEN, || {
+                    format!("{} is no row of scratch", self.name(*row))
+                })?;
+                self.state.write(*row, self.phase, self.at)?;
+                self.filled.push(*row);
+                Ok(())
+            }
+            Item::SpreadAt { into, of, at } => {
+                self.spread(*of)?;
+                self.usable(*at)?;
+                self.define(*into)
             }
             Item::Sweep(sweep) => self.sweep(sweep),
         }
@@ -232,6 +329,14 @@ impl Body<'_, '_> {
                 EntryFold::Plain { op, x, .. } => {
                     self.usable(*x)?;
                     ensure(*op != ReduceOp::LogSumExp, || "a plain fold of logsumexp".into())?;
+                }
+                EntryFold::Nth { x, n, scratch, .. } => {
+                    self.all_usable([*x, *n])?;
+                    let fits = self.state.plan.slot(*scratch).kind == SlotKind::Scratch(2);
+                    ensure(fits && sweep.body.iter().all(|b| b.0 != *n), || {
+                        format!("{} cannot be sorted", self.name(*scratch))
+                    })?;
+                    self.state.write(*scratch, self.phase, self.at)?;
                 }
                 EntryFold::LogSumExp { x, means, .. } => {
                     self.usable(*x)?;

@@ -10,8 +10,9 @@
 //!
 //! Never decides what is computed, never reads files, never starts threads.
 
+mod call;
 mod code;
-mod rank;
+mod row;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,8 +22,8 @@ use rlc_compiler::clif::Float;
 use rlc_compiler::fuse::fuse;
 use rlc_compiler::hir::{ColumnId, E, Graph};
 use rlc_compiler::interp::VocabRows;
-use rlc_compiler::level::{BATCH, TOKEN};
-use rlc_compiler::loops::{Item, Loop, Plan, Slot, SlotId, SlotKind, Step};
+use rlc_compiler::level::{BATCH, ROLLOUT, TOKEN};
+use rlc_compiler::loops::{Call, Item, Loop, Plan, Slot, SlotId, SlotKind, Step, Task};
 use rlc_compiler::program::{Phase, Program};
 use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Floats;
@@ -44,6 +45,7 @@ pub struct Kernel {
     floats: Vec<(ColumnId, Float)>,
     code: code::Code,
     memory: Vec<Memory>,
+    scratch: call::Scratch,
 }
 
 /// The memory of one slot.
@@ -60,7 +62,8 @@ impl Kernel {
         let plan = fuse(program)?;
         let code = code::Code::new(&plan, &|c| float_of(floats, c))?;
         let memory = plan.slots.iter().map(Memory::new).collect();
-        Ok(Kernel { plan, graph: program.graph.clone(), floats: floats.to_vec(), code, memory })
+        let (graph, floats) = (program.graph.clone(), floats.to_vec());
+        Ok(Kernel { plan, graph, floats, code, memory, scratch: call::Scratch::default() })
     }
 
     /// The loops, for explanation.
@@ -99,25 +102,39 @@ impl Kernel {
                 }
                 (SlotKind::Stored, Memory::Numbers(into)) => into.resize(rows, 0.0),
                 (SlotKind::Folded(_), Memory::Numbers(into)) => into.resize(rows, 0.0),
+                (SlotKind::Carried(numbers), Memory::Numbers(into)) => {
+                    into.resize(rows * numbers, 0.0);
+                }
                 (SlotKind::Ring(length), Memory::Numbers(into)) => into.resize(length, 0.0),
+                (SlotKind::Scratch(numbers), Memory::Numbers(into)) => {
+                    into.resize(numbers * shape.vocab, 0.0);
+                }
+                (SlotKind::Side(right), Memory::Numbers(into)) => {
+                    into.clear();
+                    into.extend(shape.side(slot.level, right).iter().map(|&r| f64::from(r)));
+                    same_length(slot, into.len(), rows)?;
+                }
                 (SlotKind::Parents(coarse), Memory::Rows(into)) => {
                     into.clear();
                     into.extend_from_slice(shape.parents(coarse, slot.level));
-                    if into.len() != rows {
-                        return Err(DeviceError::Length {
-                            name: slot.name.clone(),
-                            given: into.len(),
-                            needed: rows,
-                        });
-                    }
+                    same_length(slot, into.len(), rows)?;
+                }
+                (SlotKind::Starts(fine), Memory::Rows(into)) => {
+                    into.clear();
+                    into.extend_from_slice(shape.starts(slot.level, fine));
+                    same_length(slot, into.len(), rows + 1)?;
                 }
                 (
                     SlotKind::Column(_)
                     | SlotKind::Param(_)
+                    | SlotKind::Side(_)
                     | SlotKind::Stored
                     | SlotKind::Folded(_)
+                    | SlotKind::Carried(_)
                     | SlotKind::Ring(_)
+                    | SlotKind::Scratch(_)
                     | SlotKind::Parents(_)
+                    | SlotKind::Starts(_)
                     | SlotKind::Entries(_)
                     | SlotKind::Gradient(_),
                     _,
@@ -131,6 +148,13 @@ impl Kernel {
     }
 }
 
+fn same_length(slot: &Slot, given: usize, needed: usize) -> Result<(), DeviceError> {
+    if given == needed {
+        return Ok(());
+    }
+    Err(DeviceError::Length { name: slot.name.clone(), given, needed })
+}
+
 fn float_of(floats: &[(ColumnId, Float)], column: ColumnId) -> Float {
     floats.iter().find(|(c, _)| *c == column).map_or(Float::F32, |(_, f)| *f)
 }
@@ -140,10 +164,13 @@ impl Memory {
         match slot.kind {
             SlotKind::Column(_)
             | SlotKind::Param(_)
+            | SlotKind::Side(_)
             | SlotKind::Stored
             | SlotKind::Folded(_)
-            | SlotKind::Ring(_) => Memory::Numbers(Vec::new()),
-            SlotKind::Parents(_) => Memory::Rows(Vec::new()),
+            | SlotKind::Carried(_)
+            | SlotKind::Ring(_)
+            | SlotKind::Scratch(_) => Memory::Numbers(Vec::new()),
+            SlotKind::Parents(_) | SlotKind::Starts(_) => Memory::Rows(Vec::new()),
             SlotKind::Entries(_) | SlotKind::Gradient(_) => Memory::Outside,
         }
     }
@@ -212,11 +239,24 @@ impl Run<'_> {
         for step in self.kernel.plan.steps(phase) {
             let Step::Loop(Loop { body, .. }) = step else { continue };
             for item in body {
-                let Item::Fold { into, scale, .. } = item else { continue };
-                for slot in std::iter::once(*into).chain(*scale) {
-                    if let SlotKind::Folded(first) = self.kernel.plan.slot(slot).kind
-                        && let Memory::Numbers(x) = &mut self.kernel.memory[slot.index()]
-                    {
+                // The numbers that a shift carries beside its count are read once written.
+                let slots = match item {
+                    Item::Fold { into, scale, .. } => [Some(*into), *scale],
+                    Item::Scan { within, .. } | Item::Shift { within, .. } => {
+                        [within.map(|w| w.state), None]
+                    }
+                    Item::Let(..)
+                    | Item::Store(..)
+                    | Item::Spread(..)
+                    | Item::SpreadAt { .. }
+                    | Item::Sweep(_) => [None; 2],
+                };
+                for slot in slots.into_iter().flatten() {
+                    let first = match self.kernel.plan.slot(slot).kind {
+                        SlotKind::Folded(first) => first,
+                        _ => 0.0,
+                    };
+                    if let Memory::Numbers(x) = &mut self.kernel.memory[slot.index()] {
                         x.fill(first);
                     }
                 }
@@ -241,7 +281,7 @@ impl Run<'_> {
         let piece = if phase == Phase::Live { self.kernel.plan.piece } else { BATCH };
         let tokens = self.shape.range(piece, rows.clone(), TOKEN);
         let table = self.pointers(phase, tokens.clone(), vocab, gradients)?;
-        let Kernel { plan, code, memory, .. } = &mut *self.kernel;
+        let Kernel { plan, code, memory, scratch, .. } = &mut *self.kernel;
         let mut functions = code.functions(phase).iter();
         for step in plan.steps(phase) {
             match step {
@@ -251,22 +291,15 @@ impl Run<'_> {
                     // SAFETY: the table has an entry for every slot of the plan. Own memory was
                     // sized for the whole batch by `start`; the parent rows in it come from the
                     // same shape. `pointers` has checked the caller's memory against `tokens`, the
-                    // rows that the loop takes vocab-level memory to hold.
+                    // rows that the loop takes vocab-level memory to hold. Rows by number are
+                    // checked by the code against the counts at the end of the table.
                     unsafe {
                         function.call(&table, range, self.shape.vocab, tokens.start);
                     }
                 }
-                Step::Rank(of) => {
+                Step::Call(of) => {
                     let range = self.shape.range(piece, rows.clone(), of.level);
-                    let starts = self.shape.starts(of.scope, of.level);
-                    let mut out = match &mut memory[of.into.index()] {
-                        Memory::Numbers(out) => std::mem::take(out),
-                        Memory::Rows(_) | Memory::Outside => continue,
-                    };
-                    let x = numbers(memory, of.x);
-                    let filter = of.filter.map(|f| numbers(memory, f));
-                    rank::rank(x, filter, starts, range, &mut out);
-                    memory[of.into.index()] = Memory::Numbers(out);
+                    call(of, self.shape, range, memory, scratch);
                 }
             }
         }
@@ -283,9 +316,9 @@ impl Run<'_> {
     ) -> Result<Vec<*mut u8>, DeviceError> {
         let width = self.shape.vocab;
         let needed = tokens.len() * width;
-        let Kernel { plan, code, memory, floats, graph } = &mut *self.kernel;
+        let Kernel { plan, code, memory, floats, graph, .. } = &mut *self.kernel;
         let outside = code.outside(phase);
-        let mut table = Vec::with_capacity(memory.len());
+        let mut table = Vec::with_capacity(memory.len() + plan.levels.all().count());
         for ((id, slot), memory) in plan.all_slots().zip(memory) {
             let pointer = match memory {
                 Memory::Numbers(x) => x.as_mut_ptr().cast(),
@@ -327,16 +360,55 @@ impl Run<'_> {
                     }
                     SlotKind::Column(_)
                     | SlotKind::Param(_)
+                    | SlotKind::Side(_)
                     | SlotKind::Stored
                     | SlotKind::Folded(_)
+                    | SlotKind::Carried(_)
                     | SlotKind::Parents(_)
+                    | SlotKind::Starts(_)
+                    | SlotKind::Scratch(_)
                     | SlotKind::Ring(_) => std::ptr::null_mut(),
                 },
             };
             table.push(pointer);
         }
+        table.extend(
+            plan.levels.all().map(|l| std::ptr::without_provenance_mut(self.shape.count(l))),
+        );
         Ok(table)
     }
+}
+
+/// Runs a call over rows `range`.
+fn call(
+    of: &Call,
+    shape: &Shape,
+    range: Range<usize>,
+    memory: &mut [Memory],
+    scratch: &mut call::Scratch,
+) {
+    let mut out = match &mut memory[of.into.index()] {
+        Memory::Numbers(out) => std::mem::take(out),
+        Memory::Rows(_) | Memory::Outside => return,
+    };
+    let rows = call::Rows {
+        range,
+        starts: shape.starts(of.scope, of.level),
+        filter: of.filter.map(|f| numbers(memory, f)),
+        within: of.within.map(|w| numbers(memory, w)),
+    };
+    match of.task {
+        Task::Rank { x } => call::rank(numbers(memory, x), &rows, &mut out, scratch),
+        Task::Find { key, want } => {
+            let (key, want) = (numbers(memory, key), numbers(memory, want));
+            call::find(key, want, &rows, &mut out, scratch);
+        }
+        Task::Prefix { x } => {
+            let rollouts = (of.level != ROLLOUT).then(|| shape.parents(ROLLOUT, of.level));
+            call::prefix(numbers(memory, x), rollouts, &rows, &mut out, scratch);
+        }
+    }
+    memory[of.into.index()] = Memory::Numbers(out);
 }
 
 fn numbers(memory: &[Memory], slot: SlotId) -> &[f64] {

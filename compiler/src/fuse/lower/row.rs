@@ -2,10 +2,11 @@
 
 use super::{Code, label};
 use crate::fuse::nodes::{NodeId, Task, source};
+use crate::fuse::normal::elements::home;
 use crate::fuse::sweeps::is_sweep;
 use crate::hir::{E, Expr, ReduceOp};
 use crate::level::{BATCH, Level};
-use crate::loops::{Item, Op, SlotId, SlotKind, V};
+use crate::loops::{Item, Op, SlotId, SlotKind, Spread, V, Within};
 use crate::op::{Binary, Unary};
 
 impl Code<'_, '_> {
@@ -19,15 +20,20 @@ impl Code<'_, '_> {
                 }
             }
             Task::Fold(e) => {
-                let Expr::Reduce(op, x, filter) = self.normal.graph.expr(e) else { return };
+                let (op, x, filter, index) = match self.normal.graph.expr(e) {
+                    Expr::Reduce(op, x, filter) => (op, x, filter, None),
+                    Expr::Scatter { op, x, filter, index, .. } => (op, x, filter, Some(index)),
+                    _ => return,
+                };
                 let Some(&into) = self.places.values.get(&n) else { return };
                 let scale = self.places.scales.get(&n).copied();
                 let x = self.value(x);
                 let filter = filter.map(|f| self.value(f));
-                self.body.push(Item::Fold { op, into, scale, x, filter });
+                let index = index.map(|i| self.value(i));
+                self.body.push(Item::Fold { op, into, scale, x, filter, index });
             }
-            // Ranks have their own steps, gradients are written by their sweep.
-            Task::Rank(_) | Task::Gradient(..) => {}
+            // Calls have their own steps, gradients are written by their sweep.
+            Task::Call(_) | Task::Gradient(..) => {}
         }
     }
 
@@ -47,6 +53,17 @@ impl Code<'_, '_> {
             Expr::Const(bits) => return self.constant(f64::from_bits(bits)),
             Expr::Param(p) => self.slots.param(p),
             Expr::Column(c) => self.slots.column(c),
+            Expr::Side(right) => self.slots.side(graph.level(from), right),
+            Expr::Row => {
+                let level = graph.level(from);
+                if level == BATCH {
+                    return self.constant(0.0);
+                }
+                let name = format!("{}_row", graph.level_table.name(level));
+                let v = self.define(name, Op::RowOf(level));
+                self.known.insert(from, v);
+                return v;
+            }
             Expr::Choose(..)
             | Expr::Unary(..)
             | Expr::Binary(..)
@@ -60,8 +77,6 @@ impl Code<'_, '_> {
             | Expr::Gather { .. }
             | Expr::Find { .. }
             | Expr::Prefix(..)
-            | Expr::Side(_)
-            | Expr::Row
             | Expr::Nth(..)
             | Expr::Spread { .. }
             | Expr::At(..)
@@ -127,23 +142,37 @@ impl Code<'_, '_> {
                 let (c, a, b) = (self.value(c), self.value(a), self.value(b));
                 self.define(name, Op::Select(c, a, b))
             }
-            Expr::Scan { x, filter, scope, exclusive, .. } => {
+            Expr::Scan { x, filter, factor, scope, within, exclusive, .. } => {
                 let x = self.value(x);
                 let filter = filter.map(|f| self.value(f));
+                let factor = factor.map(|f| self.value(f));
                 if scope == own {
                     // Each row is a scope of its own.
                     let zero = self.constant(0.0);
+                    if exclusive {
+                        return zero;
+                    }
+                    let mut sum = x;
+                    if let Some(factor) = factor {
+                        // The factor of a first row may be no number.
+                        let before = self.define(
+                            format!("{name}.before"),
+                            Op::Binary(Binary::Mul, factor, zero),
+                        );
+                        sum =
+                            self.define(format!("{name}.sum"), Op::Binary(Binary::Add, x, before));
+                    }
                     return match filter {
-                        _ if exclusive => zero,
-                        Some(f) => self.define(name, Op::Select(f, x, zero)),
-                        None => x,
+                        Some(f) => self.define(name, Op::Select(f, sum, zero)),
+                        None => sum,
                     };
                 }
+                let within = within.map(|w| self.within(&name, w, scope));
                 let into = self.name(name);
-                self.body.push(Item::Scan { into, x, filter, scope, exclusive });
+                self.body.push(Item::Scan { into, x, filter, factor, scope, within, exclusive });
                 into
             }
-            Expr::Shift { x, default, by, filter, scope, .. } => {
+            Expr::Shift { x, default, by, filter, scope, within } => {
                 let (x, default) = (self.value(x), self.value(default));
                 let filter = filter.map(|f| self.value(f));
                 if scope == own {
@@ -154,11 +183,22 @@ impl Code<'_, '_> {
                     };
                 }
                 let by = by.unsigned_abs();
-                let kind = SlotKind::Ring(by as usize);
-                let ring = self.slots.add(format!("{name}.ring"), own, kind);
+                let within = within.map(|w| self.within(&name, w, scope));
+                let (at, kind) = match within {
+                    Some(w) => {
+                        (self.slots.list[w.state.index()].level, SlotKind::Carried(by as usize))
+                    }
+                    None => (own, SlotKind::Ring(by as usize)),
+                };
+                let ring = self.slots.add(format!("{name}.ring"), at, kind);
                 let into = self.name(name);
-                self.body.push(Item::Shift { into, x, default, filter, scope, by, ring });
+                self.body.push(Item::Shift { into, x, default, filter, scope, within, by, ring });
                 into
+            }
+            Expr::Gather { x, index, .. } => {
+                let index = self.value(index);
+                let slot = self.stored(x);
+                self.define(name, Op::Indexed(slot, index))
             }
             Expr::Rank { filter, .. } => {
                 // Within its own row each row is the only one.
@@ -178,23 +218,38 @@ impl Code<'_, '_> {
                 let nan = self.constant(f64::NAN);
                 self.define(name, Op::Select(inside, value, nan))
             }
-            Expr::Reduce(ReduceOp::LogSumExp, ..) => self.finish(e, name),
+            Expr::Reduce(ReduceOp::LogSumExp, ..)
+            | Expr::Scatter { op: ReduceOp::LogSumExp, .. } => self.finish(e, name),
             // Read in place; here because it is kept.
-            Expr::Const(_) | Expr::Param(_) | Expr::Broadcast(_) => self.value(e),
+            Expr::Const(_) | Expr::Param(_) | Expr::Broadcast(_) | Expr::Row => self.value(e),
             Expr::Column(_)
             | Expr::Choose(..)
             | Expr::Reduce(..)
             | Expr::Scatter { .. }
-            | Expr::Gather { .. }
             | Expr::Find { .. }
             | Expr::Prefix(..)
             | Expr::Side(_)
-            | Expr::Row
             | Expr::Nth(..)
             | Expr::Spread { .. }
             | Expr::VocabIndex
             | Expr::Detach(_) => self.value(e),
         }
+    }
+
+    /// The elements that a scan or shift runs within, with a place for what it carries.
+    fn within(&mut self, name: &str, index: E, scope: Level) -> Within {
+        let graph = &self.normal.graph;
+        // `normal` has given every element a number of its own.
+        let home = home(graph, index, scope).unwrap_or(graph.level(index));
+        let state = self.slots.add(format!("{name}.state"), home, SlotKind::Carried(1));
+        Within { index: self.value(index), state }
+    }
+
+    /// The sums of a spread, in memory.
+    pub(super) fn spread(&mut self, d: E, index: E) -> Spread {
+        let below = self.normal.graph.level(d);
+        let starts = self.slots.starts(below);
+        Spread { d: self.stored(d), index: self.stored(index), starts }
     }
 
     /// A log-sum-exp from its maximum and scaled sum.
@@ -246,6 +301,12 @@ impl Code<'_, '_> {
                 let (a, b) = (self.entry_at(a, index), self.entry_at(b, index));
                 self.define(name, Op::Select(c, a, b))
             }
+            Expr::Spread { d, index: to } => {
+                let of = self.spread(d, to);
+                let into = self.name(name);
+                self.body.push(Item::SpreadAt { into, of, at: index });
+                into
+            }
             // Never at vocab level: `nodes` has refused the rest.
             Expr::Const(_)
             | Expr::Param(_)
@@ -261,7 +322,6 @@ impl Code<'_, '_> {
             | Expr::Side(_)
             | Expr::Row
             | Expr::Nth(..)
-            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::Detach(_) => self.value(x),
         };

@@ -6,7 +6,8 @@ use super::{Code, label};
 use crate::fuse::nodes::{NodeId, Task};
 use crate::fuse::sweeps::is_sweep;
 use crate::hir::{E, Expr, ReduceOp};
-use crate::loops::{EntryFold, Item, Mean, Op, Sweep, V};
+use crate::level::BATCH;
+use crate::loops::{EntryFold, Item, Mean, Op, SlotKind, Sweep, V};
 
 /// A sweep while it is written, with the entry values it has so far.
 #[derive(Default)]
@@ -31,7 +32,7 @@ impl Code<'_, '_> {
                         entries.sweep.gradients.push((slot, x));
                     }
                 }
-                Task::Value(_) | Task::Fold(_) | Task::Rank(_) => {}
+                Task::Value(_) | Task::Fold(_) | Task::Call(_) => {}
             }
         }
         self.body.push(Item::Sweep(entries.sweep));
@@ -39,8 +40,20 @@ impl Code<'_, '_> {
 
     /// `beside` finds the log-sum-exp that a mean belongs to.
     fn reduce(&mut self, e: E, entries: &mut Entries, beside: &mut HashMap<E, usize>) {
-        let Expr::Reduce(op, x, _) = self.normal.graph.expr(e) else { return };
         let name = label(self.normal, e);
+        let (op, x) = match self.normal.graph.expr(e) {
+            Expr::Reduce(op, x, _) => (op, x),
+            Expr::Nth(x, n) => {
+                let n = self.value(n);
+                let x = self.entry(x, entries);
+                let scratch = self.slots.add(format!("{name}.row"), BATCH, SlotKind::Scratch(2));
+                let into = self.name(name);
+                entries.sweep.folds.push(EntryFold::Nth { into, x, n, scratch });
+                self.known.insert(e, into);
+                return;
+            }
+            _ => return,
+        };
         if self.stages.online.contains(&e)
             && let Some(mean) = self.normal.means.get(&e)
             && let Some(&at) = beside.get(&mean.lse)
@@ -85,6 +98,20 @@ impl Code<'_, '_> {
                 let a = self.entry(a, entries);
                 Op::Select(c, a, self.entry(b, entries))
             }
+            Expr::Spread { d, index } => {
+                let row = match self.spreads.get(&x) {
+                    Some(&row) => row,
+                    None => {
+                        let of = self.spread(d, index);
+                        let name = format!("{}.row", label(self.normal, x));
+                        let row = self.slots.add(name, BATCH, SlotKind::Scratch(1));
+                        self.body.push(Item::Spread(row, of));
+                        self.spreads.insert(x, row);
+                        row
+                    }
+                };
+                Op::Entry(row)
+            }
             // Never at vocab level: `nodes` has refused the rest.
             Expr::Const(_)
             | Expr::Param(_)
@@ -100,7 +127,6 @@ impl Code<'_, '_> {
             | Expr::Side(_)
             | Expr::Row
             | Expr::Nth(..)
-            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::Detach(_) => return self.value(x),
         };

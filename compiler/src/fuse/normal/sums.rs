@@ -1,7 +1,7 @@
 //! Rules for sums over the vocab entries of a token.
 
 use super::Rewriter;
-use crate::hir::{E, Expr};
+use crate::hir::{E, Expr, ReduceOp};
 use crate::level::{TOKEN, VOCAB};
 use crate::op::{Binary, Ty, Unary};
 use crate::program::Phase;
@@ -181,6 +181,14 @@ impl Rewriter {
                 Some(index) => self.single(y, index),
                 None => self.whole(x),
             },
+            // Each row below the token that names an entry adds to it.
+            Expr::Spread { d, index } => {
+                let level = self.graph.level(index);
+                let outside = self.outside(index);
+                let inside = self.graph.unary(Unary::Not, outside);
+                debug_assert_eq!(self.graph.level(d), level);
+                self.graph.add(Expr::Reduce(ReduceOp::Sum, d, Some(inside)), TOKEN, Ty::Real)
+            }
             Expr::Const(_)
             | Expr::Param(_)
             | Expr::Column(_)
@@ -200,7 +208,6 @@ impl Rewriter {
             | Expr::Side(_)
             | Expr::Row
             | Expr::Nth(..)
-            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex
             | Expr::Detach(_) => self.whole(x),
@@ -226,14 +233,21 @@ impl Rewriter {
             to.settle();
             to.graph.add(Expr::At(y, index), TOKEN, Ty::Real)
         };
-        let one = self.graph.constant_at(1.0, Ty::Real, VOCAB);
-        let probe = at(self, one);
-        let outside = self.graph.unary(Unary::IsNan, probe);
+        let outside = self.outside(index);
         let value = match self.coarse(y) {
             Some(y) => self.graph.broadcast(y, TOKEN),
             None => at(self, y),
         };
         let zero = self.graph.constant_at(0.0, Ty::Real, TOKEN);
         self.graph.select(outside, zero, value)
+    }
+
+    /// Whether an index is no entry number.
+    fn outside(&mut self, index: E) -> E {
+        self.settle();
+        let one = self.graph.constant_at(1.0, Ty::Real, VOCAB);
+        let level = self.graph.level(index);
+        let probe = self.graph.add(Expr::At(one, index), level, Ty::Real);
+        self.graph.unary(Unary::IsNan, probe)
     }
 }

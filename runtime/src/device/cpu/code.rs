@@ -13,6 +13,7 @@ use rlc_compiler::loops::{Item, Loop, Plan, SlotId, SlotKind, Step};
 use rlc_compiler::op::{Binary, Unary};
 use rlc_compiler::program::Phase;
 
+use super::row;
 use crate::device::DeviceError;
 
 /// The compiled loops of a plan, phase by phase.
@@ -40,8 +41,9 @@ impl Function {
     /// # Safety
     ///
     /// `table` has an entry for every slot of the plan the function comes from, each valid for
-    /// every row that `rows` reach by the parent rows in it; vocab-level entries hold a row of
-    /// `vocab` numbers for each token from `base` on that is in `rows`.
+    /// every row that `rows` reach by the parent rows in it, and after them the rows of each level,
+    /// for which the slots of that level are valid too; vocab-level entries hold a row of `vocab`
+    /// numbers for each token from `base` on that is in `rows` or contains one of them.
     pub(super) unsafe fn call(
         &self,
         table: &[*mut u8],
@@ -85,7 +87,7 @@ impl Code {
         let mut module = JITModule::new(builder);
         let target = module.target_config();
         for (n, import) in Import::ALL.iter().enumerate() {
-            let signature = import.signature(target.default_call_conv);
+            let signature = import.signature(target);
             let id = module
                 .declare_function(&import.symbol(), Linkage::Import, &signature)
                 .map_err(failed)?;
@@ -161,7 +163,12 @@ fn outside(plan: &Plan, of: &Loop) -> Vec<SlotId> {
                 slots.extend(sweep.body.iter().filter_map(|(_, op)| op.slot()));
                 slots.extend(sweep.gradients.iter().map(|g| g.0));
             }
-            Item::Scan { .. } | Item::Shift { .. } | Item::Store(..) | Item::Fold { .. } => {}
+            Item::Scan { .. }
+            | Item::Shift { .. }
+            | Item::Store(..)
+            | Item::Fold { .. }
+            | Item::Spread(..)
+            | Item::SpreadAt { .. } => {}
         }
     }
     slots.retain(|s| matches!(plan.slot(*s).kind, SlotKind::Entries(_) | SlotKind::Gradient(_)));
@@ -202,6 +209,9 @@ fn address(import: Import) -> Result<*const u8, DeviceError> {
         Import::Unary(op) => UNARY.iter().find(|(o, _)| *o == op).map(|(_, f)| *f as *const u8),
         Import::Binary(Binary::Pow) => Some(pow as *const u8),
         Import::Binary(_) => None,
+        Import::Nth => Some(row::nth as *const u8),
+        Import::Spread => Some(row::spread as *const u8),
+        Import::SpreadAt => Some(row::spread_at as *const u8),
     };
     found.ok_or_else(|| failed(format!("{} has no definition", import.symbol())))
 }
