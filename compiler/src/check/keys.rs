@@ -146,28 +146,12 @@ impl Checker<'_> {
         if !fine {
             return None;
         }
-        let mut finest = parts.first().map(|p| (p.1, p.2))?;
-        for &(_, level, span) in &parts[1..] {
-            match self.graph.level_table.meet(finest.0, level) {
-                Some(meet) if meet == finest.0 => {}
-                Some(_) => finest = (level, span),
-                None => {
-                    let (a, b) = (self.per(finest.0), self.per(level));
-                    let diagnostic = Diagnostic::error(
-                        "E0201",
-                        "no part of this key lies inside all the others",
-                        at,
-                        "a key is made of the elements of its finest part",
-                        "add a part that is finer than both, such as a token-level number:\n`(turn, item, index(token in rollout))`",
-                    )
-                    .with(finest.1, a)
-                    .with(span, b);
-                    self.report(diagnostic);
-                    return None;
-                }
-            }
-        }
-        let finest = finest.0;
+        let table = &self.graph.level_table;
+        let inside_all = |l: Level| parts.iter().all(|p| table.contains(p.1, l));
+        let Some(finest) = parts.iter().map(|p| p.1).find(|l| inside_all(*l)) else {
+            self.no_finest(at, &parts);
+            return None;
+        };
         if let [(Part::Level(only), _, _)] = parts[..] {
             return Some(only);
         }
@@ -189,6 +173,20 @@ impl Checker<'_> {
         self.graph.level_table.nest(finest, level);
         self.nest_tuples(level);
         Some(level)
+    }
+
+    fn no_finest(&mut self, at: Span, parts: &[(Part, Level, Span)]) {
+        let mut diagnostic = Diagnostic::error(
+            "E0201",
+            "no part of this key lies inside all the others",
+            at,
+            "a key is made of the elements of its finest part",
+            "add a part that is finer than the others, such as a token-level\nnumber: `(turn, item, index(token in rollout))`",
+        );
+        for &(_, level, span) in parts {
+            diagnostic = diagnostic.with(span, self.per(level));
+        }
+        self.report(diagnostic);
     }
 
     /// A part and its level: a level by name, or an int or bool value.
