@@ -66,7 +66,7 @@ renyi   = log(sum(probs ^ order per token)) / (1 - order)
 tsallis = (1 - sum(probs ^ tsallis_order per token)) / (tsallis_order - 1)
 unlikely = 1 - sum(probs ^ 2 per token)
 loss    = -mean(renyi) + 0.3 * mean(tsallis ^ 2) - 0.1 * mean(unlikely * token_reward)
-""", vocab(542))
+minimize loss
 metric entropy = mean(entropy)
 """, vocab(541), settings={"order": 3.0})
 def _(table, p):
@@ -91,7 +91,7 @@ gap    = sum(if inside then exp(own) * (own - other) else 0 per token)
 loss   = mean(gap) - 0.2 * mean(log(mass)) - 0.1 * mean(logp)
 minimize loss
 metric inside = mean(real(at(inside, action)))
-""".replace("param width = 3\n", ""), vocab(542))
+""", vocab(542))
 def _(table, p):
     t = table.masked()
     logits, ref, action, lp = t.col("vocab/logits"), t.col("vocab/ref_logits"), t.ints("token/action"), t.logp()
