@@ -33,7 +33,7 @@ def _(table, p):
     loss = (-mean(log_sigmoid(gap[d]) for d in gap if won[d])
             + 0.1 * mean(mean(gap[d] ** 2 for d in mine) for mine in inner.values()))
     return Answer(t, loss, dict(gap=(duel, gap), won=(duel, won)),
-                  dict(duels=len(duel), won=sum(won.values()) / len(won), each=len(duel) / len(inner)), "group")
+                  dict(duels=len(duel), won=sum(won.values()) / max(len(won), 1), each=len(duel) / len(inner)), "group")
 
 
 @program("pairs_baseline", """
