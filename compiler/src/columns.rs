@@ -72,7 +72,8 @@ pub fn load(
         }
         let count = shape.count(info.level);
         if let Some(source) = graph.sources.get(&id) {
-            match sourced(graph, id, *source, table, state, count) {
+            let rows = (shape.before(info.level), count);
+            match sourced(graph, id, *source, table, state, rows) {
                 Ok(found) => values[id.0 as usize] = found,
                 Err(problem) => problems.push(problem),
             }
@@ -121,7 +122,7 @@ fn sourced(
     source: ColumnSource,
     table: &Table,
     state: &Table,
-    count: usize,
+    (before, count): (u64, usize),
 ) -> Result<Vec<f64>, String> {
     let path = graph.column_path(id);
     match source {
@@ -139,8 +140,8 @@ fn sourced(
             let seed = mixed(seeds[0] as u64 ^ mixed(level));
             // The upper 53 bits are a fraction of 2^53, each exact in f64.
             let unit =
-                |i: usize| (mixed(seed.wrapping_add(i as u64)) >> 11) as f64 / (1u64 << 53) as f64;
-            Ok((0..count).map(unit).collect())
+                |i: u64| (mixed(seed.wrapping_add(i)) >> 11) as f64 / (1u64 << 53) as f64;
+            Ok((before..before + count as u64).map(unit).collect())
         }
         ColumnSource::State { key: None, first } => {
             let Some(array) = table.get(&path).or_else(|| state.get(&path)) else {

@@ -36,6 +36,8 @@ pub struct Shape {
     parents: Vec<Vec<Option<Vec<u32>>>>,
     /// Left and right row of each pair, per level of pairs.
     sides: Vec<Option<[Vec<u32>; 2]>>,
+    /// Rows of the whole batch before this worker's, per level.
+    before: Vec<u64>,
     /// Entries per vocab row; 0 without a vocab-level column.
     pub vocab: usize,
 }
@@ -65,6 +67,7 @@ impl Shape {
             starts: vec![vec![None; n_levels]; n_levels],
             parents: vec![vec![None; n_levels]; n_levels],
             sides: vec![None; n_levels],
+            before: vec![0; n_levels],
             vocab: vocab_width(table, tokens)?,
         };
         shape.counts[BATCH.0 as usize] = 1;
@@ -166,6 +169,17 @@ impl Shape {
         }
         self.parents[coarse.0 as usize][fine.0 as usize] = Some(parents);
         self.starts[coarse.0 as usize][fine.0 as usize] = Some(starts);
+    }
+
+    /// How many rows of the whole batch come before this table's first, on other workers; 0 if not
+    /// said otherwise.
+    pub fn before(&self, level: Level) -> u64 {
+        self.before[level.0 as usize]
+    }
+
+    /// Says how many rows come before this table's first.
+    pub fn set_before(&mut self, level: Level, rows: u64) {
+        self.before[level.0 as usize] = rows;
     }
 
     /// The level whose rows a level has.

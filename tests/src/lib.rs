@@ -3,6 +3,7 @@
 
 pub mod batches;
 pub mod compare;
+pub mod workers;
 
 use std::path::{Path, PathBuf};
 
