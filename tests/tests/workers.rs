@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use rlc_cli::params;
+use rlc_compiler::check::Checked;
 use rlc_compiler::level::{GROUP, Levels};
 use rlc_compiler::shape::Shape;
 use rlc_compiler::table::{Data, Table};
@@ -54,7 +55,8 @@ fn case(folder: &Path, backend: Backend, tolerance: f64) -> Result<Vec<String>, 
     let text = std::fs::read_to_string(folder.join("case.json")).unwrap();
     let case: Value = serde_json::from_str(&text).unwrap();
     let table = batch::read(&folder.join("batch.safetensors")).unwrap();
-    let made = || objective(folder, &case, backend);
+    let checked = open_case(folder, &case);
+    let made = || objective(checked.clone(), &case, backend);
     let whole = run(&mut made(), &table, None).map_err(|e| format!("{name}: {e}"))?;
     let levels = made().checked().graph.level_table.clone();
     let groups = Shape::new(&levels, &table).unwrap().count(GROUP);
@@ -87,12 +89,16 @@ fn case(folder: &Path, backend: Backend, tolerance: f64) -> Result<Vec<String>, 
     Ok(faults)
 }
 
-fn objective(folder: &Path, case: &Value, backend: Backend) -> Objective {
+fn open_case(folder: &Path, case: &Value) -> Checked {
     let program = match case["program"].as_str().unwrap() {
         "program.rl" => folder.join("program.rl").to_str().unwrap().to_owned(),
         stdlib => stdlib.to_owned(),
     };
-    let mut objective = Objective::new(try_open(&program).unwrap(), backend);
+    try_open(&program).unwrap()
+}
+
+fn objective(checked: Checked, case: &Value, backend: Backend) -> Objective {
+    let mut objective = Objective::new(checked, backend);
     let set = case["set"].as_object().unwrap().iter().map(|(name, value)| match value {
         Value::String(text) => format!("{name}={text}"),
         other => format!("{name}={other}"),

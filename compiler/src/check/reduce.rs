@@ -178,7 +178,7 @@ impl Checker<'_> {
                 (
                     format!("a {target} is finer than that"),
                     format!(
-                        "a reduction goes to coarser levels; `{written} @ {target}` goes to finer ones"
+                        "a reduction goes to coarser levels;\n`{written} @ {target}` goes to finer ones"
                     ),
                 )
             } else {
@@ -207,7 +207,7 @@ impl Checker<'_> {
         if self.keys.is_paired(to) {
             let pairs = target.split('.').next().unwrap_or(target);
             return format!(
-                "read one side of each pair first: `{name}(left({written} in {pairs}) per {pairs}.left)`"
+                "read one side of each pair first:\n`{name}(left({written} in {pairs}) per {pairs}.left)`"
             );
         }
         let table = &self.graph.level_table;
