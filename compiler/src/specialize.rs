@@ -77,6 +77,10 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
         roots.push(update.value);
         roots.extend(update.kept);
     }
+    for sample in &checked.samples {
+        roots.push(sample.value);
+        roots.extend(sample.kept);
+    }
     for name in &settings.emit {
         let Some(definition) = checked.definitions.iter().find(|d| d.name == *name) else {
             let names = checked.definitions.iter().map(|d| d.name.as_str());
@@ -135,6 +139,13 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
             *kept = rest.next().unwrap_or(*kept);
         }
     }
+    let mut samples = checked.samples.clone();
+    for sample in &mut samples {
+        sample.value = rest.next().unwrap_or(sample.value);
+        if let Some(kept) = &mut sample.kept {
+            *kept = rest.next().unwrap_or(*kept);
+        }
+    }
     let values: Vec<(String, E)> = settings.emit.iter().cloned().zip(rest).collect();
 
     let reads = stage::Reads::of(&graph);
@@ -149,6 +160,7 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
         metrics,
         values,
         updates,
+        samples,
         kept,
         coupling,
         cause,

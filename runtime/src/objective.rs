@@ -29,7 +29,7 @@ use rlc_compiler::table::Table;
 mod step;
 
 use step::Run;
-pub use step::{LiveGrads, Outcome, Step};
+pub use step::{LiveGrads, Outcome, Samples, Step};
 
 use crate::device::DeviceError;
 use crate::device::cpu::{Kernel, float};

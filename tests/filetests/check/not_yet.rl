@@ -2,7 +2,6 @@
 # Read, and refused with a clear word.
 list comparison in rollout                      #~ E0701
 key cell = (group, position)                    #~ E0701
-sample weight = 1.0                             #~ E0701
 level candidate in token                        #~ E0701
 metric a = mean(discounted(token_reward, 0.9 in rollout))   #~ E0701
 metric b = mean(sort(reward in group))          #~ E0701
