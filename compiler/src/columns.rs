@@ -39,8 +39,8 @@ pub fn needed(program: &Program) -> Vec<ColumnId> {
     out
 }
 
-/// Reads and checks what `program` needs; `state` holds states that the table does not. Vocab-level columns for which `live_vocab` holds are
-/// handed over piece by piece later and need not be in the table.
+/// Reads and checks what `program` needs; `state` holds states that the table does not. With
+/// `live_vocab` the logits are handed over piece by piece later and need not be in the table.
 pub fn load(
     program: &Program,
     table: &Table,
@@ -55,7 +55,8 @@ pub fn load(
         let info = &graph.columns[id.0 as usize];
         let path = graph.column_path(id);
         if info.level == VOCAB {
-            if !live_vocab && table.get(&path).is_none() {
+            let comes_later = live_vocab && path == "vocab/logits";
+            if !comes_later && table.get(&path).is_none() {
                 problems.push(format!(
                     "the batch has no `{path}` ([tokens, V], one row per token){}",
                     reader(graph, id)
