@@ -6,7 +6,7 @@
 //! also where the derivative is not finite: that is what makes a branch not taken harmless.
 
 use crate::hir::{ColumnId, E, Expr, Graph, ReduceOp};
-use crate::level::Level;
+use crate::level::{Level, TOKEN};
 use crate::op::{Binary, Ty, Unary};
 
 /// The operands that gradient passes to.
@@ -17,6 +17,11 @@ pub fn differentiable_operands(graph: &Graph, e: E) -> Vec<E> {
         | Expr::Column(_)
         | Expr::VocabIndex
         | Expr::Rank { .. }
+        | Expr::Find { .. }
+        | Expr::Prefix(..)
+        | Expr::Side(_)
+        | Expr::Row
+        | Expr::Nth(..)
         | Expr::Detach(_) => vec![],
         Expr::Unary(op, x) => match op {
             Unary::Not
@@ -69,8 +74,11 @@ pub fn differentiable_operands(graph: &Graph, e: E) -> Vec<E> {
         Expr::Choose(_, x, _)
         | Expr::Broadcast(x)
         | Expr::Reduce(_, x, _)
-        | Expr::Scan { x, .. }
+        | Expr::Scatter { x, .. }
+        | Expr::Gather { x, .. }
+        | Expr::Spread { d: x, .. }
         | Expr::At(x, _) => vec![x],
+        Expr::Scan { x, factor, .. } => std::iter::once(x).chain(factor).collect(),
         Expr::Shift { x, default, .. } => vec![x, default],
     }
 }
@@ -115,6 +123,15 @@ pub fn differentiate(graph: &mut Graph, loss: E) -> Vec<(ColumnId, Option<E>)> {
     }
     out.sort_by_key(|o| o.0);
     out
+}
+
+/// How a reduction's elements meet its result.
+#[derive(Clone, Copy)]
+struct Through {
+    from: Level,
+    to: Level,
+    /// The index of a scatter and its scope; none for a reduction along the tree.
+    by: Option<(E, Level)>,
 }
 
 struct Sweep<'g> {
@@ -169,6 +186,11 @@ impl Sweep<'_> {
             | Expr::Column(_)
             | Expr::VocabIndex
             | Expr::Rank { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
             | Expr::Detach(_) => {}
             Expr::Choose(_, x, _) => self.give(x, d),
             Expr::Unary(op, x) => self.unary(op, x, e, d),
@@ -180,28 +202,44 @@ impl Sweep<'_> {
             }
             Expr::Broadcast(x) => {
                 let level = self.graph.level(x);
-                let total = self.graph.reduce(ReduceOp::Sum, d, None, level);
+                let table = &self.graph.level_table;
+                // The same rows under another name.
+                let total = if table.rows(level) == table.rows(self.graph.level(e)) {
+                    self.graph.add(Expr::Broadcast(d), level, Ty::Real)
+                } else {
+                    self.graph.reduce(ReduceOp::Sum, d, None, level)
+                };
                 self.give(x, total);
             }
-            Expr::Reduce(op, x, filter) => self.reduce(op, x, filter, e, d),
-            Expr::Scan { x, filter, scope, reverse, exclusive } => {
-                // The transpose of a running sum runs the other way.
-                let level = self.graph.level(e);
-                let back = self.graph.add(
-                    Expr::Scan { x: d, filter: None, scope, reverse: !reverse, exclusive },
-                    level,
-                    Ty::Real,
-                );
-                match filter {
-                    Some(f) => self.give_where(x, f, back),
-                    None => self.give(x, back),
-                }
+            Expr::Gather { x, index, scope } => {
+                let level = self.graph.level(x);
+                let back = Expr::Scatter { op: ReduceOp::Sum, x: d, filter: None, index, scope };
+                let total = self.graph.add(back, level, Ty::Real);
+                self.give(x, total);
             }
-            Expr::Shift { x, default, by, filter, scope } => {
+            Expr::Reduce(op, x, filter) => {
+                let through =
+                    Through { from: self.graph.level(x), to: self.graph.level(e), by: None };
+                self.reduce(op, x, filter, through, (e, d));
+            }
+            Expr::Scatter { op, x, filter, index, scope } => {
+                let by = Some((index, scope));
+                let through = Through { from: self.graph.level(x), to: self.graph.level(e), by };
+                // Rows of no element are no elements of the reduction.
+                let zero = self.graph.constant_at(0.0, Ty::Int, through.from);
+                let inside = self.graph.binary(Binary::Ge, index, zero);
+                let filter = match filter {
+                    Some(f) => self.graph.binary(Binary::And, inside, f),
+                    None => inside,
+                };
+                self.reduce(op, x, Some(filter), through, (e, d));
+            }
+            Expr::Scan { .. } => self.scan(e, d),
+            Expr::Shift { x, default, by, filter, scope, within } => {
                 let level = self.graph.level(e);
                 let zero = self.zero(level);
                 let back = self.graph.add(
-                    Expr::Shift { x: d, default: zero, by: -by, filter, scope },
+                    Expr::Shift { x: d, default: zero, by: -by, filter, scope, within },
                     level,
                     Ty::Real,
                 );
@@ -209,16 +247,27 @@ impl Sweep<'_> {
                 // Rows past the end took the default.
                 let one = self.graph.constant_at(1.0, Ty::Real, level);
                 let inside = self.graph.add(
-                    Expr::Shift { x: one, default: zero, by, filter, scope },
+                    Expr::Shift { x: one, default: zero, by, filter, scope, within },
                     level,
                     Ty::Real,
                 );
                 let past = self.graph.binary(Binary::Eq, inside, zero);
-                let past = match filter {
-                    Some(f) => self.graph.binary(Binary::And, past, f),
-                    None => past,
-                };
+                let inside = within.map(|index| self.graph.binary(Binary::Ge, index, zero));
+                let past = [filter, inside]
+                    .into_iter()
+                    .flatten()
+                    .fold(past, |past, f| self.graph.binary(Binary::And, past, f));
                 self.give_where(default, past, d);
+            }
+            Expr::At(x, index) if self.graph.level(index) != TOKEN => {
+                let level = self.graph.level(x);
+                let spread = self.graph.add(Expr::Spread { d, index }, level, Ty::Real);
+                self.give(x, spread);
+            }
+            Expr::Spread { d: x, index } => {
+                let level = self.graph.level(x);
+                let read = self.graph.add(Expr::At(d, index), level, Ty::Real);
+                self.give(x, read);
             }
             Expr::At(x, index) => {
                 let level = self.graph.level(x);
@@ -384,31 +433,98 @@ impl Sweep<'_> {
         }
     }
 
-    fn reduce(&mut self, op: ReduceOp, x: E, filter: Option<E>, y: E, d: E) {
-        let from = self.graph.level(x);
-        let to = self.graph.level(y);
-        let down = self.graph.broadcast(d, from);
+    /// The adjoint runs the other way: a row takes what later rows had of it, and the factor that
+    /// met its running value is that of the row it came to.
+    fn scan(&mut self, e: E, d: E) {
+        let Expr::Scan { x, filter, factor, scope, within, reverse, exclusive } =
+            self.graph.expr(e)
+        else {
+            return;
+        };
+        let level = self.graph.level(e);
+        let zero = self.zero(level);
+        let neighbour = if reverse { 1 } else { -1 };
+        let moved = |s: &mut Self, x: E, by: i32| {
+            let shift = Expr::Shift { x, default: zero, by, filter, scope, within };
+            s.graph.add(shift, level, Ty::Real)
+        };
+        // Without a factor rows that do not count see the running value too, so theirs flows back.
+        let (kept, against) = match factor {
+            Some(f) => (filter, Some(moved(self, f, -neighbour))),
+            None => (None, None),
+        };
+        let back = Expr::Scan {
+            x: d,
+            filter: kept,
+            factor: against,
+            scope,
+            within,
+            reverse: !reverse,
+            exclusive,
+        };
+        let back = self.graph.add(back, level, Ty::Real);
+        match filter {
+            Some(f) => self.give_where(x, f, back),
+            None => self.give(x, back),
+        }
+        let Some(factor) = factor else { return };
+        if self.carries[factor.index()] {
+            let met = moved(self, e, neighbour);
+            let share = self.graph.binary(Binary::Chain, back, met);
+            match filter {
+                Some(f) => self.give_where(factor, f, share),
+                None => self.give(factor, share),
+            }
+        }
+    }
+
+    /// A value of the reduction's result, at the elements it came from.
+    fn down(&mut self, y: E, through: Through) -> E {
+        match through.by {
+            Some((index, scope)) => {
+                let ty = self.graph.ty(y);
+                self.graph.add(Expr::Gather { x: y, index, scope }, through.from, ty)
+            }
+            None => self.graph.broadcast(y, through.from),
+        }
+    }
+
+    /// A reduction of other values of the same elements.
+    fn up(&mut self, op: ReduceOp, x: E, filter: Option<E>, through: Through) -> E {
+        match through.by {
+            Some((index, scope)) => {
+                let ty = self.graph.ty(x);
+                let scatter = Expr::Scatter { op, x, filter, index, scope };
+                self.graph.add(scatter, through.to, ty)
+            }
+            None => self.graph.reduce(op, x, filter, through.to),
+        }
+    }
+
+    /// `filter` holds for no row outside the reduction; y is its value, d the adjoint of that.
+    fn reduce(&mut self, op: ReduceOp, x: E, filter: Option<E>, through: Through, (y, d): (E, E)) {
+        let down = self.down(d, through);
         match op {
             ReduceOp::Sum => match filter {
                 Some(f) => self.give_where(x, f, down),
                 None => self.give(x, down),
             },
             ReduceOp::Max | ReduceOp::Min => {
-                let best = self.graph.broadcast(y, from);
+                let best = self.down(y, through);
                 let mut hit = self.graph.binary(Binary::Eq, x, best);
                 if let Some(f) = filter {
                     hit = self.graph.binary(Binary::And, hit, f);
                 }
                 let ones = self.graph.cast(hit, Ty::Int);
-                let count = self.graph.reduce(ReduceOp::Sum, ones, None, to);
+                let count = self.up(ReduceOp::Sum, ones, None, through);
                 let one = self.number(1.0, y);
                 let inverse = self.graph.binary(Binary::Div, one, count);
                 let share = self.graph.binary(Binary::Chain, d, inverse);
-                let share = self.graph.broadcast(share, from);
+                let share = self.down(share, through);
                 self.give_where(x, hit, share);
             }
             ReduceOp::LogSumExp => {
-                let total = self.graph.broadcast(y, from);
+                let total = self.down(y, through);
                 let gap = self.graph.binary(Binary::Sub, x, total);
                 let weight = self.graph.unary(Unary::Exp, gap);
                 let share = self.graph.binary(Binary::Chain, down, weight);
@@ -417,15 +533,13 @@ impl Sweep<'_> {
                     None => self.give(x, share),
                 }
             }
-            ReduceOp::Prod => self.product(x, filter, y, down),
+            ReduceOp::Prod => self.product(x, filter, through, (y, down)),
         }
     }
 
     /// The product of the other elements: with one zero among them only that zero has a derivative.
-    fn product(&mut self, x: E, filter: Option<E>, y: E, down: E) {
-        let from = self.graph.level(x);
-        let to = self.graph.level(y);
-        let zero = self.zero(from);
+    fn product(&mut self, x: E, filter: Option<E>, through: Through, (y, down): (E, E)) {
+        let zero = self.zero(through.from);
         let is_zero = self.graph.binary(Binary::Eq, x, zero);
         let not_zero = self.graph.unary(Unary::Not, is_zero);
         let keep = |g: &mut Graph, c: E| match filter {
@@ -435,13 +549,14 @@ impl Sweep<'_> {
         let zeros_here = keep(self.graph, is_zero);
         let rest_here = keep(self.graph, not_zero);
         let ones = self.graph.cast(zeros_here, Ty::Int);
-        let zeros = self.graph.reduce(ReduceOp::Sum, ones, None, to);
-        let rest = self.graph.reduce(ReduceOp::Prod, x, Some(rest_here), to);
+        let zeros = self.up(ReduceOp::Sum, ones, None, through);
+        let rest = self.up(ReduceOp::Prod, x, Some(rest_here), through);
         let none = self.number(0.0, y);
         let one = self.number(1.0, y);
         let without = self.graph.binary(Binary::Eq, zeros, none);
         let single = self.graph.binary(Binary::Eq, zeros, one);
-        let rest = self.graph.broadcast(rest, from);
+        let (without, single) = (self.down(without, through), self.down(single, through));
+        let rest = self.down(rest, through);
         let quotient = self.graph.binary(Binary::Div, rest, x);
         let for_rest = self.graph.binary(Binary::Chain, down, quotient);
         let for_zero = self.graph.binary(Binary::Chain, down, rest);

@@ -5,8 +5,11 @@
 //! one up by a [`Expr::Reduce`]. Filters of the program are already folded into the `filter` of
 //! reductions and ordered operators. Equal expressions are one node.
 
+mod operands;
 mod print;
 mod verify;
+
+pub use operands::Operands;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -92,6 +95,50 @@ pub enum Expr {
     Broadcast(E),
     /// Over the rows of x's level inside each row of this node's level where `filter` holds.
     Reduce(ReduceOp, E, Option<E>),
+    /// Over the rows of x's level where `filter` holds and `index` is the number of this row. Rows
+    /// of a negative index belong to none.
+    Scatter {
+        /// How.
+        op: ReduceOp,
+        /// Reduced value.
+        x: E,
+        /// Rows that count.
+        filter: Option<E>,
+        /// The row of this node's level that each row of x belongs to.
+        index: E,
+        /// A level of the tree that holds what meets in one row.
+        scope: Level,
+    },
+    /// The value of x at the row that `index` names, 0 where that is negative. At index's level.
+    Gather {
+        /// Read value, of any level.
+        x: E,
+        /// Numbers of rows of x's level.
+        index: E,
+        /// A level of the tree that holds a row and the row it reads.
+        scope: Level,
+    },
+    /// The first kept row of the same run whose `key` equals the `want` of this one, by its number;
+    /// -1 where there is none.
+    Find {
+        /// What rows are found by.
+        key: E,
+        /// What is looked for.
+        want: E,
+        /// Rows that can be found.
+        filter: Option<E>,
+        /// Rows look among those of their row of this level,
+        scope: Level,
+        /// and with this among those of their element: its number, negative for none.
+        within: Option<E>,
+    },
+    /// Rollouts of one row of `scope` share a node as long as their x agree from the start. The
+    /// first row of each row's node, by its number; all rows count.
+    Prefix(E, Level),
+    /// The row of the paired level on the left (false) or right (true) of each pair, by its number.
+    Side(bool),
+    /// The row's own number, over the whole batch.
+    Row,
     /// Running sum over the rows of `scope` where `filter` holds, in order or (reverse) against it;
     /// with or without (exclusive) the row itself.
     Scan {
@@ -99,8 +146,12 @@ pub enum Expr {
         x: E,
         /// Rows that count; the others see the running value.
         filter: Option<E>,
-        /// The sum starts anew in each row of this level.
+        /// What the running value is multiplied by before a counting row adds its own; 1 without.
+        factor: Option<E>,
+        /// The sum starts anew in each row of this level,
         scope: Level,
+        /// and with this runs within the rows of each element: its number, negative for none.
+        within: Option<E>,
         /// From the last row to the first.
         reverse: bool,
         /// Leaves the row itself out.
@@ -119,6 +170,8 @@ pub enum Expr {
         filter: Option<E>,
         /// Never crosses a row of this level.
         scope: Level,
+        /// The element whose rows alone are seen, as in `Scan`.
+        within: Option<E>,
     },
     /// How many kept rows of the same row of `scope` come before this one when sorted by x, ties in
     /// order of rows. At rows that are not kept: -1.
@@ -129,9 +182,21 @@ pub enum Expr {
         filter: Option<E>,
         /// Sorted within each row of this level.
         scope: Level,
+        /// The element whose rows alone are sorted together, as in `Scan`.
+        within: Option<E>,
     },
-    /// Entry `index` (a token-level int) of the vocab row x. At token level.
+    /// Entry `index` (an int at token level or below it) of the token's vocab row x. At index's level.
     At(E, E),
+    /// The entry of the vocab row x that comes n-th (from 1) when sorted by falling value, ties in
+    /// order; the last for a larger n, -1 for a smaller one. At token level.
+    Nth(E, E),
+    /// For each vocab entry the sum of d over the rows below the token whose index names it.
+    Spread {
+        /// Added value, at a level below token.
+        d: E,
+        /// The entry it is added to.
+        index: E,
+    },
     /// The row's own number within its token, 0 up. At vocab level.
     VocabIndex,
     /// x without its gradient.
@@ -212,6 +277,9 @@ pub struct Graph {
     pub params: Vec<ParamInfo>,
     /// Columns that are no columns of the batch.
     pub sources: BTreeMap<ColumnId, ColumnSource>,
+    /// Which element of a derived level each row of its source belongs to. Only while a program is
+    /// checked: afterwards every expression names the index it reads through.
+    pub elements: BTreeMap<Level, E>,
 }
 
 impl Graph {
@@ -328,14 +396,27 @@ impl Graph {
 
     /// x at a level inside its own.
     pub fn broadcast(&mut self, x: E, level: Level) -> E {
-        if self.level(x) == level {
+        let from = self.level(x);
+        if from == level {
             return x;
+        }
+        let ty = self.ty(x);
+        if let Some(&index) = self.elements.get(&from) {
+            let at = self.level(index);
+            // One side of a pair has the rows it was paired from; other elements are looked up.
+            if at == level || self.level_table.rows(from) != level {
+                let scope = self.level_table.tree(from);
+                let x = self.add(Expr::Gather { x, index, scope }, at, ty);
+                return self.broadcast(x, level);
+            }
         }
         let source = match self.expr(x) {
             Expr::Broadcast(inner) => inner,
             _ => x,
         };
-        let ty = self.ty(x);
+        if self.level(source) == level {
+            return source;
+        }
         self.add(Expr::Broadcast(source), level, ty)
     }
 
@@ -404,70 +485,20 @@ impl Graph {
             ReduceOp::LogSumExp => Ty::Real,
             ReduceOp::Sum | ReduceOp::Prod | ReduceOp::Max | ReduceOp::Min => self.ty(x),
         };
-        self.add(Expr::Reduce(op, x, filter), level, ty)
+        let expr = match self.elements.get(&level) {
+            Some(&index) => {
+                let index = self.broadcast(index, self.level(x));
+                let scope = self.level_table.tree(level);
+                Expr::Scatter { op, x, filter, index, scope }
+            }
+            None => Expr::Reduce(op, x, filter),
+        };
+        self.add(expr, level, ty)
     }
 
     fn finer(&self, a: Level, b: Level) -> Level {
         // Callers have checked that the levels are nested; the fallback keeps this total.
         self.level_table.meet(a, b).unwrap_or(a)
-    }
-
-    /// The operands of an expression, in order.
-    pub fn operands(&self, e: E) -> Operands {
-        let mut out = Operands { items: [E(0); 4], len: 0, at: 0 };
-        match self.expr(e) {
-            Expr::Const(_) | Expr::Param(_) | Expr::Column(_) | Expr::VocabIndex => {}
-            Expr::Choose(_, x, _) | Expr::Unary(_, x) | Expr::Broadcast(x) | Expr::Detach(x) => {
-                out.push(x);
-            }
-            Expr::Binary(_, a, b) | Expr::At(a, b) => {
-                out.push(a);
-                out.push(b);
-            }
-            Expr::Select(c, a, b) => {
-                out.push(c);
-                out.push(a);
-                out.push(b);
-            }
-            Expr::Reduce(_, x, filter)
-            | Expr::Scan { x, filter, .. }
-            | Expr::Rank { x, filter, .. } => {
-                out.push(x);
-                if let Some(f) = filter {
-                    out.push(f);
-                }
-            }
-            Expr::Shift { x, default, filter, .. } => {
-                out.push(x);
-                out.push(default);
-                if let Some(f) = filter {
-                    out.push(f);
-                }
-            }
-        }
-        out
-    }
-
-    /// The expression with its operands replaced.
-    pub fn map_operands(&self, e: E, mut f: impl FnMut(E) -> E) -> Expr {
-        match self.expr(e) {
-            x @ (Expr::Const(_) | Expr::Param(_) | Expr::Column(_) | Expr::VocabIndex) => x,
-            Expr::Choose(c, x, p) => Expr::Choose(c, f(x), p),
-            Expr::Unary(op, x) => Expr::Unary(op, f(x)),
-            Expr::Broadcast(x) => Expr::Broadcast(f(x)),
-            Expr::Detach(x) => Expr::Detach(f(x)),
-            Expr::Binary(op, a, b) => Expr::Binary(op, f(a), f(b)),
-            Expr::At(a, b) => Expr::At(f(a), f(b)),
-            Expr::Select(c, a, b) => Expr::Select(f(c), f(a), f(b)),
-            Expr::Reduce(op, x, filter) => Expr::Reduce(op, f(x), filter.map(f)),
-            Expr::Scan { x, filter, scope, reverse, exclusive } => {
-                Expr::Scan { x: f(x), filter: filter.map(f), scope, reverse, exclusive }
-            }
-            Expr::Rank { x, filter, scope } => Expr::Rank { x: f(x), filter: filter.map(f), scope },
-            Expr::Shift { x, default, by, filter, scope } => {
-                Expr::Shift { x: f(x), default: f(default), by, filter: filter.map(f), scope }
-            }
-        }
     }
 
     /// Which expressions `roots` need, themselves included.
@@ -494,30 +525,5 @@ impl Graph {
             Some(ColumnSource::State { .. }) => format!("state/{}", info.name),
             Some(ColumnSource::Uniform) => "batch/seed".to_owned(),
         }
-    }
-}
-
-/// The operands of one expression.
-#[derive(Debug, Clone)]
-pub struct Operands {
-    items: [E; 4],
-    len: u8,
-    at: u8,
-}
-
-impl Operands {
-    fn push(&mut self, e: E) {
-        self.items[self.len as usize] = e;
-        self.len += 1;
-    }
-}
-
-impl Iterator for Operands {
-    type Item = E;
-
-    fn next(&mut self) -> Option<E> {
-        let item = (self.at < self.len).then(|| self.items[self.at as usize]);
-        self.at += 1;
-        item
     }
 }

@@ -3,16 +3,20 @@
 //!
 //! Plain by intent: no fusion, no reuse. Every back end is compared with it.
 
-use std::collections::BTreeMap;
+mod row;
+
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::columns::Columns;
-use crate::hir::{ColumnId, E, Expr, Graph, ReduceOp};
-use crate::level::{Level, TOKEN, VOCAB};
+use crate::hir::{ColumnId, E, Expr, ReduceOp};
+use crate::level::{BATCH, Level, ROLLOUT, TOKEN, VOCAB};
 use crate::program::{Phase, Program};
 use crate::shape::Shape;
 use crate::table::Floats;
+
+use row::RowEvaluator;
 
 /// Vocab-level columns: for each the rows of tokens `first..`, row-major, V entries a row.
 #[derive(Debug, Clone, Copy)]
@@ -136,14 +140,13 @@ impl Run {
             {
                 continue;
             }
-            let level = graph.level(e);
-            let rows = if phase == Phase::Live {
-                self.shape.range(self.program.piece, piece.clone(), level)
+            let piece = if phase == Phase::Live {
+                (self.program.piece, piece.clone())
             } else {
-                0..self.shape.count(level)
+                (BATCH, 0..1)
             };
             let mut out = std::mem::take(&mut self.values[e.index()]);
-            self.compute(e, rows, &mut out, vocab);
+            self.compute(e, piece, &mut out, vocab);
             self.values[e.index()] = out;
         }
     }
@@ -151,13 +154,16 @@ impl Run {
     fn compute(
         &self,
         e: E,
-        rows: Range<usize>,
+        piece: (Level, Range<usize>),
         out: &mut [f64],
         vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
     ) {
         let graph = &self.program.graph;
         let level = graph.level(e);
         let of = |x: E| self.values[x.index()].as_slice();
+        let rows_of = |l: Level| self.shape.range(piece.0, piece.1.clone(), l);
+        let rows = rows_of(level);
+        let kept = |filter: Option<E>, i: usize| filter.is_none_or(|f| of(f)[i] != 0.0);
         match graph.expr(e) {
             // Filled in when the run began.
             Expr::Column(_) => {}
@@ -171,9 +177,18 @@ impl Run {
             Expr::Detach(x) | Expr::Choose(_, x, _) => {
                 rows.for_each(|i| out[i] = of(x)[i]);
             }
+            Expr::Broadcast(x) if self.shape.rows(graph.level(x)) == self.shape.rows(level) => {
+                rows.for_each(|i| out[i] = of(x)[i]);
+            }
             Expr::Broadcast(x) => {
                 let parents = self.shape.parents(graph.level(x), level);
                 rows.for_each(|i| out[i] = of(x)[parents[i] as usize]);
+            }
+            Expr::Gather { x, index, .. } => {
+                rows.for_each(|i| {
+                    let at = entry(of(index)[i]).and_then(|at| of(x).get(at));
+                    out[i] = at.copied().unwrap_or(0.0);
+                });
             }
             Expr::Reduce(op, x, filter) if graph.level(x) == VOCAB => {
                 let mut values = RowEvaluator::new(graph, x);
@@ -192,48 +207,94 @@ impl Run {
             Expr::Reduce(op, x, filter) => {
                 for row in rows {
                     let inside = self.shape.range(level, row..row + 1, graph.level(x));
-                    let kept = inside
-                        .filter(|&i| filter.is_none_or(|f| of(f)[i] != 0.0))
-                        .map(|i| of(x)[i]);
-                    out[row] = fold(op, kept);
+                    out[row] = fold(op, inside.filter(|&i| kept(filter, i)).map(|i| of(x)[i]));
                 }
+            }
+            Expr::Scatter { op, x, filter, index, .. } => {
+                let mut inside: HashMap<usize, Vec<f64>> = HashMap::new();
+                for i in rows_of(graph.level(x)).filter(|&i| kept(filter, i)) {
+                    if let Some(row) = entry(of(index)[i]) {
+                        inside.entry(row).or_default().push(of(x)[i]);
+                    }
+                }
+                rows.for_each(|row| {
+                    let values = inside.get(&row).map_or(&[][..], Vec::as_slice);
+                    out[row] = fold(op, values.iter().copied());
+                });
             }
             Expr::At(x, index) => {
                 let mut values = RowEvaluator::new(graph, x);
-                for t in rows {
-                    let i = of(index)[t];
+                for t in rows_of(TOKEN) {
+                    let inside = self.shape.range(TOKEN, t..t + 1, level);
+                    if inside.is_empty() {
+                        continue;
+                    }
                     let row = values.row(self, vocab, t);
-                    out[t] = if i >= 0.0 { row.get(i as usize).copied() } else { None }
-                        .unwrap_or(f64::NAN);
-                }
-            }
-            // Vocab-level, so never computed here.
-            Expr::VocabIndex => {}
-            Expr::Scan { x, filter, scope, reverse, exclusive } => {
-                let keep = |i: usize| filter.is_none_or(|f| of(f)[i] != 0.0);
-                for segment in self.segments(scope, level, rows) {
-                    let mut total = 0.0;
-                    let mut step = |i: usize| {
-                        let before = total;
-                        if keep(i) {
-                            total += of(x)[i];
-                        }
-                        out[i] = if exclusive { before } else { total };
-                    };
-                    if reverse {
-                        segment.rev().for_each(&mut step);
-                    } else {
-                        segment.for_each(&mut step);
+                    for i in inside {
+                        let found = entry(of(index)[i]).and_then(|i| row.get(i));
+                        out[i] = found.copied().unwrap_or(f64::NAN);
                     }
                 }
             }
-            Expr::Shift { x, default, by, filter, scope } => {
-                for segment in self.segments(scope, level, rows) {
-                    let kept: Vec<usize> = segment
-                        .clone()
-                        .filter(|&i| filter.is_none_or(|f| of(f)[i] != 0.0))
-                        .collect();
-                    segment.for_each(|i| out[i] = 0.0);
+            Expr::Nth(x, n) => {
+                let mut values = RowEvaluator::new(graph, x);
+                for t in rows {
+                    out[t] = nth(values.row(self, vocab, t), of(n)[t]);
+                }
+            }
+            // Vocab-level, so never computed here.
+            Expr::VocabIndex | Expr::Spread { .. } => {}
+            Expr::Row => rows.for_each(|i| out[i] = i as f64),
+            Expr::Side(right) => {
+                let side = self.shape.side(level, right);
+                rows.for_each(|i| out[i] = f64::from(side[i]));
+            }
+            Expr::Find { key, want, filter, scope, within } => {
+                for run in self.runs(scope, within, level, rows.clone(), out, -1.0) {
+                    let mut first: HashMap<u64, usize> = HashMap::new();
+                    for &i in run.iter().filter(|&&i| kept(filter, i)) {
+                        first.entry(bits(of(key)[i])).or_insert(i);
+                    }
+                    for i in run {
+                        let found = first.get(&bits(of(want)[i]));
+                        out[i] = found.map_or(-1.0, |&j| j as f64);
+                    }
+                }
+            }
+            Expr::Prefix(x, scope) => {
+                for run in self.runs(scope, None, level, rows, out, -1.0) {
+                    let rollouts = self.shape.parents(ROLLOUT, level);
+                    // A node by its parent, none at the start, and the number that led here.
+                    let mut nodes: HashMap<(Option<usize>, u64), usize> = HashMap::new();
+                    let mut last: Option<usize> = None;
+                    for i in run {
+                        let same = last.filter(|&l| rollouts[l] == rollouts[i]);
+                        let above = same.map(|l| out[l] as usize);
+                        let node = *nodes.entry((above, bits(of(x)[i]))).or_insert(i);
+                        out[i] = node as f64;
+                        last = Some(i);
+                    }
+                }
+            }
+            Expr::Scan { x, filter, factor, scope, within, reverse, exclusive } => {
+                for mut run in self.runs(scope, within, level, rows, out, 0.0) {
+                    let mut total = 0.0;
+                    if reverse {
+                        run.reverse();
+                    }
+                    for i in run {
+                        let before = total;
+                        if kept(filter, i) {
+                            total = of(x)[i] + factor.map_or(total, |f| of(f)[i] * total);
+                        }
+                        out[i] = if exclusive { before } else { total };
+                    }
+                }
+            }
+            Expr::Shift { x, default, by, filter, scope, within } => {
+                for run in self.runs(scope, within, level, rows, out, 0.0) {
+                    run.iter().for_each(|&i| out[i] = 0.0);
+                    let kept: Vec<usize> = run.into_iter().filter(|&i| kept(filter, i)).collect();
                     for (n, &i) in kept.iter().enumerate() {
                         let to = n as i64 + i64::from(by);
                         let source = usize::try_from(to).ok().and_then(|to| kept.get(to));
@@ -241,15 +302,13 @@ impl Run {
                     }
                 }
             }
-            Expr::Rank { x, filter, scope } => {
-                for segment in self.segments(scope, level, rows) {
-                    let mut kept: Vec<usize> = segment
-                        .clone()
-                        .filter(|&i| filter.is_none_or(|f| of(f)[i] != 0.0))
-                        .collect();
+            Expr::Rank { x, filter, scope, within } => {
+                for run in self.runs(scope, within, level, rows, out, -1.0) {
+                    run.iter().for_each(|&i| out[i] = -1.0);
+                    let mut kept: Vec<usize> =
+                        run.into_iter().filter(|&i| kept(filter, i)).collect();
                     // Stable, so ties stay in order of rows; NaN sorts last.
                     kept.sort_by(|&a, &b| order(of(x)[a], of(x)[b]));
-                    segment.for_each(|i| out[i] = -1.0);
                     for (rank, &i) in kept.iter().enumerate() {
                         out[i] = rank as f64;
                     }
@@ -258,9 +317,42 @@ impl Run {
         }
     }
 
+    /// The rows that an ordered operator goes along: those of each row of `scope`, and of them those
+    /// of each element of `within`. Rows of no element are in none and get `outside`.
+    fn runs(
+        &self,
+        scope: Level,
+        within: Option<E>,
+        level: Level,
+        rows: Range<usize>,
+        out: &mut [f64],
+        outside: f64,
+    ) -> Vec<Vec<usize>> {
+        let segments = self.segments(scope, level, rows);
+        let Some(within) = within else {
+            return segments.into_iter().map(Iterator::collect).collect();
+        };
+        let mut runs: Vec<Vec<usize>> = Vec::new();
+        for segment in segments {
+            let mut of: HashMap<usize, usize> = HashMap::new();
+            for i in segment {
+                let Some(element) = entry(self.values[within.index()][i]) else {
+                    out[i] = outside;
+                    continue;
+                };
+                let run = *of.entry(element).or_insert_with(|| {
+                    runs.push(Vec::new());
+                    runs.len() - 1
+                });
+                runs[run].push(i);
+            }
+        }
+        runs
+    }
+
     /// The rows of `level` cut at the rows of `scope`.
     fn segments(&self, scope: Level, level: Level, rows: Range<usize>) -> Vec<Range<usize>> {
-        if scope == level {
+        if self.shape.rows(scope) == self.shape.rows(level) {
             return rows.map(|i| i..i + 1).collect();
         }
         let starts = self.shape.starts(scope, level);
@@ -270,6 +362,31 @@ impl Run {
             .filter(|s| s.start >= rows.start && s.end <= rows.end && !s.is_empty())
             .collect()
     }
+}
+
+/// A number as an index; none for negative and broken ones.
+pub fn entry(index: f64) -> Option<usize> {
+    (index >= 0.0 && index.fract() == 0.0).then_some(index as usize)
+}
+
+/// Equal numbers have equal bits: zeros are one.
+pub fn bits(x: f64) -> u64 {
+    (x + 0.0).to_bits()
+}
+
+/// The index of the n-th largest number, ties in order, NaN last; see [`Expr::Nth`].
+pub fn nth(row: &[f64], n: f64) -> f64 {
+    if !(n >= 1.0) || row.is_empty() {
+        return -1.0;
+    }
+    let place = (n as usize).min(row.len()) - 1;
+    let mut by_value: Vec<u32> = (0..row.len() as u32).collect();
+    let falling = |a: &u32, b: &u32| {
+        let (x, y) = (row[*a as usize], row[*b as usize]);
+        x.is_nan().cmp(&y.is_nan()).then(order(y, x)).then(a.cmp(b))
+    };
+    let (_, found, _) = by_value.select_nth_unstable_by(place, falling);
+    f64::from(*found)
 }
 
 /// The order `rank` sorts by: ascending, NaN last.
@@ -305,77 +422,4 @@ fn compensated_sum(values: impl Iterator<Item = f64>) -> f64 {
         sum = next;
     }
     sum + rest
-}
-
-/// Computes a vocab-level expression for one token at a time.
-struct RowEvaluator {
-    /// Vocab-level expressions the root needs, operands first.
-    order: Vec<E>,
-    /// Position of each in `order`.
-    slot: Vec<usize>,
-    rows: Vec<Vec<f64>>,
-}
-
-impl RowEvaluator {
-    fn new(graph: &Graph, root: E) -> Self {
-        let mut wanted = vec![false; graph.len()];
-        wanted[root.index()] = true;
-        for index in (0..=root.index()).rev() {
-            if wanted[index] {
-                for o in graph.operands(E(index as u32)) {
-                    wanted[o.index()] |= graph.level(o) == VOCAB;
-                }
-            }
-        }
-        let order: Vec<E> = graph.all().filter(|e| wanted[e.index()]).collect();
-        let mut slot = vec![usize::MAX; graph.len()];
-        for (i, e) in order.iter().enumerate() {
-            slot[e.index()] = i;
-        }
-        let rows = vec![Vec::new(); order.len()];
-        RowEvaluator { order, slot, rows }
-    }
-
-    fn row(&mut self, run: &Run, vocab: &BTreeMap<ColumnId, VocabRows<'_>>, t: usize) -> &[f64] {
-        let graph = &run.program.graph;
-        let width = run.shape.vocab;
-        for (n, &e) in self.order.iter().enumerate() {
-            let (done, rest) = self.rows.split_at_mut(n);
-            let of = |x: E| done[self.slot[x.index()]].as_slice();
-            let out = &mut rest[0];
-            out.clear();
-            match graph.expr(e) {
-                Expr::Column(c) => match vocab.get(&c) {
-                    Some(rows) => {
-                        let start = (t - rows.first) * width;
-                        out.extend((start..start + width).map(|i| rows.data.get(i)));
-                    }
-                    None => out.resize(width, f64::NAN),
-                },
-                Expr::VocabIndex => out.extend((0..width).map(|i| i as f64)),
-                Expr::Broadcast(x) => {
-                    let from = graph.level(x);
-                    let row =
-                        if from == TOKEN { t } else { run.shape.parents(from, TOKEN)[t] as usize };
-                    out.resize(width, run.values[x.index()][row]);
-                }
-                Expr::Unary(op, x) => out.extend(of(x).iter().map(|v| op.eval(*v))),
-                Expr::Binary(op, a, b) => {
-                    out.extend(of(a).iter().zip(of(b)).map(|(a, b)| op.eval(*a, *b)));
-                }
-                Expr::Select(c, a, b) => out
-                    .extend((0..width).map(|i| if of(c)[i] == 0.0 { of(b)[i] } else { of(a)[i] })),
-                Expr::Detach(x) | Expr::Choose(_, x, _) => out.extend_from_slice(of(x)),
-                // The verifier lets none of these stand at vocab level.
-                Expr::Const(_)
-                | Expr::Param(_)
-                | Expr::Reduce(..)
-                | Expr::Scan { .. }
-                | Expr::Shift { .. }
-                | Expr::Rank { .. }
-                | Expr::At(..) => out.resize(width, f64::NAN),
-            }
-        }
-        self.rows.last().map_or(&[], Vec::as_slice)
-    }
 }

@@ -124,6 +124,30 @@ pub struct Update {
     pub body: Body,
 }
 
+/// What a declared level is.
+#[derive(Debug, Clone)]
+pub enum LevelItem {
+    /// `level item in rollout`: the parent.
+    Segment(Ident),
+    /// `list comparison in rollout`: the parent.
+    List(Ident),
+    /// `key cell = P`.
+    Key(Partition),
+}
+
+/// The meaning of a level's name.
+#[derive(Debug, Clone)]
+pub struct LevelEntry {
+    /// Position of its file.
+    pub depth: usize,
+    /// Name and its place.
+    pub ident: Ident,
+    /// Meaning.
+    pub item: LevelItem,
+    /// Documentation.
+    pub doc: Option<String>,
+}
+
 /// The files of a program laid over each other.
 #[derive(Debug, Default)]
 pub struct Linked {
@@ -133,8 +157,8 @@ pub struct Linked {
     pub values: BTreeMap<String, Vec<Entry>>,
     /// All meanings of each function name, likewise.
     pub functions: BTreeMap<String, Vec<Function>>,
-    /// Declared segmentations: name and parent.
-    pub levels: Vec<(Ident, Ident)>,
+    /// Declared levels and keys, in order of first appearance; the deepest file's meaning of each.
+    pub levels: Vec<LevelEntry>,
     /// All filters, in file order.
     pub filters: Vec<Filter>,
     /// `minimize` (false) or `maximize` (true) of the deepest file that has one.
@@ -169,6 +193,15 @@ impl Linked {
     /// Whether the file at `depth` silences a lint.
     pub fn allows(&self, depth: usize, lint: &str) -> bool {
         self.allows.iter().any(|(d, ident)| *d == depth && ident.name == lint)
+    }
+
+    /// The key of a name.
+    pub fn key(&self, name: &str) -> Option<(&LevelEntry, &Partition)> {
+        let entry = self.levels.iter().find(|l| l.ident.name == name)?;
+        match &entry.item {
+            LevelItem::Key(partition) => Some((entry, partition)),
+            LevelItem::Segment(_) | LevelItem::List(_) => None,
+        }
     }
 
     /// The meaning of a function name.
@@ -386,11 +419,16 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
             }
         }
         StatementKind::Level { name, parent } => {
-            if let Some((first, _)) = linked.levels.iter().find(|l| l.0.name == name.name) {
-                diagnostics.push(duplicate(&name, first.span));
-            } else {
-                linked.levels.push((name, parent));
-            }
+            let item = LevelItem::Segment(parent);
+            add_level(linked, LevelEntry { depth, ident: name, item, doc }, diagnostics);
+        }
+        StatementKind::List { name, parent } => {
+            let item = LevelItem::List(parent);
+            add_level(linked, LevelEntry { depth, ident: name, item, doc }, diagnostics);
+        }
+        StatementKind::Key { name, partition } => {
+            let item = LevelItem::Key(partition);
+            add_level(linked, LevelEntry { depth, ident: name, item, doc }, diagnostics);
         }
         StatementKind::Filter { keep, level, cond } => {
             linked.filters.push(Filter { depth, keep, level, cond });
@@ -424,8 +462,6 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
         StatementKind::Allow(lint) => {
             linked.allows.push((depth, lint));
         }
-        StatementKind::List { .. } => diagnostics.push(not_yet(statement.span, "`list` levels")),
-        StatementKind::Key { .. } => diagnostics.push(not_yet(statement.span, "`key` levels")),
         StatementKind::Update { name, value } => {
             let update = Update { depth, ident: name, body: value };
             match linked.updates.iter_mut().find(|u| u.ident.name == update.ident.name) {
@@ -456,15 +492,14 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
     }
 }
 
-/// The refusal of a part of the language that has a place here but no code yet.
-pub fn not_yet(span: Span, what: &str) -> Diagnostic {
-    Diagnostic::error(
-        "E0701",
-        format!("{what} {} not implemented yet", if what.ends_with('`') { "is" } else { "are" }),
-        span,
-        "this release of rlc does not compile it",
-        "`docs/language.md` lists what this release compiles",
-    )
+fn add_level(linked: &mut Linked, entry: LevelEntry, diagnostics: &mut Vec<Diagnostic>) {
+    match linked.levels.iter_mut().find(|l| l.ident.name == entry.ident.name) {
+        Some(first) if first.depth == entry.depth => {
+            diagnostics.push(duplicate(&entry.ident, first.ident.span));
+        }
+        Some(first) => *first = entry,
+        None => linked.levels.push(entry),
+    }
 }
 
 fn duplicate(second: &Ident, first: Span) -> Diagnostic {

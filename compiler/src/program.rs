@@ -25,6 +25,17 @@ pub enum Phase {
     After,
 }
 
+/// A definition whose value is stored.
+#[derive(Debug, Clone)]
+pub struct Emitted {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: E,
+    /// Which rows are elements, for a derived level; the others hold nothing.
+    pub exists: Option<E>,
+}
+
 /// What a back end runs.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -40,7 +51,7 @@ pub struct Program {
     /// Metrics, at batch level.
     pub metrics: Vec<(String, E)>,
     /// Named values to store, at their own levels (never vocab).
-    pub values: Vec<(String, E)>,
+    pub values: Vec<Emitted>,
     /// New values of states.
     pub updates: Vec<StateUpdate>,
     /// What it says about drawing prompts.
@@ -77,7 +88,10 @@ impl Program {
             out.push((format!("sample/{name}"), sample.value));
             out.extend(sample.kept.map(|kept| (format!("sample/{name} where"), kept)));
         }
-        out.extend(self.values.iter().map(|(n, e)| (format!("value/{n}"), *e)));
+        for v in &self.values {
+            out.push((format!("value/{}", v.name), v.value));
+            out.extend(v.exists.map(|e| (format!("value/{} where", v.name), e)));
+        }
         out
     }
 

@@ -23,14 +23,19 @@ fn fail<T>(text: String) -> Result<T, TableError> {
 }
 
 /// Rows per level and the maps between levels. Rows of every level are in file order, so the rows
-/// of a fine level inside one row of a coarse level are a contiguous range.
+/// of a fine level inside one row of a coarse level are a contiguous range. Derived levels have the
+/// rows of the level they are made of.
 #[derive(Debug, Clone, Default)]
 pub struct Shape {
     counts: Vec<usize>,
+    /// The level whose rows each level has.
+    rows: Vec<Level>,
     /// `starts[coarse][fine]`: first fine row of each coarse row, and the end.
     starts: Vec<Vec<Option<Vec<u32>>>>,
     /// `parents[coarse][fine]`: the coarse row of each fine row.
     parents: Vec<Vec<Option<Vec<u32>>>>,
+    /// Left and right row of each pair, per level of pairs.
+    sides: Vec<Option<[Vec<u32>; 2]>>,
     /// Entries per vocab row; 0 without a vocab-level column.
     pub vocab: usize,
 }
@@ -56,21 +61,100 @@ impl Shape {
         let n_levels = levels.all().count();
         let mut shape = Shape {
             counts: vec![0; n_levels],
+            rows: levels.all().map(|l| levels.rows(l)).collect(),
             starts: vec![vec![None; n_levels]; n_levels],
             parents: vec![vec![None; n_levels]; n_levels],
+            sides: vec![None; n_levels],
             vocab: vocab_width(table, tokens)?,
         };
         shape.counts[BATCH.0 as usize] = 1;
         shape.set(BATCH, GROUP, vec![0, groups.len() as u32]);
-        shape.set(GROUP, ROLLOUT, running(&groups));
-        shape.set(ROLLOUT, TOKEN, running(&rollouts));
+        shape.add(levels, GROUP, ROLLOUT, running(&groups));
         for level in levels.segmentations() {
             let (per_rollout, per_element) = segmentation(levels, level, table, &rollouts)?;
-            shape.set(ROLLOUT, level, running(&per_rollout));
+            shape.add(levels, ROLLOUT, level, running(&per_rollout));
             shape.set(level, TOKEN, running(&per_element));
         }
-        shape.compose(levels);
+        shape.add(levels, ROLLOUT, TOKEN, running(&rollouts));
+        for level in levels.all() {
+            match levels.def(level).kind {
+                LevelKind::List(parent) => shape.add_rows(levels, parent, level, table)?,
+                LevelKind::Below => shape.add_rows(levels, TOKEN, level, table)?,
+                LevelKind::Pairs(of, within) => shape.add_pairs(levels, level, of, within)?,
+                LevelKind::Standard | LevelKind::Segmentation | LevelKind::Derived(_) => {}
+            }
+        }
         Ok(shape)
+    }
+
+    /// Rows of `level` as many per row of `parent` as its own size column says.
+    fn add_rows(
+        &mut self,
+        levels: &Levels,
+        parent: Level,
+        level: Level,
+        table: &Table,
+    ) -> Result<(), TableError> {
+        let (name, of) = (levels.name(level), levels.name(parent));
+        let path = format!("{name}/size");
+        if table.get(&path).is_none() {
+            return fail(format!(
+                "the program declares `{name}` in `{of}`, but the batch has no `{path}` (elements per {of}, {} in all)",
+                self.count(parent)
+            ));
+        }
+        let found = sizes(table, &path)?;
+        if found.len() != self.count(parent) {
+            return fail(format!(
+                "`{path}` has {} entries, but there are {} rows of `{of}`",
+                found.len(),
+                self.count(parent)
+            ));
+        }
+        self.add(levels, parent, level, running(&found));
+        Ok(())
+    }
+
+    fn add_pairs(
+        &mut self,
+        levels: &Levels,
+        level: Level,
+        of: Level,
+        within: Level,
+    ) -> Result<(), TableError> {
+        let mut starts = vec![0u32];
+        let mut sides = [Vec::new(), Vec::new()];
+        for row in 0..self.count(within) {
+            let inside = self.range(within, row..row + 1, of);
+            if sides[0].len() + inside.len() * inside.len() >= u32::MAX as usize {
+                return fail(format!(
+                    "`{}` would have 2^32 pairs or more; pair fewer rows, or a coarser level",
+                    levels.name(level)
+                ));
+            }
+            for left in inside.clone() {
+                for right in inside.clone().filter(|r| *r != left) {
+                    sides[0].push(left as u32);
+                    sides[1].push(right as u32);
+                }
+            }
+            starts.push(sides[0].len() as u32);
+        }
+        self.sides[level.0 as usize] = Some(sides);
+        self.add(levels, within, level, starts);
+        Ok(())
+    }
+
+    /// Sets the map from `coarse` to `fine`, and those from what `coarse` lies inside.
+    fn add(&mut self, levels: &Levels, coarse: Level, fine: Level, starts: Vec<u32>) {
+        for above in levels.all() {
+            if above != coarse && levels.contains(above, coarse) && !levels.is_derived(above) {
+                let outer = self.starts(above, coarse);
+                let through = outer.iter().map(|&row| starts[row as usize]).collect();
+                self.set(above, fine, through);
+            }
+        }
+        self.set(coarse, fine, starts);
     }
 
     fn set(&mut self, coarse: Level, fine: Level, starts: Vec<u32>) {
@@ -84,35 +168,33 @@ impl Shape {
         self.starts[coarse.0 as usize][fine.0 as usize] = Some(starts);
     }
 
-    /// Fills in the maps that follow from the direct ones.
-    fn compose(&mut self, levels: &Levels) {
-        let mut chain = vec![(BATCH, GROUP, ROLLOUT)];
-        for fine in levels.segmentations().chain([TOKEN]) {
-            chain.push((GROUP, ROLLOUT, fine));
-            chain.push((BATCH, ROLLOUT, fine));
-        }
-        // (BATCH, ROLLOUT) first, since the later ones go through it.
-        for (coarse, middle, fine) in chain {
-            let outer = self.starts(coarse, middle);
-            let inner = self.starts(middle, fine);
-            let starts = outer.iter().map(|&row| inner[row as usize]).collect();
-            self.set(coarse, fine, starts);
-        }
+    /// The level whose rows a level has.
+    pub fn rows(&self, level: Level) -> Level {
+        self.rows.get(level.0 as usize).copied().unwrap_or(level)
+    }
+
+    /// The row on one side (right: true) of each pair of a level of pairs.
+    pub fn side(&self, level: Level, right: bool) -> &[u32] {
+        let sides = self.sides[self.rows(level).0 as usize].as_ref();
+        sides.map_or(&[], |s| &s[usize::from(right)])
     }
 
     /// Rows of a level; for vocab, tokens times entries.
     pub fn count(&self, level: Level) -> usize {
+        let level = self.rows(level);
         if level == VOCAB { self.count(TOKEN) * self.vocab } else { self.counts[level.0 as usize] }
     }
 
     /// First row of `fine` of each row of `coarse`, and the end. Empty for levels that do not nest
     /// or are equal, and for vocab.
     pub fn starts(&self, coarse: Level, fine: Level) -> &[u32] {
+        let (coarse, fine) = (self.rows(coarse), self.rows(fine));
         self.starts[coarse.0 as usize][fine.0 as usize].as_deref().unwrap_or(&[])
     }
 
     /// The row of `coarse` that each row of `fine` belongs to. Empty as for [`Shape::starts`].
     pub fn parents(&self, coarse: Level, fine: Level) -> &[u32] {
+        let (coarse, fine) = (self.rows(coarse), self.rows(fine));
         self.parents[coarse.0 as usize][fine.0 as usize].as_deref().unwrap_or(&[])
     }
 
@@ -123,6 +205,7 @@ impl Shape {
         rows: std::ops::Range<usize>,
         fine: Level,
     ) -> std::ops::Range<usize> {
+        let (coarse, fine) = (self.rows(coarse), self.rows(fine));
         if fine == VOCAB {
             let t = self.range(coarse, rows, TOKEN);
             return t.start * self.vocab..t.end * self.vocab;

@@ -95,10 +95,11 @@ pub fn make(graph: &mut Graph, expr: Expr, level: Level, ty: Ty) -> E {
             Some(c) if c != 0.0 => graph.add(Expr::Reduce(op, x, None), level, ty),
             _ => graph.add(expr, level, ty),
         },
-        Expr::Scan { x, filter: Some(f), scope, reverse, exclusive }
+        Expr::Scan { x, filter: Some(f), factor, scope, within, reverse, exclusive }
             if constant_of(graph, f).is_some_and(|c| c != 0.0) =>
         {
-            graph.add(Expr::Scan { x, filter: None, scope, reverse, exclusive }, level, ty)
+            let scan = Expr::Scan { x, filter: None, factor, scope, within, reverse, exclusive };
+            graph.add(scan, level, ty)
         }
         Expr::At(x, index) => entry(graph, x, index, level, ty),
         Expr::Const(_)
@@ -109,6 +110,14 @@ pub fn make(graph: &mut Graph, expr: Expr, level: Level, ty: Ty) -> E {
         | Expr::Scan { .. }
         | Expr::Shift { .. }
         | Expr::Rank { .. }
+        | Expr::Scatter { .. }
+        | Expr::Gather { .. }
+        | Expr::Find { .. }
+        | Expr::Prefix(..)
+        | Expr::Side(_)
+        | Expr::Row
+        | Expr::Nth(..)
+        | Expr::Spread { .. }
         | Expr::VocabIndex => graph.add(expr, level, ty),
     }
 }
@@ -153,6 +162,14 @@ fn entry_here(graph: &mut Graph, x: E, index: E, level: Level, ty: Ty) -> E {
         | Expr::Scan { .. }
         | Expr::Shift { .. }
         | Expr::Rank { .. }
+        | Expr::Scatter { .. }
+        | Expr::Gather { .. }
+        | Expr::Find { .. }
+        | Expr::Prefix(..)
+        | Expr::Side(_)
+        | Expr::Row
+        | Expr::Nth(..)
+        | Expr::Spread { .. }
         | Expr::At(..) => graph.add(Expr::At(x, index), level, ty),
     }
 }
@@ -205,6 +222,14 @@ fn hoist(graph: &mut Graph, expr: Expr, level: Level, ty: Ty) -> Option<E> {
         | Expr::Scan { .. }
         | Expr::Shift { .. }
         | Expr::Rank { .. }
+        | Expr::Scatter { .. }
+        | Expr::Gather { .. }
+        | Expr::Find { .. }
+        | Expr::Prefix(..)
+        | Expr::Side(_)
+        | Expr::Row
+        | Expr::Nth(..)
+        | Expr::Spread { .. }
         | Expr::At(..)
         | Expr::VocabIndex
         | Expr::Detach(_) => return None,

@@ -8,7 +8,7 @@ use crate::autodiff;
 use crate::check::Checked;
 use crate::hir::{ColumnId, E, Expr, Graph, Prefer};
 use crate::level::VOCAB;
-use crate::program::Program;
+use crate::program::{Emitted, Program};
 use crate::simplify::{compact, rebuild};
 use crate::stage;
 
@@ -81,6 +81,7 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
         roots.push(sample.value);
         roots.extend(sample.kept);
     }
+    let mut emitted: Vec<(String, bool)> = Vec::new();
     for name in &settings.emit {
         let Some(definition) = checked.definitions.iter().find(|d| d.name == *name) else {
             let names = checked.definitions.iter().map(|d| d.name.as_str());
@@ -91,6 +92,8 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
             return Err(SpecializeError::VocabSized(name.clone()));
         }
         roots.push(definition.value);
+        roots.extend(definition.exists);
+        emitted.push((name.clone(), definition.exists.is_some()));
     }
     let (mut graph, roots) = decide(&checked.graph, &roots, settings);
     let n_metrics = checked.metrics.len();
@@ -146,7 +149,11 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
             *kept = rest.next().unwrap_or(*kept);
         }
     }
-    let values: Vec<(String, E)> = settings.emit.iter().cloned().zip(rest).collect();
+    let mut values = Vec::new();
+    for (name, derived) in emitted {
+        let Some(value) = rest.next() else { break };
+        values.push(Emitted { name, value, exists: if derived { rest.next() } else { None } });
+    }
 
     let reads = stage::Reads::of(&graph);
     let (coupling, cause) = stage::coupling(&graph, &reads, loss);
@@ -256,6 +263,14 @@ pub fn known_values(graph: &Graph, settings: &Settings) -> Vec<Option<f64>> {
             | Expr::Scan { .. }
             | Expr::Shift { .. }
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex => None,
         };

@@ -22,8 +22,7 @@ impl Reads {
                 Expr::Column(c) | Expr::Choose(c, _, _)
                     if graph.columns[c.0 as usize].differentiable =>
                 {
-                    let level = graph.level(e);
-                    Some(if level == VOCAB { TOKEN } else { level })
+                    Some(table.tree(graph.level(e)))
                 }
                 _ => None,
             };
@@ -35,17 +34,20 @@ impl Reads {
             }
             if let Some(level) = reads {
                 reads = Some(match graph.expr(e) {
-                    Expr::Reduce(..) => table.join(level, graph.level(e)),
-                    Expr::Scan { scope, .. } | Expr::Rank { scope, .. } => table.join(level, scope),
+                    Expr::Reduce(..) => table.join(level, table.tree(graph.level(e))),
+                    Expr::Scan { scope, .. }
+                    | Expr::Rank { scope, .. }
+                    | Expr::Find { scope, .. }
+                    | Expr::Prefix(_, scope)
+                    | Expr::Gather { scope, .. }
+                    | Expr::Scatter { scope, .. } => table.join(level, table.tree(scope)),
                     // The default is read at its own row; but the rows next to it must be there.
-                    Expr::Shift { x, filter, scope, .. } => {
+                    Expr::Shift { x, filter, scope, within, .. } => {
                         let along = |o: E| levels[o.index()].is_some();
+                        let scope = table.tree(scope);
                         let far = !table.contains(ROLLOUT, scope);
-                        if far || along(x) || filter.is_some_and(along) {
-                            table.join(level, scope)
-                        } else {
-                            level
-                        }
+                        let told = filter.is_some_and(along) || within.is_some_and(along);
+                        if far || along(x) || told { table.join(level, scope) } else { level }
                     }
                     _ => level,
                 });
@@ -100,10 +102,20 @@ pub fn coupling(graph: &Graph, reads: &Reads, loss: E) -> (Level, Option<E>) {
                     };
                     named(graph, reads, if live(x) { x } else { f }, level)
                 }
-                Expr::Shift { x, default, filter, scope, .. }
+                // Its elements may lie in many rows, but a sum over them all is one over those rows.
+                Expr::Scatter { op: ReduceOp::Sum, x, filter, index, .. }
+                    if filter.is_none_or(|f| !live(f)) && !live(index) =>
+                {
+                    coarser(&[x])
+                }
+                Expr::Broadcast(x) if table.rows(graph.level(x)) == table.rows(graph.level(e)) => {
+                    coarser(&[x])
+                }
+                Expr::Shift { x, default, filter, scope, within, .. }
                     if !live(x)
                         && filter.is_none_or(|f| !live(f))
-                        && table.contains(ROLLOUT, scope) =>
+                        && within.is_none_or(|w| !live(w))
+                        && table.contains(ROLLOUT, table.tree(scope)) =>
                 {
                     coarser(&[default])
                 }
@@ -153,9 +165,13 @@ pub fn phases(graph: &Graph, reads: &Reads, piece: Level) -> Vec<Phase> {
         let phase = if reads.is_live(e) {
             let inside = match graph.expr(e) {
                 Expr::Reduce(..) => table.contains(piece, graph.level(e)),
-                Expr::Scan { scope, .. } | Expr::Shift { scope, .. } | Expr::Rank { scope, .. } => {
-                    table.contains(piece, scope)
-                }
+                Expr::Scan { scope, .. }
+                | Expr::Shift { scope, .. }
+                | Expr::Rank { scope, .. }
+                | Expr::Find { scope, .. }
+                | Expr::Prefix(_, scope)
+                | Expr::Gather { scope, .. }
+                | Expr::Scatter { scope, .. } => table.contains(piece, scope),
                 _ => true,
             };
             let ready = graph.operands(e).all(|o| phases[o.index()] != Phase::After);

@@ -145,11 +145,33 @@ impl Search<'_> {
         let level = graph.level(e);
         let bad = |e: E, row: usize| !self.at(e, row).is_finite();
         match graph.expr(e) {
-            Expr::Const(_) | Expr::Param(_) | Expr::Column(_) | Expr::VocabIndex => None,
-            Expr::At(x, _) => Some((x, row)),
+            Expr::Const(_)
+            | Expr::Param(_)
+            | Expr::Column(_)
+            | Expr::VocabIndex
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. } => None,
+            Expr::At(x, _) => {
+                let token = self.shape.parents(TOKEN, level).get(row).map_or(row, |r| *r as usize);
+                Some((x, token))
+            }
+            Expr::Gather { x, index, .. } => {
+                let at = crate::interp::entry(self.at(index, row))?;
+                bad(x, at).then_some((x, at))
+            }
+            Expr::Scatter { x, filter, index, .. } => (0..self.shape.count(graph.level(x)))
+                .filter(|&i| filter.is_none_or(|f| self.at(f, i) != 0.0))
+                .find(|&i| self.at(index, i) == row as f64 && bad(x, i))
+                .map(|i| (x, i)),
             Expr::Broadcast(x) => {
                 let from = graph.level(x);
-                let parent = self.shape.parents(from, level).get(row).map_or(0, |r| *r as usize);
+                let same = self.shape.rows(from) == self.shape.rows(level);
+                let found = self.shape.parents(from, level).get(row);
+                let parent = found.map_or(if same { row } else { 0 }, |r| *r as usize);
                 bad(x, parent).then_some((x, parent))
             }
             Expr::Select(c, a, b) => {

@@ -10,7 +10,7 @@ use device_support::{Rng, batch};
 use rlc_compiler::hir::{ColumnId, ColumnInfo, E, Expr, Graph, ParamInfo, ReduceOp};
 use rlc_compiler::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, TURN, VOCAB};
 use rlc_compiler::op::{Binary, Ty, Unary};
-use rlc_compiler::program::{Phase, Program};
+use rlc_compiler::program::{Emitted, Phase, Program};
 use rlc_compiler::source::{FileId, Span};
 use rlc_compiler::stage;
 use rlc_compiler::table::{Data, Table};
@@ -182,7 +182,8 @@ impl Builder {
                 }
                 let filter = self.filter(rng, level);
                 let (reverse, exclusive) = (rng.below(2) == 0, rng.below(2) == 0);
-                let scan = Expr::Scan { x, filter, scope, reverse, exclusive };
+                let (factor, within) = (None, None);
+                let scan = Expr::Scan { x, filter, factor, scope, within, reverse, exclusive };
                 let total = self.graph.add(scan, level, Ty::Real);
                 self.graph.unary(Unary::Tanh, total)
             }
@@ -197,7 +198,8 @@ impl Builder {
                 let filter = self.filter(rng, level);
                 let default = self.graph.constant_at(0.125, Ty::Real, level);
                 let by = [-3, -2, -1, 1, 2, 3][rng.below(6)];
-                self.graph.add(Expr::Shift { x, default, by, filter, scope }, level, Ty::Real)
+                let shift = Expr::Shift { x, default, by, filter, scope, within: None };
+                self.graph.add(shift, level, Ty::Real)
             }
             10 => {
                 if level == VOCAB {
@@ -215,7 +217,8 @@ impl Builder {
                     _ => return,
                 };
                 let filter = self.filter(rng, level);
-                self.graph.add(Expr::Rank { x, filter, scope }, level, Ty::Int)
+                let rank = Expr::Rank { x, filter, scope, within: None };
+                self.graph.add(rank, level, Ty::Int)
             }
             11 => {
                 let odd = self.graph.constant(0.2345 + rng.unit(), Ty::Real);
@@ -240,7 +243,7 @@ impl Builder {
         for _ in 0..14 {
             let e = self.real(rng);
             if self.level(e) != VOCAB {
-                values.push((format!("v{}", e.0), e));
+                values.push(Emitted { name: format!("v{}", e.0), value: e, exists: None });
             }
         }
         let piece = [ROLLOUT, GROUP, BATCH][rng.below(3)];

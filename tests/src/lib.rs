@@ -43,9 +43,15 @@ pub fn short(path: &Path) -> String {
 
 /// A program in a file or in the library, without findings.
 pub fn open(name: &str) -> Checked {
-    let mut program = program::open(name).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+    try_open(name).unwrap_or_else(|found| panic!("{found}"))
+}
+
+/// A program in a file or in the library, or what is wrong with it.
+pub fn try_open(name: &str) -> Result<Checked, String> {
+    let mut program = program::open(name).map_err(|e| format!("{name}: {e:?}"))?;
     let (checked, found) = rlc_cli::check::check(&mut program);
-    checked.unwrap_or_else(|| panic!("{name}: {found:#?}"))
+    let messages = found.iter().map(|d| format!("{} {}", d.code, d.message));
+    checked.ok_or_else(|| format!("{name}: {}", messages.collect::<Vec<_>>().join("; ")))
 }
 
 /// What the compiler says of a text, called `name`. It may extend library objectives only.

@@ -9,7 +9,7 @@ use rlc_compiler::table::{Data, Table};
 use rlc_runtime::batch;
 use rlc_runtime::objective::{Backend, Objective, ObjectiveError, Outcome};
 use rlc_tests::compare::differ;
-use rlc_tests::{open, root, run};
+use rlc_tests::{root, run, try_open};
 use serde_json::Value;
 
 #[test]
@@ -43,7 +43,11 @@ fn case(folder: &Path, backend: Backend, tolerance: f64) -> Vec<String> {
         "program.rl" => folder.join("program.rl").to_str().unwrap().to_owned(),
         stdlib => stdlib.to_owned(),
     };
-    let mut objective = Objective::new(open(&program), backend);
+    let checked = match try_open(&program) {
+        Ok(checked) => checked,
+        Err(found) => return vec![found],
+    };
+    let mut objective = Objective::new(checked, backend);
     let set = case["set"].as_object().unwrap().iter().map(|(name, value)| match value {
         Value::String(text) => format!("{name}={text}"),
         other => format!("{name}={other}"),

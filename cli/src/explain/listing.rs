@@ -131,9 +131,9 @@ impl Subject<'_> {
                     VOCAB => "one per vocabulary entry".to_owned(),
                     _ => format!("one per {}", graph.level_table.name(level)),
                 };
-                let stored = program.values.iter().find(|v| v.0 == name.name);
+                let stored = program.values.iter().find(|v| v.name == name.name);
                 let stage = match stored {
-                    Some((_, e)) => stage_name(program.phase(*e)),
+                    Some(v) => stage_name(program.phase(v.value)),
                     None if live.is_live(definition.value) => stage_name(Phase::Live),
                     None => stage_name(Phase::Recorded),
                 };

@@ -54,7 +54,6 @@ pub const PAGES: &[(&str, &str)] = pages![
     "E0505",
     "E0601",
     "E0602",
-    "E0701",
     "advantage_gradient",
     "coupling_raised",
     "empty_extremum",

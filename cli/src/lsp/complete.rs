@@ -7,7 +7,7 @@ use lsp_types::{
 };
 use rlc_compiler::check::{LINTS, builtins, standard_inputs};
 use rlc_compiler::level::Levels;
-use rlc_compiler::link::{Function, Item};
+use rlc_compiler::link::{Function, Item, LevelItem};
 use rlc_compiler::parse::tokens::{Kind, Token, lines};
 use rlc_compiler::parse::{INNER_WORDS, STATEMENT_WORDS};
 
@@ -120,8 +120,13 @@ fn levels(analysis: &Analysis, offset: usize, list: &mut List) {
             &words::level(standard.name(level)),
         );
     }
-    for (ident, parent) in &analysis.linked.levels {
-        list.plain(&ident.name, CompletionItemKind::STRUCT, &format!("a level in {}", parent.name));
+    for level in &analysis.linked.levels {
+        let what = match &level.item {
+            LevelItem::Segment(parent) => format!("a level in {}", parent.name),
+            LevelItem::List(parent) => format!("a list in {}", parent.name),
+            LevelItem::Key(_) => "a derived level".to_owned(),
+        };
+        list.plain(&level.ident.name, CompletionItemKind::STRUCT, &what);
     }
 }
 

@@ -58,9 +58,9 @@ pub fn meaning<'a>(analysis: &'a Analysis, mark: &Mark<'_>) -> Option<Meaning<'a
         return Some(Meaning::Local(bound, name.len()));
     }
     let level = || {
-        let declared = linked.levels.iter().find(|l| l.0.name == name);
+        let declared = linked.levels.iter().find(|l| l.ident.name == name);
         let standard = || Levels::default().find(name).map(|_| words::level(name));
-        declared.map(|l| Meaning::Level(&l.0)).or_else(|| standard().map(Meaning::Language))
+        declared.map(|l| Meaning::Level(&l.ident)).or_else(|| standard().map(Meaning::Language))
     };
     match mark.role {
         Role::Value => linked

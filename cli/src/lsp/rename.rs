@@ -88,7 +88,7 @@ pub fn rename(analysis: &Analysis, mark: &Mark<'_>, new: &str) -> Result<Vec<Tex
         Role::Function | Role::BaseFunction => linked.function(new).is_some() || is_builtin(new),
         Role::Metric => linked.metrics.iter().any(|m| m.ident.name == new),
         _ if matches!(meaning(analysis, mark), Some(Meaning::Level(_))) => {
-            levels.find(new).is_some() || linked.levels.iter().any(|l| l.0.name == new)
+            levels.find(new).is_some() || linked.levels.iter().any(|l| l.ident.name == new)
         }
         _ => linked.value(new).is_some() || standard_inputs().any(|s| s == new),
     };

@@ -1,6 +1,6 @@
 //! Calls: which operator or function a name is, how its arguments and clauses bind, and inlining.
 
-use crate::ast::{self, Arg, Call, ExprKind, Ident};
+use crate::ast::{self, Arg, Call, Ident};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::hir::{E, Expr};
 use crate::link::Function;
@@ -63,14 +63,15 @@ const ORDERED: &[&str] = &[
     "top",
     "scan_and",
     "rscan_and",
+    "discounted",
+    "argmax",
+    "sort",
+    "pick",
 ];
 
 const VOCAB_FUNCTIONS: &[&str] = &["softmax", "log_softmax", "at"];
 
-const OTHER: &[&str] = &["clip", "real", "int", "detach", "uniform"];
-
-/// Operators that have a place in the language but no code yet.
-const PLANNED: &[&str] = &["discounted", "argmax", "sort", "pick", "left", "right"];
+const OTHER: &[&str] = &["clip", "real", "int", "detach", "uniform", "left", "right"];
 
 /// Every operator of the language that is called by name.
 pub fn builtins() -> impl Iterator<Item = &'static str> {
@@ -81,7 +82,6 @@ pub fn builtins() -> impl Iterator<Item = &'static str> {
         .chain(ORDERED.iter().copied())
         .chain(VOCAB_FUNCTIONS.iter().copied())
         .chain(OTHER.iter().copied())
-        .chain(PLANNED.iter().copied())
 }
 
 pub(super) fn is_builtin(name: &str) -> bool {
@@ -133,14 +133,11 @@ impl Checker<'_> {
         if VOCAB_FUNCTIONS.contains(&name) {
             return self.vocab_function(call, span, scope);
         }
-        if PLANNED.contains(&name) {
-            self.report(crate::link::not_yet(call.function.span, &format!("`{name}`")));
-            return None;
-        }
         match name {
             "clip" => self.clip(call, span, scope),
             "real" | "int" => self.conversion(call, scope),
             "uniform" => self.uniform(call, scope),
+            "left" | "right" => self.paired(call, scope),
             "detach" => {
                 self.clauses(call, NONE)?;
                 let [x] = self.arguments(call, ["x"])?;
@@ -526,7 +523,10 @@ impl Checker<'_> {
         if let Some((ident, default)) = &function.scope {
             let level = match (&call.per, default) {
                 (Some(per), _) => self.partition(per, scope),
-                (None, Some(default)) => self.partition(default, &Scope::default()),
+                (None, Some(default)) => {
+                    let program = Scope { view: scope.view, ..Scope::default() };
+                    self.partition(default, &program)
+                }
                 (None, None) => {
                     self.error(
                         "E0110",
@@ -572,24 +572,5 @@ impl Checker<'_> {
         let calls = std::mem::take(&mut self.calls);
         self.report(diagnostic);
         self.calls = calls;
-    }
-
-    /// The level an argument names, for operators that take a level where others take a value.
-    pub(super) fn level_argument(
-        &mut self,
-        arg: &ast::Expr,
-        scope: &Scope,
-    ) -> Option<crate::level::Level> {
-        let ExprKind::Name(name) = &arg.kind else { return None };
-        if scope.locals.iter().any(|l| l.0 == *name) || self.linked.values.contains_key(name) {
-            return None;
-        }
-        scope
-            .levels
-            .iter()
-            .rev()
-            .find(|l| l.0 == *name)
-            .map(|l| l.1)
-            .or_else(|| self.graph.level_table.find(name))
     }
 }

@@ -6,6 +6,8 @@
 
 mod call;
 mod expr;
+mod keys;
+mod levels;
 mod lint;
 mod names;
 mod ordered;
@@ -37,6 +39,8 @@ pub struct Definition {
     pub doc: Option<String>,
     /// Position of its file in [`Checked::files`].
     pub depth: usize,
+    /// Which rows of its level are elements, for a derived level.
+    pub exists: Option<E>,
 }
 
 /// A metric.
@@ -130,6 +134,8 @@ pub(crate) struct Checker<'a> {
     /// Filter conditions of each file, evaluated.
     filters: Vec<(usize, Level, E, bool, Span)>,
     kept: HashMap<(Level, usize), Option<E>>,
+    /// Derived levels of the program.
+    keys: keys::Keys,
     usage: lint::Usage,
     /// `max` and `min` with a `where` and without a default.
     bare_extrema: Vec<(Span, String)>,
@@ -150,6 +156,7 @@ pub fn check(sources: &Sources, linked: &Linked) -> (Option<Checked>, Vec<Diagno
         calls: Vec::new(),
         filters: Vec::new(),
         kept: HashMap::new(),
+        keys: keys::Keys::default(),
         usage: lint::Usage::default(),
         bare_extrema: Vec::new(),
     };
@@ -165,6 +172,7 @@ impl Checker<'_> {
         self.declare_params();
         self.evaluate_filters();
         let view = self.linked.files.len();
+        self.all_keys(view);
         let mut definitions = Vec::new();
         let linked = self.linked;
         for (name, entries) in &linked.values {
@@ -177,6 +185,7 @@ impl Checker<'_> {
                     span: entry.ident.span,
                     doc: entry.doc.clone(),
                     depth: entry.depth,
+                    exists: self.keys.exists(self.graph.level(value)),
                 });
             }
         }
@@ -251,38 +260,6 @@ impl Checker<'_> {
         }
     }
 
-    fn declare_levels(&mut self) {
-        for (ident, parent) in &self.linked.levels {
-            if self.graph.level_table.find(&ident.name).is_some() {
-                self.error(
-                    "E0103",
-                    format!("`{}` is a level that is always there", ident.name),
-                    ident.span,
-                    "declared again",
-                    "choose another name: `level item in rollout`",
-                );
-            } else if parent.name == "rollout" {
-                self.graph.level_table.add_segmentation(ident.name.clone(), ident.span);
-            } else if parent.name == "token" {
-                self.report(crate::link::not_yet(ident.span.to(parent.span), "levels below token"));
-            } else {
-                self.error(
-                    "E0105",
-                    format!(
-                        "a declared level lies in a rollout or a token, not in `{}`",
-                        parent.name
-                    ),
-                    parent.span,
-                    "neither `rollout` nor `token`",
-                    format!(
-                        "a segmentation of rollouts is declared as\n`level {} in rollout`",
-                        ident.name
-                    ),
-                );
-            }
-        }
-    }
-
     /// All params in order of their text, so that handles are stable.
     fn declare_params(&mut self) {
         let linked = self.linked;
@@ -345,7 +322,8 @@ impl Checker<'_> {
                 continue;
             }
             let verb = if filter.keep { "keep" } else { "drop" };
-            if level == BATCH || level == crate::level::VOCAB {
+            let pairs = self.keys.is_paired(level);
+            if level == BATCH || level == crate::level::VOCAB || pairs {
                 self.error(
                     "E0205",
                     format!("`{verb}` cannot remove {} elements", filter.level.name),
@@ -370,7 +348,7 @@ impl Checker<'_> {
                 continue;
             }
             let cond = self.graph.broadcast(cond, level);
-            let kept = if filter.keep { cond } else { self.graph.unary(Unary::Not, cond) };
+            let (level, kept) = self.kept_rows(level, cond, filter.keep);
             self.filters.push((filter.depth, level, kept, filter.keep, span));
         }
     }
@@ -379,6 +357,10 @@ impl Checker<'_> {
     fn kept(&mut self, level: Level, view: usize) -> Option<E> {
         if level == BATCH || level == crate::level::VOCAB {
             return None;
+        }
+        // Derived levels are made of what the filters leave.
+        if let Some(exists) = self.keys.exists(level) {
+            return Some(exists);
         }
         if let Some(&known) = self.kept.get(&(level, view)) {
             return known;

@@ -1,6 +1,6 @@
 //! What a name means: locals, definitions under late binding, standard inputs, levels.
 
-use crate::ast::{self, Body, ExprKind, Ident, Partition};
+use crate::ast::{self, Body, ExprKind, Ident};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::hir::{ColumnInfo, E, Expr, Prefer, ReduceOp};
 use crate::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, TURN, VOCAB};
@@ -94,7 +94,7 @@ impl Checker<'_> {
         if self.linked.broken.contains(name) {
             return;
         }
-        if self.graph.level_table.find(name).is_some() {
+        if self.is_level(name) {
             self.error(
                 "E0101",
                 format!("`{name}` is a level, not a value"),
@@ -156,7 +156,9 @@ impl Checker<'_> {
                     Expr::Scan {
                         x: one,
                         filter: None,
+                        factor: None,
                         scope: ROLLOUT,
+                        within: None,
                         reverse: false,
                         exclusive: true,
                     },
@@ -301,11 +303,7 @@ impl Checker<'_> {
         differentiable: bool,
         member: Option<i64>,
     ) -> Option<E> {
-        let level = self.graph.level_table.find(&decl.level.name);
-        let Some(level) = level else {
-            self.unknown_level(&decl.level);
-            return None;
-        };
+        let level = self.column_level(&decl.level)?;
         let ty = type_of(decl.ty.0);
         if differentiable && ty != Ty::Real {
             self.error(
@@ -458,56 +456,6 @@ impl Checker<'_> {
         None
     }
 
-    /// A level by name.
-    pub(super) fn find_level(&mut self, ident: &Ident, scope: &Scope) -> Option<Level> {
-        if let Some((_, level)) = scope.levels.iter().rev().find(|l| l.0 == ident.name) {
-            return Some(*level);
-        }
-        let found = self.graph.level_table.find(&ident.name);
-        if found.is_none() {
-            self.unknown_level(ident);
-        }
-        found
-    }
-
-    fn unknown_level(&mut self, ident: &Ident) {
-        if self.linked.broken.contains(&ident.name) {
-            return;
-        }
-        let names: Vec<String> =
-            self.graph.level_table.all().map(|l| self.level_name(l).to_owned()).collect();
-        let help = match nearest(&ident.name, names.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!(
-                "the levels are {}.\nA segmentation of rollouts is declared: `level {} in rollout`",
-                names.join(", "),
-                ident.name
-            ),
-        };
-        self.error(
-            "E0105",
-            format!("there is no level `{}`", ident.name),
-            ident.span,
-            "not a level",
-            help,
-        );
-    }
-
-    /// The level a `per` clause keeps.
-    pub(super) fn partition(&mut self, partition: &Partition, scope: &Scope) -> Option<Level> {
-        match partition {
-            Partition::Name(ident) => self.find_level(ident, scope),
-            Partition::Tuple(..)
-            | Partition::Runs(..)
-            | Partition::Splits(..)
-            | Partition::Prefix(..)
-            | Partition::Pairs(..) => {
-                self.report(crate::link::not_yet(partition.span(), "derived levels"));
-                None
-            }
-        }
-    }
-
     /// Definitions, then the result.
     pub(super) fn body(&mut self, body: &Body, scope: &Scope) -> Option<E> {
         if body.locals.is_empty() {
@@ -549,7 +497,7 @@ impl Checker<'_> {
                     || matches!(name.as_str(), "pi" | "inf")
                     || standard_inputs().any(|s| s == name)
                     // Some operators take a level where others take a value.
-                    || self.graph.level_table.find(name).is_some();
+                    || self.is_level(name);
                 if !known {
                     self.unknown_name(name, expr.span, scope);
                 }

@@ -15,14 +15,14 @@ use super::{Checker, Scope};
 
 /// The elements of a reduction.
 #[derive(Clone, Copy)]
-struct Elements {
-    x: E,
+pub(super) struct Elements {
+    pub x: E,
     /// Which of them count; none: all.
-    filter: Option<E>,
+    pub filter: Option<E>,
     /// The level of x.
-    from: Level,
+    pub from: Level,
     /// The level of the result.
-    to: Level,
+    pub to: Level,
 }
 
 impl Checker<'_> {
@@ -99,15 +99,12 @@ impl Checker<'_> {
         if from == to {
             return Some(self.own_level(name, x, own, second));
         }
-        if from == VOCAB && matches!(name, "first" | "last" | "quantile") {
-            self.report(crate::link::not_yet(span, &format!("`{name}` over the vocabulary")));
-            return None;
-        }
         if matches!(name, "max" | "min") && own.is_some() && second.is_none() {
             self.bare_extrema.push((span, name.to_owned()));
         }
         let filter = self.filter(from, scope.view, own);
-        Some(self.reduce_elements(name, Elements { x, filter, from, to }, second))
+        let value = self.reduce_elements(name, Elements { x, filter, from, to }, second);
+        Some(self.unpaired(value))
     }
 
     /// The reduced value, in the type that the reduction works on.
@@ -181,15 +178,13 @@ impl Checker<'_> {
                 (
                     format!("a {target} is finer than that"),
                     format!(
-                        "a reduction goes to coarser levels; `{written} @ {target}` goes to\nfiner ones"
+                        "a reduction goes to coarser levels; `{written} @ {target}` goes to finer ones"
                     ),
                 )
             } else {
                 (
                     format!("a {} does not lie inside a {target}", self.level_name(from)),
-                    format!(
-                        "bring it to a level inside both: `{name}({written} @ token per {target})`"
-                    ),
+                    self.way_up(name, &written, from, to),
                 )
             };
             let diagnostic = crate::diagnostic::Diagnostic::error(
@@ -204,6 +199,27 @@ impl Checker<'_> {
             return None;
         }
         Some(())
+    }
+
+    /// How a value gets to a level that it is not inside.
+    fn way_up(&self, name: &str, written: &str, from: Level, to: Level) -> String {
+        let target = self.level_name(to);
+        if self.keys.is_paired(to) {
+            let pairs = target.split('.').next().unwrap_or(target);
+            return format!(
+                "read one side of each pair first: `{name}(left({written} in {pairs}) per {pairs}.left)`"
+            );
+        }
+        let table = &self.graph.level_table;
+        let both = table.all().filter(|l| *l != VOCAB && !table.is_derived(*l));
+        let both = both.filter(|l| table.contains(from, *l) && table.contains(to, *l));
+        match both.min_by_key(|l| table.depth(*l)) {
+            Some(both) => format!(
+                "bring it to a level inside both: `{name}({written} @ {} per {target})`",
+                self.level_name(both)
+            ),
+            None => format!("name a level that a {} lies inside", self.level_name(from)),
+        }
     }
 
     /// A reduction of single elements: the element itself, or the value of nothing.
@@ -254,10 +270,11 @@ impl Checker<'_> {
                 let var = self.variance(s, ddof);
                 if name == "std" { self.graph.unary(Unary::Sqrt, var) } else { var }
             }
+            "first" | "last" if s.from == VOCAB => self.end_entry(s.x, s.filter, name == "last"),
             "first" | "last" => self.end(s, name == "last"),
             _ => {
                 let q = second.unwrap_or_else(|| self.graph.constant(0.5, Ty::Real));
-                self.quantile(s, q)
+                if s.from == VOCAB { self.entry_quantile(s, q) } else { self.quantile(s, q) }
             }
         }
     }
@@ -266,7 +283,7 @@ impl Checker<'_> {
         self.graph.reduce(op, x, s.filter, s.to)
     }
 
-    fn count_of(&mut self, s: Elements) -> E {
+    pub(super) fn count_of(&mut self, s: Elements) -> E {
         let one = self.graph.constant_at(1.0, Ty::Int, s.from);
         self.fold(ReduceOp::Sum, s, one)
     }
@@ -347,11 +364,17 @@ impl Checker<'_> {
         from_end: bool,
     ) -> E {
         let one = self.graph.constant_at(1.0, Ty::Int, level);
-        self.graph.add(
-            Expr::Scan { x: one, filter, scope, reverse: from_end, exclusive: true },
-            level,
-            Ty::Int,
-        )
+        let (scope, within) = self.run_in(scope, level);
+        let count = Expr::Scan {
+            x: one,
+            filter,
+            factor: None,
+            scope,
+            within,
+            reverse: from_end,
+            exclusive: true,
+        };
+        self.graph.add(count, level, Ty::Int)
     }
 
     /// Interpolates linearly between the two order statistics around q * (n - 1).
@@ -363,8 +386,7 @@ impl Checker<'_> {
         let low = self.graph.unary(Unary::Floor, place);
         let weight = self.graph.binary(Binary::Sub, place, low);
         let high = self.graph.binary(Binary::Add, low, one);
-        let rank =
-            self.graph.add(Expr::Rank { x: s.x, filter: s.filter, scope: s.to }, s.from, Ty::Int);
+        let rank = self.rank(s.x, s.filter, s.to);
         let zero = self.graph.constant(0.0, Ty::Real);
         let keep = self.graph.binary(Binary::Sub, one, weight);
         let at_low = self.graph.binary(Binary::Eq, rank, low);

@@ -64,6 +64,14 @@ pub(super) fn lower(
                 | Expr::Scan { .. }
                 | Expr::Shift { .. }
                 | Expr::Rank { .. }
+                | Expr::Scatter { .. }
+                | Expr::Gather { .. }
+                | Expr::Find { .. }
+                | Expr::Prefix(..)
+                | Expr::Side(_)
+                | Expr::Row
+                | Expr::Nth(..)
+                | Expr::Spread { .. }
                 | Expr::At(..)
                 | Expr::VocabIndex
                 | Expr::Detach(_) => nodes.of.get(&e).and_then(|n| places.values.get(n)).copied(),
@@ -253,7 +261,7 @@ impl<'a, 's> Code<'a, 's> {
     fn step(mut self, name: String, step: &Step) -> loops::Step {
         if let [only] = step.nodes[..]
             && let Task::Rank(e) = self.nodes.list[only].task
-            && let Expr::Rank { x, filter, scope } = self.normal.graph.expr(e)
+            && let Expr::Rank { x, filter, scope, within: None } = self.normal.graph.expr(e)
         {
             return loops::Step::Rank(loops::Rank {
                 level: step.level,

@@ -9,7 +9,7 @@ use crate::hir::{ColumnId, E, Expr, Graph, ReduceOp};
 use crate::level::{Level, TOKEN, VOCAB};
 use crate::loops::Direction;
 use crate::op::{Binary, Unary};
-use crate::program::{Phase, Program};
+use crate::program::{Emitted, Phase, Program};
 
 /// Handle of a node. A node waits for smaller ones only.
 pub(super) type NodeId = usize;
@@ -100,7 +100,7 @@ pub(super) fn nodes(program: &Program, normal: &Normal) -> Result<Nodes, Unsuppo
             gradients.push((*column, e));
         }
     }
-    for (name, e) in &program.values {
+    for Emitted { name, value: e, .. } in &program.values {
         if program.graph.level(*e) == VOCAB {
             return Err(Unsupported {
                 what: format!("`{name}` has one value per vocab entry and cannot be kept"),
@@ -123,6 +123,25 @@ pub(super) fn nodes(program: &Program, normal: &Normal) -> Result<Nodes, Unsuppo
         above: read_from_below(graph, &needed),
     };
     for e in graph.all().filter(|e| needed[e.index()]) {
+        let through_index = match graph.expr(e) {
+            Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. } => true,
+            Expr::Scan { factor, within, .. } => factor.is_some() || within.is_some(),
+            Expr::Shift { within, .. } | Expr::Rank { within, .. } => within.is_some(),
+            _ => false,
+        };
+        if through_index {
+            return Err(Unsupported {
+                what: "derived levels do not run on this back end yet".into(),
+                span: graph.span(e),
+            });
+        }
         if graph.level(e) == VOCAB {
             build.check_vocab(e)?;
         } else {
@@ -139,7 +158,7 @@ pub(super) fn nodes(program: &Program, normal: &Normal) -> Result<Nodes, Unsuppo
 fn forced(graph: &Graph, needed: &[bool], outputs: &[bool]) -> Vec<bool> {
     let mut forced = outputs.to_vec();
     for e in graph.all().filter(|e| needed[e.index()]) {
-        if let Expr::Rank { x, filter, scope } = graph.expr(e)
+        if let Expr::Rank { x, filter, scope, .. } = graph.expr(e)
             && scope != graph.level(e)
         {
             for o in std::iter::once(x).chain(filter) {
@@ -226,6 +245,14 @@ impl Build<'_> {
             | Expr::Select(..)
             | Expr::Broadcast(_)
             | Expr::Reduce(..)
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex
             | Expr::Detach(_) => Ok(()),
@@ -316,6 +343,14 @@ impl Build<'_> {
             | Expr::Select(..)
             | Expr::Broadcast(_)
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::VocabIndex
             | Expr::Detach(_) => node.needs = self.operands(e),
         }
@@ -363,6 +398,14 @@ impl Build<'_> {
             | Expr::Scan { .. }
             | Expr::Shift { .. }
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex
             | Expr::Detach(_) => false,

@@ -29,6 +29,12 @@ impl Graph {
         out
     }
 
+    /// ` in rollout`, ` in group by %7`.
+    fn print_scope(&self, scope: crate::level::Level, within: Option<E>) -> String {
+        let by = within.map_or(String::new(), |w| format!(" by %{}", w.0));
+        format!(" in {}{by}", self.level_table.name(scope))
+    }
+
     pub(super) fn print_expr(&self, e: E) -> String {
         let filtered = |f: Option<E>| f.map_or(String::new(), |f| format!(" where %{}", f.0));
         match self.expr(e) {
@@ -51,24 +57,48 @@ impl Graph {
             Expr::Select(c, a, b) => format!("select %{} %{} %{}", c.0, a.0, b.0),
             Expr::Broadcast(x) => format!("broadcast %{}", x.0),
             Expr::Reduce(op, x, f) => format!("{} %{}{}", op.name(), x.0, filtered(f)),
-            Expr::Scan { x, filter, scope, reverse, exclusive } => format!(
-                "{}{} %{}{} in {}",
+            Expr::Scan { x, filter, factor, scope, within, reverse, exclusive } => format!(
+                "{}{} %{}{}{}{}",
                 if reverse { "rcumsum" } else { "cumsum" },
                 if exclusive { "_exclusive" } else { "" },
                 x.0,
+                factor.map_or(String::new(), |f| format!(" times %{}", f.0)),
                 filtered(filter),
-                self.level_table.name(scope)
+                self.print_scope(scope, within)
             ),
-            Expr::Shift { x, default, by, filter, scope } => format!(
-                "shift %{} by {by} default %{}{} in {}",
+            Expr::Shift { x, default, by, filter, scope, within } => format!(
+                "shift %{} by {by} default %{}{}{}",
                 x.0,
                 default.0,
                 filtered(filter),
-                self.level_table.name(scope)
+                self.print_scope(scope, within)
             ),
-            Expr::Rank { x, filter, scope } => {
-                format!("rank %{}{} in {}", x.0, filtered(filter), self.level_table.name(scope))
+            Expr::Rank { x, filter, scope, within } => {
+                format!("rank %{}{}{}", x.0, filtered(filter), self.print_scope(scope, within))
             }
+            Expr::Find { key, want, filter, scope, within } => format!(
+                "find %{} among %{}{}{}",
+                want.0,
+                key.0,
+                filtered(filter),
+                self.print_scope(scope, within)
+            ),
+            Expr::Prefix(x, scope) => format!("prefix %{}{}", x.0, self.print_scope(scope, None)),
+            Expr::Gather { x, index, scope } => {
+                format!("gather %{} by %{}{}", x.0, index.0, self.print_scope(scope, None))
+            }
+            Expr::Scatter { op, x, filter, index, scope } => format!(
+                "scatter {} %{}{} by %{}{}",
+                op.name(),
+                x.0,
+                filtered(filter),
+                index.0,
+                self.print_scope(scope, None)
+            ),
+            Expr::Side(right) => if right { "right" } else { "left" }.to_owned(),
+            Expr::Row => "row".to_owned(),
+            Expr::Nth(x, n) => format!("nth %{} %{}", x.0, n.0),
+            Expr::Spread { d, index } => format!("spread %{} by %{}", d.0, index.0),
             Expr::At(x, i) => format!("at %{} %{}", x.0, i.0),
             Expr::VocabIndex => "vocab_index".to_owned(),
             Expr::Detach(x) => format!("detach %{}", x.0),

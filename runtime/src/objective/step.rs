@@ -364,7 +364,17 @@ impl<'a> Step<'a> {
         let values = program
             .values
             .iter()
-            .map(|(name, e)| (name.clone(), Array::vector(Data::F64(self.value(*e).to_vec()))))
+            .map(|v| {
+                let rows = self.value(v.value).iter();
+                let elements = match v.exists {
+                    Some(exists) => {
+                        let here = rows.zip(self.value(exists)).filter(|(_, e)| **e != 0.0);
+                        here.map(|(x, _)| *x).collect()
+                    }
+                    None => rows.copied().collect(),
+                };
+                (v.name.clone(), Array::vector(Data::F64(elements)))
+            })
             .collect();
         let state = self.states_after()?;
         let samples = self.samples();

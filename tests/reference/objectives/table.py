@@ -24,6 +24,7 @@ class Batch:
         self.rollout_size = list(rollout_size)
         assert sum(self.group_size) == len(self.rollout_size)
         self.segmentations = {}  # level -> (sizes, elements per rollout or None)
+        self.rows = {}  # level below a token or beside the tokens -> (parent level, rows per parent)
         if turn_size is not None:
             self.segment("turn", turn_size, rollout_turns)
         self.columns = {}
@@ -34,6 +35,11 @@ class Batch:
     def segment(self, level, sizes, counts=None):
         assert sum(sizes) == sum(self.rollout_size)
         self.segmentations[level] = (list(sizes), None if counts is None else list(counts))
+
+    def hang(self, level, parent, sizes):
+        """Rows under each token or rollout."""
+        assert len(sizes) == (sum(self.rollout_size) if parent == "token" else len(self.rollout_size))
+        self.rows[level] = (parent, [int(n) for n in sizes])
 
     def put(self, name, values, dtype=np.float32, policy=False):
         self.columns[name] = np.ascontiguousarray(np.asarray(values, dtype=dtype))
@@ -70,6 +76,8 @@ class Batch:
             out[f"{level}/size"] = np.asarray(sizes, np.int64)
             if counts is not None:
                 out[f"rollout/{level}s"] = np.asarray(counts, np.int64)
+        for level, (_, sizes) in self.rows.items():
+            out[f"{level}/size"] = np.asarray(sizes, np.int64)
         out.update(self.columns)
         return out
 
@@ -106,6 +114,10 @@ class Table:
             self.segments[level] = split(self.all_tokens, sizes, counts)
         if "turn" not in self.segments:
             self.segments["turn"] = ([[r] for r in range(self.rollout_count)], list(self.all_tokens))
+        self.rows = {}  # level -> (parent level, rows of each parent)
+        for level, (parent, sizes) in batch.rows.items():
+            ends = np.cumsum(sizes).tolist()
+            self.rows[level] = (parent, [list(range(e - n, e)) for e, n in zip(ends, sizes)])
         self.cache = {}
 
     # ---- structure, as the filters left it ----
@@ -265,9 +277,10 @@ def minus_mean(values):
 class Answer:
     """What a reference found: the loss, metrics, and named values per element of a level."""
 
-    def __init__(self, table, loss, values=None, metrics=None, coupling="token", grads=None):
+    def __init__(self, table, loss, values=None, metrics=None, coupling="token", grads=None, states=None):
         self.table, self.loss = table, loss
-        self.values = values or {}  # name -> (level, {element: value})
+        self.values = values or {}  # name -> (tree level or a level with a length, {element: value})
+        self.states = states or {}  # name -> value after the step, {key: value} where keyed
         self.metrics = {k: float(v.detach() if torch.is_tensor(v) else v) for k, v in (metrics or {}).items()}
         self.coupling = coupling
         self.grads = grads  # columns whose gradient the loss may have; None: those it read
@@ -289,11 +302,19 @@ class Answer:
             out["grad/" + name.split("/")[1]] = grad.numpy().copy()
         counts = {"batch": 1, "group": len(t.groups), "rollout": t.rollout_count, "token": t.token_count}
         for name, (level, values) in self.values.items():
-            size = counts.get(level) or len(t.segments[level][1])
+            if not isinstance(level, str):
+                size = len(level)
+            else:
+                size = counts.get(level) or len(t.segments[level][1])
             array = np.full(size, np.nan)
             for element, value in values.items():
                 array[element] = float(value.detach() if torch.is_tensor(value) else value)
             out["value/" + name] = array
+        for name, value in self.states.items():
+            if isinstance(value, dict):
+                out[f"state/{name}.key"] = np.asarray(sorted(value), np.int64)
+                value = [value[k] for k in sorted(value)]
+            out["state/" + name] = np.asarray([float(v) for v in np.ravel(value)])
         return out
 
     def kept(self):

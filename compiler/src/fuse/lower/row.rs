@@ -56,6 +56,14 @@ impl Code<'_, '_> {
             | Expr::Scan { .. }
             | Expr::Shift { .. }
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex
             | Expr::Detach(_) => self.slot_of(from),
@@ -79,6 +87,14 @@ impl Code<'_, '_> {
             | Expr::Scan { .. }
             | Expr::Shift { .. }
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex
             | Expr::Detach(_) => label(self.normal, e),
@@ -111,7 +127,7 @@ impl Code<'_, '_> {
                 let (c, a, b) = (self.value(c), self.value(a), self.value(b));
                 self.define(name, Op::Select(c, a, b))
             }
-            Expr::Scan { x, filter, scope, reverse: _, exclusive } => {
+            Expr::Scan { x, filter, scope, exclusive, .. } => {
                 let x = self.value(x);
                 let filter = filter.map(|f| self.value(f));
                 if scope == own {
@@ -127,7 +143,7 @@ impl Code<'_, '_> {
                 self.body.push(Item::Scan { into, x, filter, scope, exclusive });
                 into
             }
-            Expr::Shift { x, default, by, filter, scope } => {
+            Expr::Shift { x, default, by, filter, scope, .. } => {
                 let (x, default) = (self.value(x), self.value(default));
                 let filter = filter.map(|f| self.value(f));
                 if scope == own {
@@ -168,6 +184,14 @@ impl Code<'_, '_> {
             Expr::Column(_)
             | Expr::Choose(..)
             | Expr::Reduce(..)
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::VocabIndex
             | Expr::Detach(_) => self.value(e),
         }
@@ -230,6 +254,14 @@ impl Code<'_, '_> {
             | Expr::Scan { .. }
             | Expr::Shift { .. }
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::Detach(_) => self.value(x),
         };

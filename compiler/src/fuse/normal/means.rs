@@ -79,6 +79,14 @@ impl Rewriter {
             | Expr::Scan { .. }
             | Expr::Shift { .. }
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex
             | Expr::Detach(_) => return (Some(f), None),
@@ -165,6 +173,14 @@ impl Rewriter {
             | Expr::Scan { .. }
             | Expr::Shift { .. }
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex
             | Expr::Detach(_) => None,
@@ -188,6 +204,14 @@ impl Rewriter {
             | Expr::Scan { .. }
             | Expr::Shift { .. }
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex
             | Expr::Detach(_) => false,

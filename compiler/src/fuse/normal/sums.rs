@@ -127,6 +127,14 @@ impl Rewriter {
             | Expr::Scan { .. }
             | Expr::Shift { .. }
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex
             | Expr::Detach(_) => x,
@@ -185,6 +193,14 @@ impl Rewriter {
             | Expr::Scan { .. }
             | Expr::Shift { .. }
             | Expr::Rank { .. }
+            | Expr::Scatter { .. }
+            | Expr::Gather { .. }
+            | Expr::Find { .. }
+            | Expr::Prefix(..)
+            | Expr::Side(_)
+            | Expr::Row
+            | Expr::Nth(..)
+            | Expr::Spread { .. }
             | Expr::At(..)
             | Expr::VocabIndex
             | Expr::Detach(_) => self.whole(x),

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from batches import calibadv_example, items, random_batch
+from derived import Key, Pairs, Rows, cells, group_of, positions, prefixes, runs, splits, turns
 from published import DEFAULTS, Run, calibrated, clip_objective, is_clipped, k3, ppo_tokens, seq_mean
 from published import published, token_mean, turn_values, z_scores
 from table import Answer, Batch, Table, ZERO, const, deviation, mean, minus_mean, total, variance
@@ -76,3 +77,33 @@ def quantile(values, q):
     low = math.floor(place)
     high = min(low + 1, len(values) - 1)
     return values[low] + (place - low) * (values[high] - values[low])
+
+
+def product(values):
+    out = const(1.0)
+    for v in values:
+        out = out * v
+    return out
+
+
+def largest(values, default=ZERO):
+    """Ties share the gradient."""
+    values = list(values)
+    if not values:
+        return const(default)
+    return torch.stack(values).amax()
+
+
+def z_score_in(key, x, eps=1e-6):
+    """norm(x per key): element -> (x - mean) / (std + eps) over the key's elements."""
+    out = {}
+    for mine in key.members:
+        spread = deviation([x[e] for e in mine])
+        for e, above in zip(mine, minus_mean([x[e] for e in mine])):
+            out[e] = above / (spread + eps)
+    return out
+
+
+def within(nested, values):
+    """mean over the inner elements of every outer one: {outer: mean}; outer elements with none are missing."""
+    return {o: mean(values[c] for c in inner) for o, inner in nested.items()}
