@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rlc_compiler::check::Checked;
+use rlc_compiler::check::{Checked, SampleKind};
 use rlc_compiler::clif::Float;
 use rlc_compiler::columns;
 use rlc_compiler::diagnostic::nearest;
@@ -30,7 +30,7 @@ mod step;
 mod workers;
 
 use step::Run;
-pub use step::{LiveGrads, Outcome, Step};
+pub use step::{LiveGrads, Outcome, Samples, Step};
 use workers::Workers;
 pub use workers::{AllReduce, Exchange};
 
@@ -260,6 +260,7 @@ impl Objective {
             missing,
             left_out: specialized.left_out.clone(),
             coupling: graph.level_table.name(specialized.program.coupling).to_owned(),
+            samples: specialized.program.samples.iter().map(|s| s.kind).collect(),
         })
     }
 
@@ -389,4 +390,6 @@ pub struct Needs {
     pub left_out: Vec<(String, Vec<String>)>,
     /// Coupling level.
     pub coupling: String,
+    /// `sample` statements that the program has.
+    pub samples: Vec<SampleKind>,
 }

@@ -30,7 +30,11 @@ pub fn shard(table: &Table, levels: &Levels, groups: Range<usize>) -> Table {
             continue;
         }
         let per_row = if found == VOCAB { array.shape[1] } else { 1 };
-        let rows = shape.range(GROUP, groups.clone(), if found == VOCAB { rlc_compiler::level::TOKEN } else { rows_of });
+        let rows = shape.range(
+            GROUP,
+            groups.clone(),
+            if found == VOCAB { rlc_compiler::level::TOKEN } else { rows_of },
+        );
         let cut = rows.start * per_row..rows.end * per_row;
         let mut dims = array.shape.clone();
         dims[0] = rows.len();

@@ -44,7 +44,8 @@ fn all(backend: Backend, tolerance: f64) {
     }
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
     // Only what orders or groups rows of the whole batch is refused.
-    let odd: Vec<&String> = refused.iter().filter(|r| !r.contains("across the whole batch")).collect();
+    let odd: Vec<&String> =
+        refused.iter().filter(|r| !r.contains("across the whole batch")).collect();
     assert!(odd.is_empty(), "{odd:#?}");
     assert!(ran > 200 && refused.len() < 40, "{ran} ran, {refused:#?}");
 }

@@ -39,8 +39,11 @@ impl Subject<'_> {
                 let round_name =
                     if rounds.len() > 1 { format!(", round {}", n + 1) } else { String::new() };
                 let numbers = if count == 1 { "number" } else { "numbers" };
-                let names: Vec<String> =
-                    round.parts.iter().filter_map(|e| self.reads(&specialized.program, *e)).collect();
+                let names: Vec<String> = round
+                    .parts
+                    .iter()
+                    .filter_map(|e| self.reads(&specialized.program, *e))
+                    .collect();
                 let mut distinct: Vec<&String> = Vec::new();
                 names.iter().for_each(|n| {
                     if !distinct.contains(&n) {
@@ -69,11 +72,16 @@ impl Subject<'_> {
         for user in graph.all() {
             let own = user == e || graph.operands(user).any(|o| made_from[o.index()]);
             made_from[user.index()] = own;
-            let named = graph.name(user).filter(|_| own && !matches!(graph.expr(user), Expr::Column(_)));
+            let named =
+                graph.name(user).filter(|_| own && !matches!(graph.expr(user), Expr::Column(_)));
             if let Some(name) = named {
                 return Some(name.to_owned());
             }
         }
-        program.outputs().into_iter().find(|o| made_from[o.1.index()]).map(|o| o.0.replace('/', " "))
+        program
+            .outputs()
+            .into_iter()
+            .find(|o| made_from[o.1.index()])
+            .map(|o| o.0.replace('/', " "))
     }
 }

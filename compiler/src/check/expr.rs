@@ -188,7 +188,11 @@ impl Checker<'_> {
         };
         let diagnostic = Diagnostic::error(
             "E0201",
-            format!("{} is per {name_a}, but {} per {name_b}", subject(&text_a, &name_a), if text_b.len() <= 20 { format!("`{text_b}` is") } else { "the other is".into() }),
+            format!(
+                "{} is per {name_a}, but {} per {name_b}",
+                subject(&text_a, &name_a),
+                if text_b.len() <= 20 { format!("`{text_b}` is") } else { "the other is".into() }
+            ),
             at,
             "neither level lies inside the other",
             self.ways_to_meet((a.0, &text_a), (b.0, &text_b)),

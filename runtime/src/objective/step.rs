@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rlc_compiler::check::SampleKind;
 use rlc_compiler::columns::{self, Columns};
 use rlc_compiler::hir::{ColumnId, ColumnSource, E};
 use rlc_compiler::interp::{self, VocabRows};
@@ -108,6 +109,19 @@ pub struct Outcome {
     pub values: BTreeMap<String, Array>,
     /// The states after this batch, as `state/name` and `state/name.key`.
     pub state: Table,
+    /// What the program's `sample` statements say.
+    pub samples: Samples,
+}
+
+/// The values of `sample` statements, one per group of the batch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Samples {
+    /// `sample weight`.
+    pub weight: Option<Vec<f64>>,
+    /// `sample rollouts`, whole numbers.
+    pub rollouts: Option<Vec<f64>>,
+    /// Which groups the filters kept: the others' values mean nothing. None: all.
+    pub kept: Option<Vec<bool>>,
 }
 
 impl<'a> Step<'a> {
@@ -402,6 +416,7 @@ impl<'a> Step<'a> {
                 (v.name.clone(), Array::vector(Data::F64(elements)))
             })
             .collect();
+        let samples = self.samples();
         Ok(Outcome {
             loss: scalar(program.loss),
             metrics: program.metrics.iter().map(|(n, e)| (n.clone(), scalar(*e))).collect(),
@@ -411,7 +426,21 @@ impl<'a> Step<'a> {
             grads,
             values,
             state,
+            samples,
         })
+    }
+
+    fn samples(&self) -> Samples {
+        let mut out = Samples::default();
+        for sample in &self.program().samples {
+            let values = Some(self.value(sample.value).to_vec());
+            match sample.kind {
+                SampleKind::Weight => out.weight = values,
+                SampleKind::Rollouts => out.rollouts = values,
+            }
+            out.kept = sample.kept.map(|e| self.value(e).iter().map(|k| *k != 0.0).collect());
+        }
+        out
     }
 
     /// The states after this batch. Groups of one key are averaged; a key that the batch does not
