@@ -5,8 +5,11 @@
 //! one up by a [`Expr::Reduce`]. Filters of the program are already folded into the `filter` of
 //! reductions and ordered operators. Equal expressions are one node.
 
+mod parse;
 mod print;
 mod verify;
+
+pub use parse::{ParseError, Parsed};
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -3,6 +3,8 @@
 
 pub mod batches;
 pub mod compare;
+pub mod syntax;
+pub mod tree;
 
 use std::path::{Path, PathBuf};
 
