@@ -3,6 +3,7 @@
 
 pub mod batches;
 pub mod compare;
+pub mod mutate;
 pub mod syntax;
 pub mod tree;
 

@@ -95,7 +95,8 @@ impl Reader {
     /// `item in rollout`
     fn level_line(&mut self, text: &str) -> Read<()> {
         let (name, parent) = cut(text, " in ")?;
-        if self.graph.level_table.find(name).is_some() || parent != "rollout" {
+        let full = self.graph.level_table.all().count() >= usize::from(u8::MAX);
+        if full || self.graph.level_table.find(name).is_some() || parent != "rollout" {
             return Err(format!("no level can be declared as `{text}`"));
         }
         self.graph.level_table.add_segmentation(name.to_owned(), NOWHERE);
@@ -114,7 +115,7 @@ impl Reader {
                 (value, Some((number(low)?, number(high)?)))
             }
         };
-        let id = ParamId(self.graph.params.len() as u16);
+        let id = ParamId(number_of(self.graph.params.len())?);
         if self.params.insert(name.to_owned(), id).is_some() {
             return Err(format!("param `{name}` is declared twice"));
         }
@@ -128,7 +129,7 @@ impl Reader {
     fn column_line(&mut self, text: &str) -> Read<()> {
         let (path, rest) = cut(text, " : ")?;
         let (level, name) = cut(path, "/")?;
-        let id = ColumnId(self.graph.columns.len() as u16);
+        let id = ColumnId(number_of(self.graph.columns.len())?);
         if self.columns.insert(path.to_owned(), id).is_some() {
             return Err(format!("column `{path}` is declared twice"));
         }
@@ -311,6 +312,10 @@ impl Reader {
 
 fn cut<'t>(text: &'t str, at: &str) -> Read<(&'t str, &'t str)> {
     text.split_once(at).ok_or_else(|| format!("there is no `{}` in `{text}`", at.trim()))
+}
+
+fn number_of(len: usize) -> Read<u16> {
+    u16::try_from(len).map_err(|_| "there are too many declarations".to_owned())
 }
 
 fn ty_of(name: &str) -> Read<Ty> {
