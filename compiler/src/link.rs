@@ -334,8 +334,7 @@ fn next_file(
             let help = match nearest(&ident.name, names.clone()) {
                 Some(near) => format!("did you mean `extend {near}`?"),
                 None => format!(
-                    "the library has {};\n`rlc recipes` says what each is. A file is extended by its path:\n`extend \"{}.rl\"`",
-                    names.collect::<Vec<_>>().join(", "),
+                    "`rlc recipes` lists the library. A file is extended by its path:\n`extend \"{}.rl\"`",
                     ident.name
                 ),
             };
