@@ -18,6 +18,9 @@ impl fmt::Display for TableError {
 
 impl std::error::Error for TableError {}
 
+/// A gigabyte for each value of a pair.
+const MAX_PAIRS: usize = 1 << 27;
+
 fn fail<T>(text: String) -> Result<T, TableError> {
     Err(TableError(text))
 }
@@ -129,9 +132,9 @@ impl Shape {
         let mut sides = [Vec::new(), Vec::new()];
         for row in 0..self.count(within) {
             let inside = self.range(within, row..row + 1, of);
-            if sides[0].len() + inside.len() * inside.len() >= u32::MAX as usize {
+            if sides[0].len() + inside.len() * inside.len() > MAX_PAIRS {
                 return fail(format!(
-                    "`{}` would have 2^32 pairs or more; pair fewer rows, or a coarser level",
+                    "`{}` would have more than {MAX_PAIRS} pairs; pair rows of a coarser level, or within a finer one",
                     levels.name(level)
                 ));
             }

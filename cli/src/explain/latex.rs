@@ -8,7 +8,9 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use rlc_compiler::ast::{BinaryOp, Body, Call, Expr, ExprKind, Literal, Partition, UnaryOp};
+use rlc_compiler::ast::{
+    BinaryOp, Body, Call, Expr, ExprKind, Ident, Literal, Partition, StatementKind, UnaryOp,
+};
 use rlc_compiler::link::{Item, Linked};
 
 use super::{Subject, names};
@@ -44,10 +46,23 @@ fn typeset(linked: &Linked) -> Outcome<String> {
         }
         if let Some(function) = linked.function(&name) {
             let params: Vec<String> = function.params.iter().map(|p| word(&p.name.name)).collect();
-            let head = format!("{}({})", operator(&name), params.join(", "));
+            let scope = match &function.scope {
+                Some((level, _)) => format!("_{{\\text{{{}}}}}", escaped(&level.name)),
+                None => String::new(),
+            };
+            let head = format!("{}{scope}({})", operator(&name), params.join(", "));
             lines.push(body(&head, &function.body).ok_or_else(deep)?);
             let own = |n: &String| function.params.iter().any(|p| p.name.name == *n);
             open.extend(reads(&function.body).into_iter().filter(|n| !own(n)));
+        }
+        if let Some((_, key)) = linked.key(&name) {
+            let own = partition(key, 0).ok_or_else(deep)?;
+            lines.push(format!("\\text{{{}}} &= {own}", escaped(&name)));
+            let kind = StatementKind::Key {
+                name: Ident { name: name.clone(), span: key.span() },
+                partition: key.clone(),
+            };
+            open.extend(names::read_by(&kind));
         }
         // The policy's own log-probability is known to every reader.
         let library = |depth: usize| depth == 0;
@@ -76,9 +91,9 @@ fn typeset(linked: &Linked) -> Outcome<String> {
 }
 
 fn names_of(e: &Expr) -> Vec<String> {
-    let kind = rlc_compiler::ast::StatementKind::Filter {
+    let kind = StatementKind::Filter {
         keep: true,
-        level: rlc_compiler::ast::Ident { name: String::new(), span: e.span },
+        level: Ident { name: String::new(), span: e.span },
         cond: e.clone(),
     };
     names::read_by(&kind).into_iter().collect()

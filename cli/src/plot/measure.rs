@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rlc_compiler::check::Checked;
 use rlc_compiler::columns::needed;
-use rlc_compiler::level::{Level, TOKEN, VOCAB};
+use rlc_compiler::level::{GROUP, Level, LevelKind, TOKEN, VOCAB};
 use rlc_compiler::link::Loader;
 use rlc_compiler::op::Ty;
 use rlc_compiler::shape::Shape;
@@ -272,6 +272,19 @@ impl Probe {
         table.set("rollout/size", Data::I64(sizes.clone()));
         for level in levels.segmentations() {
             table.set(format!("{}/size", levels.name(level)), Data::I64(sizes.clone()));
+        }
+        for level in levels.all() {
+            // One row below each token, and in each list.
+            let rows = match levels.def(level).kind {
+                LevelKind::Below => lengths.iter().sum(),
+                LevelKind::List(GROUP) => 1,
+                LevelKind::List(_) => lengths.len(),
+                LevelKind::Standard
+                | LevelKind::Segmentation
+                | LevelKind::Pairs(..)
+                | LevelKind::Derived(_) => continue,
+            };
+            table.set(format!("{}/size", levels.name(level)), Data::I64(vec![1; rows]));
         }
         let shape = Shape::new(levels, &table).map_err(|e| Failure::input(e.to_string(), ""))?;
         for (path, level, ty) in &self.columns {

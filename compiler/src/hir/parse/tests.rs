@@ -1,3 +1,5 @@
+//! Every form of expression is read back; broken texts are refused by line.
+
 use super::*;
 use crate::level::{BATCH, GROUP, ROLLOUT, TOKEN, VOCAB};
 
