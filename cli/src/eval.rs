@@ -24,8 +24,9 @@ Examples:
   rlc eval calib.rl --batch b.safetensors --emit advantage,ratio --out r.safetensors
   rlc eval gspo --batch b.safetensors --micro-batch 4 --backend interp
 
-r.safetensors holds `loss`, `grad/<input>` for every differentiable input and `value/<name>` for every
-definition of --emit; f64 with the interpreter, else f32.")]
+r.safetensors holds `loss`, `grad/<input>` for every differentiable input, `value/<name>` for every
+definition of --emit, `state/<name>` after the batch and `sample/weight`, `sample/rollouts`; f64 with
+the interpreter, else f32.")]
 pub struct Args {
     #[arg(value_name = "PROGRAM", help = program::HELP)]
     program: String,
@@ -117,12 +118,18 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
         write_file(path, &bytes)?;
     }
     if args.json {
-        let value = json!({
+        let mut value = json!({
             "loss": outcome.loss,
             "metrics": outcome.metrics,
             "coupling": outcome.coupling,
             "kept": outcome.kept,
         });
+        let samples: serde_json::Map<_, _> = samples(&outcome)
+            .map(|(name, values)| (name.to_owned(), summary(&outcome.samples, values)))
+            .collect();
+        if !samples.is_empty() {
+            value["sample"] = samples.into();
+        }
         return output.print(&format!("{value}\n"));
     }
     output.print(&text(&outcome, args.out.as_deref()))
@@ -152,7 +159,37 @@ fn result(outcome: &objective::Outcome, double: bool) -> Table {
     arrays.extend(outcome.grads.iter().map(|(n, a)| (format!("grad/{n}"), store(a))));
     arrays.extend(outcome.values.iter().map(|(n, a)| (format!("value/{n}"), store(a))));
     arrays.extend(outcome.state.arrays.iter().map(|(n, a)| (n.clone(), store(a))));
+    for (name, values) in samples(outcome) {
+        let array = Array::vector(Data::F64(values.to_vec()));
+        arrays.insert(format!("sample/{name}"), store(&array));
+        if let Some(kept) = &outcome.samples.kept {
+            let kept = kept.iter().map(|k| u8::from(*k)).collect();
+            arrays.insert("sample/kept".to_owned(), Array::vector(Data::U8(kept)));
+        }
+    }
     Table { arrays }
+}
+
+/// What `sample` statements gave, by the word after `sample`.
+fn samples(outcome: &objective::Outcome) -> impl Iterator<Item = (&'static str, &[f64])> {
+    let samples = &outcome.samples;
+    [("weight", &samples.weight), ("rollouts", &samples.rollouts)]
+        .into_iter()
+        .filter_map(|(name, values)| Some((name, values.as_deref()?)))
+}
+
+/// Mean and range over the groups that filters kept; null where they kept none.
+fn summary(samples: &objective::Samples, values: &[f64]) -> serde_json::Value {
+    let kept = |i: usize| samples.kept.as_ref().is_none_or(|k| k[i]);
+    let kept: Vec<f64> = (0..values.len()).filter(|&i| kept(i)).map(|i| values[i]).collect();
+    if kept.is_empty() {
+        return serde_json::Value::Null;
+    }
+    json!({
+        "mean": kept.iter().sum::<f64>() / kept.len() as f64,
+        "min": kept.iter().copied().fold(f64::INFINITY, f64::min),
+        "max": kept.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    })
 }
 
 fn text(outcome: &objective::Outcome, out: Option<&Path>) -> String {
@@ -170,6 +207,10 @@ fn text(outcome: &objective::Outcome, out: Option<&Path>) -> String {
         for (name, array) in arrays {
             let _ = writeln!(text, "{what}  {name}: {}", in_short(array));
         }
+    }
+    for (name, values) in samples(outcome) {
+        let array = Array::vector(Data::F64(values.to_vec()));
+        let _ = writeln!(text, "sample    {name}: {}", in_short(&array));
     }
     if let Some(path) = out {
         let _ = writeln!(text, "wrote     {}", path.display());

@@ -7,6 +7,7 @@ mod listing;
 pub(crate) mod names;
 mod needs;
 mod pages;
+mod workers;
 
 use rlc_compiler::check::{Checked, check};
 use rlc_compiler::diagnostic::nearest;
@@ -117,6 +118,7 @@ impl Subject<'_> {
             }
         };
         section("Coupling", self.coupling());
+        section("Workers", self.workers());
         section("Columns of a batch", self.columns());
         section("Params", self.switches());
         section("Kernel", self.kernel());

@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{Output, write_file};
 use crate::program;
 
-use measure::{Curve, Measured, Probe};
+use measure::{Curve, Measured, OTHERS, Probe};
 
 /// Draw an objective: surrogate and gradient weight against the ratio, token weight against length
 ///
@@ -22,6 +22,8 @@ use measure::{Curve, Measured, Probe};
 /// of its rollout, the batch's mean being 1. Both come from running the objective in the f64
 /// interpreter on small batches of log-probs, with numbers put in the place of `advantage`; other
 /// columns are neutral: the reference policy is the sampling one, and a token had log-probability -3.
+/// Where the program reads logits or `entropy`, a token is an entry of a distribution of eight, whose
+/// other entries keep their proportions while the sampled one's ratio moves.
 /// A loss that is a log-prob times a weight has that value at ratio 1, and the weight says more.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -112,6 +114,7 @@ fn as_json(title: &str, measured: &Measured) -> serde_json::Value {
     json!({
         "objective": title,
         "scale": measured.scale,
+        "others": measured.distribution.then_some(OTHERS),
         "surrogate": curves(&measured.surrogate),
         "weight": curves(&measured.weight),
         "length": curves(&measured.length),

@@ -330,6 +330,39 @@ fn eval_prints_numbers() {
 }
 
 #[test]
+fn sample_statements_are_shown_and_evaluated() {
+    let place = Place::new();
+    let batch = batch("grpo_logits");
+    place.write("a.rl", "solved = mean(reward per group)\nsample weight = abs(solved) + 1\n");
+    place.write(
+        "b.rl",
+        "extend \"a.rl\"\nsample weight = 2.0\nsample rollouts = count(rollout per group)\n\
+         keep group where solved < 1000\n",
+    );
+    let done = place.rlc(&["explain", "b.rl"]);
+    done.prints("sample rollouts = count(rollout per group)\n      : int, one per group; recorded");
+    done.prints("sample weight: replaced in b.rl");
+    let eval = |more: &[&str]| {
+        let done = place.rlc(&[&["eval", "b.rl", "--batch", &batch], more].concat());
+        assert_eq!(done.code, 0, "{}", done.err);
+        done
+    };
+    eval(&["--out", "r.safetensors"]).prints("sample    weight: [");
+    let bytes = std::fs::read(place.path("r.safetensors")).unwrap();
+    let header = String::from_utf8_lossy(&bytes[..600.min(bytes.len())]).into_owned();
+    for name in ["sample/weight", "sample/rollouts", "sample/kept"] {
+        assert!(header.contains(name), "{name} is not in {header}");
+    }
+    let found: Value = serde_json::from_str(&eval(&["--json"]).out).unwrap();
+    assert_eq!(found["sample"]["weight"], serde_json::json!({"mean": 2.0, "min": 2.0, "max": 2.0}));
+    let groups = found["kept"]["group"].as_f64().unwrap();
+    let mean = found["kept"]["rollout"].as_f64().unwrap() / groups;
+    assert!((found["sample"]["rollouts"]["mean"].as_f64().unwrap() - mean).abs() < 1e-9);
+    let done = place.rlc(&["eval", "grpo", "--batch", &batch, "--json"]);
+    assert!(!done.out.contains("sample"), "{}", done.out);
+}
+
+#[test]
 fn eval_refuses() {
     let place = Place::new();
     let batch = batch("grpo_logits");

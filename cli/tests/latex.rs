@@ -1,4 +1,4 @@
-//! `rlc explain --latex` as a user meets it. That KaTeX renders what is printed was tried by hand; here
+//! `rlc explain --latex` as a user meets it. That KaTeX renders what is printed is tested beside the code; here
 //! its shape is looked at.
 #![allow(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
@@ -47,7 +47,7 @@ fn a_file_with_brackets_and_base() {
     for said in [
         "\\left( 2 - \\left( k - 1 \\right) \\right)",
         "\\mathrm{token\\_loss}^{\\text{base}} &= \\mathrm{penalty}",
-        "\\;\\middle|\\; \\lnot \\mathrm{truncated}",
+        "\\ \\middle|\\ \\lnot \\mathrm{truncated}",
         "\\frac{",
     ] {
         assert!(out.contains(said), "{said:?} is not in:\n{out}");

@@ -75,6 +75,61 @@ fn other_surrogates() {
     follows(&value["weight"][0], |_| 1.0);
 }
 
+/// Programs that read whole distributions: the sampled entry has e^-3 of it times the ratio, the
+/// others share the rest as 64 : 32 : ... : 1.
+#[test]
+fn distributions() {
+    let place = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(place.path().join(name), text).unwrap();
+    write(
+        "squares.rl",
+        "token_loss = base.token_loss + 0.1 * sum(softmax(logits) ^ 2 per token)\n",
+    );
+    write("bonus.rl", "token_loss = base.token_loss - 0.1 * entropy\n");
+    write("only.rl", "extend nothing\nmaximize token_mean(entropy)\n");
+    write("warm.rl", "advantage = center(reward)\nmetric h = token_mean(entropy)\n");
+    write(
+        "kl.rl",
+        "old = log_softmax(old_logits)\nnew = log_softmax(logits)\n\
+         token_loss = base.token_loss + 0.5 * sum(exp(old) * (old - new) per token)\n",
+    );
+    let shares: Vec<f64> = (0..7).map(|i| f64::from(1 << i) / 127.0).collect();
+    let squares: f64 = shares.iter().map(|s| s * s).sum();
+    let chaos: f64 = shares.iter().map(|s| -s * s.ln()).sum();
+    let p = |r: f64| (-3.0_f64).exp() * r;
+    let entropy = |r: f64| {
+        let (p, rest) = (p(r), 1.0 - p(r));
+        -p * p.ln() - rest * rest.ln() + rest * chaos
+    };
+    let slope = |r: f64| p(r) * ((1.0 - p(r)).ln() - p(r).ln() - chaos);
+    let value = numbers(&place, &["squares.rl"]);
+    assert_eq!(value["others"].as_array().unwrap().len(), 7);
+    // The bonus has a share in the weight at ratio 1, which both curves are divided by.
+    let at = |f: &dyn Fn(f64) -> f64| 1.0 / f(1.0);
+    let w = |r: f64| r - 0.2 * p(r) * (p(r) - (1.0 - p(r)) * squares);
+    let scale = at(&w);
+    assert!((value["scale"].as_f64().unwrap() - scale).abs() < 1e-9);
+    follows(&value["weight"][0], |r| scale * (w(r) - if r > 1.2 { r } else { 0.0 }));
+    let value = numbers(&place, &["bonus.rl"]);
+    let scale = at(&|r| r + 0.1 * slope(r));
+    follows(&value["surrogate"][0], |r| scale * (r.min(1.2) + 0.1 * entropy(r)));
+    follows(&value["weight"][1], |r| scale * (0.1 * slope(r) - if r >= 0.8 { r } else { 0.0 }));
+    // The temperature of sampling divides the logits: the same distribution, the same weights.
+    let warm = numbers(&place, &["bonus.rl", "--set", "temperature=0.5"]);
+    follows(&warm["surrogate"][0], |r| scale * (r.min(1.2) + 0.1 * entropy(r)));
+    follows(&warm["weight"][1], |r| scale * (0.1 * slope(r) - if r >= 0.8 { r } else { 0.0 }));
+    let value = numbers(&place, &["only.rl"]);
+    let scale = value["scale"].as_f64().unwrap();
+    follows(&value["surrogate"][0], |r| scale * entropy(r));
+    // A metric that reads a distribution changes no curve.
+    follows(&numbers(&place, &["warm.rl"])["weight"][0], |r| if r <= 1.2 { r } else { 0.0 });
+    let value = numbers(&place, &["kl.rl"]);
+    let kl = |r: f64| -p(1.0) * r.ln() - (1.0 - p(1.0)) * ((1.0 - p(r)) / (1.0 - p(1.0))).ln();
+    follows(&value["surrogate"][0], |r| r.min(1.2) - 0.5 * kl(r));
+    let length = points(&value["length"][0]);
+    assert!(length.iter().all(|(n, w)| (w * n * 11.0 / 2047.0 - 1.0).abs() < 1e-9));
+}
+
 #[test]
 fn weight_by_length() {
     let place = tempfile::tempdir().unwrap();
@@ -120,8 +175,6 @@ fn files_of_users() {
 #[test]
 fn mistakes() {
     let place = tempfile::tempdir().unwrap();
-    let text = "token_loss = base.token_loss + 0.1 * sum(softmax(logits) ^ 2 per token)\n";
-    std::fs::write(place.path().join("whole.rl"), text).unwrap();
     let nothing = "extend nothing\nminimize mean(value)\n";
     std::fs::write(place.path().join("value.rl"), nothing).unwrap();
     for (args, code, said) in [
@@ -129,13 +182,12 @@ fn mistakes() {
         (&["plot", "grpo", "-o", "a.jpg"], 2, "neither .svg nor .png"),
         (&["plot", "grpo", "-o", "no/such/a.svg"], 1, "no/such"),
         (&["plot", "grpo", "--set", "bet=1"], 2, "did you mean `beta`?"),
-        (&["plot", "whole.rl"], 2, "reads `vocab/logits`, and a plot has no distributions"),
         (&["plot", "value.rl"], 2, "does not read `logp`"),
     ] {
         let (found, out, err) = rlc(&place, args);
         assert_eq!((found, out.as_str()), (code, ""), "{args:?} {err}");
         assert!(err.contains(said), "{said:?} is not in:\n{err}");
     }
-    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1);
     assert!(rlc(&place, &["plot", "--help"]).1.contains("rlc plot grpo"));
 }

@@ -218,7 +218,8 @@ impl Sweep<'_> {
                 self.give(x, total);
             }
             Expr::Reduce(op, x, filter) => {
-                let through = Through { from: self.graph.level(x), to: self.graph.level(e), by: None };
+                let through =
+                    Through { from: self.graph.level(x), to: self.graph.level(e), by: None };
                 self.reduce(op, x, filter, through, (e, d));
             }
             Expr::Scatter { op, x, filter, index, scope } => {
@@ -435,7 +436,8 @@ impl Sweep<'_> {
     /// The adjoint runs the other way: a row takes what later rows had of it, and the factor that
     /// met its running value is that of the row it came to.
     fn scan(&mut self, e: E, d: E) {
-        let Expr::Scan { x, filter, factor, scope, within, reverse, exclusive } = self.graph.expr(e)
+        let Expr::Scan { x, filter, factor, scope, within, reverse, exclusive } =
+            self.graph.expr(e)
         else {
             return;
         };
@@ -500,14 +502,7 @@ impl Sweep<'_> {
     }
 
     /// `filter` holds for no row outside the reduction; y is its value, d the adjoint of that.
-    fn reduce(
-        &mut self,
-        op: ReduceOp,
-        x: E,
-        filter: Option<E>,
-        through: Through,
-        (y, d): (E, E),
-    ) {
+    fn reduce(&mut self, op: ReduceOp, x: E, filter: Option<E>, through: Through, (y, d): (E, E)) {
         let down = self.down(d, through);
         match op {
             ReduceOp::Sum => match filter {

@@ -39,8 +39,8 @@ pub fn needed(program: &Program) -> Vec<ColumnId> {
     out
 }
 
-/// Reads and checks what `program` needs; `state` holds states that the table does not. Vocab-level columns for which `live_vocab` holds are
-/// handed over piece by piece later and need not be in the table.
+/// Reads and checks what `program` needs; `state` holds states that the table does not. With
+/// `live_vocab` the logits are handed over piece by piece later and need not be in the table.
 pub fn load(
     program: &Program,
     table: &Table,
@@ -55,7 +55,8 @@ pub fn load(
         let info = &graph.columns[id.0 as usize];
         let path = graph.column_path(id);
         if info.level == VOCAB {
-            if !live_vocab && table.get(&path).is_none() {
+            let comes_later = live_vocab && path == "vocab/logits";
+            if !comes_later && table.get(&path).is_none() {
                 problems.push(format!(
                     "the batch has no `{path}` ([tokens, V], one row per token){}",
                     reader(graph, id)
@@ -72,7 +73,8 @@ pub fn load(
         }
         let count = shape.count(info.level);
         if let Some(source) = graph.sources.get(&id) {
-            match sourced(graph, id, *source, table, state, count) {
+            let rows = (shape.before(info.level), count);
+            match sourced(graph, id, *source, table, state, rows) {
                 Ok(found) => values[id.0 as usize] = found,
                 Err(problem) => problems.push(problem),
             }
@@ -121,7 +123,7 @@ fn sourced(
     source: ColumnSource,
     table: &Table,
     state: &Table,
-    count: usize,
+    (before, count): (u64, usize),
 ) -> Result<Vec<f64>, String> {
     let path = graph.column_path(id);
     match source {
@@ -138,9 +140,8 @@ fn sourced(
             let level = u64::from(graph.columns[id.0 as usize].level.0);
             let seed = mixed(seeds[0] as u64 ^ mixed(level));
             // The upper 53 bits are a fraction of 2^53, each exact in f64.
-            let unit =
-                |i: usize| (mixed(seed.wrapping_add(i as u64)) >> 11) as f64 / (1u64 << 53) as f64;
-            Ok((0..count).map(unit).collect())
+            let unit = |i: u64| (mixed(seed.wrapping_add(i)) >> 11) as f64 / (1u64 << 53) as f64;
+            Ok((before..before + count as u64).map(unit).collect())
         }
         ColumnSource::State { key: None, first } => {
             let Some(array) = table.get(&path).or_else(|| state.get(&path)) else {

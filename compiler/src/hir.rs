@@ -6,10 +6,12 @@
 //! reductions and ordered operators. Equal expressions are one node.
 
 mod operands;
+mod parse;
 mod print;
 mod verify;
 
 pub use operands::Operands;
+pub use parse::{ParseError, Parsed};
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -411,7 +413,8 @@ impl Graph {
             }
         }
         let source = match self.expr(x) {
-            Expr::Broadcast(inner) => inner,
+            // A value of one side of pairs has to become one of the paired rows first.
+            Expr::Broadcast(inner) if !self.level_table.is_derived(self.level(inner)) => inner,
             _ => x,
         };
         if self.level(source) == level {

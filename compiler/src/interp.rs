@@ -15,6 +15,7 @@ use crate::level::{BATCH, Level, ROLLOUT, TOKEN, VOCAB};
 use crate::program::{Phase, Program};
 use crate::shape::Shape;
 use crate::table::Floats;
+use crate::workers;
 
 use row::RowEvaluator;
 
@@ -34,6 +35,8 @@ pub struct Run {
     params: Vec<f64>,
     values: Vec<Vec<f64>>,
     needed: Vec<bool>,
+    /// How many crossings come before each expression.
+    ready: Vec<u32>,
     /// d(loss)/d(column) for vocab-level columns, [tokens, V] of the whole batch.
     vocab_grads: BTreeMap<ColumnId, Vec<f64>>,
 }
@@ -67,18 +70,25 @@ impl Run {
             .filter(|(c, g)| g.is_some() && graph.columns[c.0 as usize].level == VOCAB)
             .map(|(c, _)| (*c, vec![0.0; shape.count(VOCAB)]))
             .collect();
-        Run { program, shape, params, values, needed, vocab_grads }
+        let rounds = workers::rounds(graph);
+        let crossed = |e: E| rounds[e.index()] - u32::from(workers::crosses(graph, e).is_some());
+        let ready = graph.all().map(crossed).collect();
+        Run { program, shape, params, values, needed, ready, vocab_grads }
     }
 
     /// Computes what follows from recorded values.
     pub fn recorded(&mut self, vocab: &BTreeMap<ColumnId, VocabRows<'_>>) {
-        let rows = 0..self.shape.count(self.program.piece);
-        self.phase(Phase::Recorded, rows, vocab);
+        self.phase(Phase::Recorded, 0..0, vocab);
     }
 
     /// Computes one piece: rows of [`Program::piece`].
     pub fn live(&mut self, piece: Range<usize>, vocab: &BTreeMap<ColumnId, VocabRows<'_>>) {
         self.phase(Phase::Live, piece.clone(), vocab);
+        self.gradients(piece, vocab);
+    }
+
+    /// Gradients of vocab-level columns for one piece, once its live phase has run.
+    pub fn gradients(&mut self, piece: Range<usize>, vocab: &BTreeMap<ColumnId, VocabRows<'_>>) {
         let tokens = self.shape.range(self.program.piece, piece, TOKEN);
         let width = self.shape.vocab;
         let program = Arc::clone(&self.program);
@@ -99,8 +109,7 @@ impl Run {
 
     /// Computes what needs every piece.
     pub fn after(&mut self, vocab: &BTreeMap<ColumnId, VocabRows<'_>>) {
-        let rows = 0..self.shape.count(self.program.piece);
-        self.phase(Phase::After, rows, vocab);
+        self.phase(Phase::After, 0..0, vocab);
     }
 
     /// All three phases over the whole batch.
@@ -133,13 +142,39 @@ impl Run {
         piece: Range<usize>,
         vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
     ) {
+        for round in self.rounds(phase) {
+            self.round(phase, round, piece.clone(), vocab);
+        }
+    }
+
+    /// The rounds of a phase, in order; see [`crate::workers`].
+    pub fn rounds(&self, phase: Phase) -> Vec<u32> {
+        let of = |e: &E| self.needed[e.index()] && self.program.phase(*e) == phase;
+        let mut rounds: Vec<u32> =
+            self.program.graph.all().filter(of).map(|e| self.ready[e.index()]).collect();
+        rounds.sort_unstable();
+        rounds.dedup();
+        rounds
+    }
+
+    /// Computes one round of a phase over the whole batch, or in the live phase over one piece, and
+    /// gives what workers have to merge before the next round.
+    pub fn round(
+        &mut self,
+        phase: Phase,
+        round: u32,
+        piece: Range<usize>,
+        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+    ) -> Vec<(E, ReduceOp)> {
         let program = Arc::clone(&self.program);
         let graph = &program.graph;
+        let mut crossing = Vec::new();
         for e in graph.all() {
-            if !self.needed[e.index()] || self.program.phase(e) != phase || graph.level(e) == VOCAB
-            {
+            let here = self.program.phase(e) == phase && self.ready[e.index()] == round;
+            if !self.needed[e.index()] || !here || graph.level(e) == VOCAB {
                 continue;
             }
+            crossing.extend(workers::crosses(graph, e).map(|op| (e, op)));
             let piece = if phase == Phase::Live {
                 (self.program.piece, piece.clone())
             } else {
@@ -149,6 +184,12 @@ impl Run {
             self.compute(e, piece, &mut out, vocab);
             self.values[e.index()] = out;
         }
+        crossing
+    }
+
+    /// Puts the number that the workers' parts came to in place of this worker's.
+    pub fn merged(&mut self, e: E, value: f64) {
+        self.values[e.index()].fill(value);
     }
 
     fn compute(

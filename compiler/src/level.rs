@@ -190,6 +190,11 @@ impl Levels {
         matches!(self.def(level).kind, LevelKind::Derived(_))
     }
 
+    /// The other levels that a level lies inside.
+    pub fn above(&self, level: Level) -> impl Iterator<Item = Level> + '_ {
+        self.all().filter(move |c| *c != level && self.contains(*c, level))
+    }
+
     /// The level by whose rows the values of `level` lie in memory: itself unless it is derived.
     pub fn rows(&self, level: Level) -> Level {
         self.def(level).rows

@@ -31,6 +31,7 @@ pub mod stage;
 pub mod stdlib;
 pub mod table;
 pub mod trace;
+pub mod workers;
 
 use check::Checked;
 use diagnostic::{Diagnostic, Severity};

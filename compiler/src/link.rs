@@ -167,6 +167,8 @@ pub struct Linked {
     pub metrics: Vec<Output>,
     /// Updates of states, the deepest file's for each name.
     pub updates: Vec<Update>,
+    /// `sample` statements, the deepest file's for each word after `sample`.
+    pub samples: Vec<Output>,
     /// `allow` statements: file and lint.
     pub allows: Vec<(usize, Ident)>,
     /// The `extend` place of each file, where it has one.
@@ -332,8 +334,7 @@ fn next_file(
             let help = match nearest(&ident.name, names.clone()) {
                 Some(near) => format!("did you mean `extend {near}`?"),
                 None => format!(
-                    "the library has {};\n`rlc recipes` says what each is. A file is extended by its path:\n`extend \"{}.rl\"`",
-                    names.collect::<Vec<_>>().join(", "),
+                    "`rlc recipes` lists the library. A file is extended by its path:\n`extend \"{}.rl\"`",
                     ident.name
                 ),
             };
@@ -470,7 +471,23 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
                 None => linked.updates.push(update),
             }
         }
-        StatementKind::Sample { .. } => diagnostics.push(not_yet(statement.span, "`sample`")),
+        StatementKind::Sample { what, value } => {
+            let sample = Output { depth, ident: what, value };
+            match linked.samples.iter_mut().find(|s| s.ident.name == sample.ident.name) {
+                Some(first) if first.depth == depth => diagnostics.push(
+                    Diagnostic::error(
+                        "E0103",
+                        format!("this file sets `sample {}` twice", sample.ident.name),
+                        sample.ident.span,
+                        "the second",
+                        "keep one of them, or combine the two in one expression",
+                    )
+                    .with(first.ident.span, "the first"),
+                ),
+                Some(first) => *first = sample,
+                None => linked.samples.push(sample),
+            }
+        }
     }
 }
 
@@ -482,17 +499,6 @@ fn add_level(linked: &mut Linked, entry: LevelEntry, diagnostics: &mut Vec<Diagn
         Some(first) => *first = entry,
         None => linked.levels.push(entry),
     }
-}
-
-/// The refusal of a part of the language that has a place here but no code yet.
-pub fn not_yet(span: Span, what: &str) -> Diagnostic {
-    Diagnostic::error(
-        "E0701",
-        format!("{what} {} not implemented yet", if what.ends_with('`') { "is" } else { "are" }),
-        span,
-        "this release of rlc does not compile it",
-        "`docs/language.md` lists what this release compiles",
-    )
 }
 
 fn duplicate(second: &Ident, first: Span) -> Diagnostic {

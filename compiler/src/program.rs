@@ -1,7 +1,7 @@
 //! A program ready for a back end: one graph holding the loss, its gradients, the metrics and the
 //! emitted values, with the phase in which each expression runs.
 
-use crate::check::StateUpdate;
+use crate::check::{Sample, StateUpdate};
 use crate::hir::{ColumnId, E, Graph};
 use crate::level::Level;
 
@@ -54,6 +54,8 @@ pub struct Program {
     pub values: Vec<Emitted>,
     /// New values of states.
     pub updates: Vec<StateUpdate>,
+    /// What it says about drawing prompts.
+    pub samples: Vec<Sample>,
     /// Rows that the program's filters keep, per level name, at batch level.
     pub kept: Vec<(String, E)>,
     /// The finest level over whose rows the loss is a sum of expressions that read live values of
@@ -80,6 +82,11 @@ impl Program {
         for update in &self.updates {
             out.push((format!("state/{}", update.name), update.value));
             out.extend(update.kept.map(|kept| (format!("state/{} where", update.name), kept)));
+        }
+        for sample in &self.samples {
+            let name = sample.kind.name();
+            out.push((format!("sample/{name}"), sample.value));
+            out.extend(sample.kept.map(|kept| (format!("sample/{name} where"), kept)));
         }
         for v in &self.values {
             out.push((format!("value/{}", v.name), v.value));

@@ -18,6 +18,9 @@ impl fmt::Display for TableError {
 
 impl std::error::Error for TableError {}
 
+/// A gigabyte for each value of a pair.
+const MAX_PAIRS: usize = 1 << 27;
+
 fn fail<T>(text: String) -> Result<T, TableError> {
     Err(TableError(text))
 }
@@ -36,6 +39,8 @@ pub struct Shape {
     parents: Vec<Vec<Option<Vec<u32>>>>,
     /// Left and right row of each pair, per level of pairs.
     sides: Vec<Option<[Vec<u32>; 2]>>,
+    /// Rows of the whole batch before this worker's, per level.
+    before: Vec<u64>,
     /// Entries per vocab row; 0 without a vocab-level column.
     pub vocab: usize,
 }
@@ -65,6 +70,7 @@ impl Shape {
             starts: vec![vec![None; n_levels]; n_levels],
             parents: vec![vec![None; n_levels]; n_levels],
             sides: vec![None; n_levels],
+            before: vec![0; n_levels],
             vocab: vocab_width(table, tokens)?,
         };
         shape.counts[BATCH.0 as usize] = 1;
@@ -126,9 +132,9 @@ impl Shape {
         let mut sides = [Vec::new(), Vec::new()];
         for row in 0..self.count(within) {
             let inside = self.range(within, row..row + 1, of);
-            if sides[0].len() + inside.len() * inside.len() >= u32::MAX as usize {
+            if sides[0].len() + inside.len() * inside.len() > MAX_PAIRS {
                 return fail(format!(
-                    "`{}` would have 2^32 pairs or more; pair fewer rows, or a coarser level",
+                    "`{}` would have more than {MAX_PAIRS} pairs; pair rows of a coarser level, or within a finer one",
                     levels.name(level)
                 ));
             }
@@ -166,6 +172,17 @@ impl Shape {
         }
         self.parents[coarse.0 as usize][fine.0 as usize] = Some(parents);
         self.starts[coarse.0 as usize][fine.0 as usize] = Some(starts);
+    }
+
+    /// How many rows of the whole batch come before this table's first, on other workers; 0 if not
+    /// said otherwise.
+    pub fn before(&self, level: Level) -> u64 {
+        self.before[level.0 as usize]
+    }
+
+    /// Says how many rows come before this table's first.
+    pub fn set_before(&mut self, level: Level, rows: u64) {
+        self.before[level.0 as usize] = rows;
     }
 
     /// The level whose rows a level has.

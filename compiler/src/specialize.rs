@@ -77,6 +77,10 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
         roots.push(update.value);
         roots.extend(update.kept);
     }
+    for sample in &checked.samples {
+        roots.push(sample.value);
+        roots.extend(sample.kept);
+    }
     let mut emitted: Vec<(String, bool)> = Vec::new();
     for name in &settings.emit {
         let Some(definition) = checked.definitions.iter().find(|d| d.name == *name) else {
@@ -138,6 +142,13 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
             *kept = rest.next().unwrap_or(*kept);
         }
     }
+    let mut samples = checked.samples.clone();
+    for sample in &mut samples {
+        sample.value = rest.next().unwrap_or(sample.value);
+        if let Some(kept) = &mut sample.kept {
+            *kept = rest.next().unwrap_or(*kept);
+        }
+    }
     let mut values = Vec::new();
     for (name, derived) in emitted {
         let Some(value) = rest.next() else { break };
@@ -156,6 +167,7 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
         metrics,
         values,
         updates,
+        samples,
         kept,
         coupling,
         cause,

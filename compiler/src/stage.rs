@@ -47,11 +47,7 @@ impl Reads {
                         let scope = table.tree(scope);
                         let far = !table.contains(ROLLOUT, scope);
                         let told = filter.is_some_and(along) || within.is_some_and(along);
-                        if far || along(x) || told {
-                            table.join(level, scope)
-                        } else {
-                            level
-                        }
+                        if far || along(x) || told { table.join(level, scope) } else { level }
                     }
                     _ => level,
                 });
@@ -112,9 +108,7 @@ pub fn coupling(graph: &Graph, reads: &Reads, loss: E) -> (Level, Option<E>) {
                 {
                     coarser(&[x])
                 }
-                Expr::Broadcast(x)
-                    if table.rows(graph.level(x)) == table.rows(graph.level(e)) =>
-                {
+                Expr::Broadcast(x) if table.rows(graph.level(x)) == table.rows(graph.level(e)) => {
                     coarser(&[x])
                 }
                 Expr::Shift { x, default, filter, scope, within, .. }

@@ -14,22 +14,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rlc_compiler::check::Checked;
+use rlc_compiler::check::{Checked, SampleKind};
 use rlc_compiler::clif::Float;
 use rlc_compiler::columns;
 use rlc_compiler::diagnostic::nearest;
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::interp::{self, VocabRows};
 use rlc_compiler::level::VOCAB;
-use rlc_compiler::program::Program;
+use rlc_compiler::program::{Phase, Program};
 use rlc_compiler::shape::{Shape, TableError};
 use rlc_compiler::specialize::{Settings, SpecializeError, Specialized, specialize};
 use rlc_compiler::table::Table;
 
 mod step;
+mod workers;
 
 use step::Run;
-pub use step::{LiveGrads, Outcome, Step};
+pub use step::{LiveGrads, Outcome, Samples, Step};
+use workers::Workers;
+pub use workers::{AllReduce, Exchange};
 
 use crate::device::DeviceError;
 use crate::device::cpu::{Kernel, float};
@@ -79,6 +82,9 @@ pub enum ObjectiveError {
     /// The back end cannot run the program.
     #[error("{0}")]
     Backend(String),
+    /// Workers could not share what crosses.
+    #[error("{0}")]
+    Workers(String),
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -108,6 +114,7 @@ pub struct Objective {
     /// States of the program between batches, as `state/name` and `state/name.key`.
     state: Table,
     shape: Arc<Shape>,
+    workers: Option<Box<dyn AllReduce>>,
 }
 
 /// The last kernel, with what it was compiled for.
@@ -130,6 +137,7 @@ impl Objective {
             kernel: None,
             state: Table::default(),
             shape: Arc::new(Shape::default()),
+            workers: None,
         }
     }
 
@@ -180,6 +188,12 @@ impl Objective {
     /// Puts states in place: those of an [`Outcome`], after the last step on its batch.
     pub fn set_state(&mut self, state: Table) {
         self.state = state;
+    }
+
+    /// Makes this objective one of several, each over whole groups of the batch. Without workers
+    /// (the default) a batch is whole.
+    pub fn set_workers(&mut self, workers: Option<Box<dyn AllReduce>>) {
+        self.workers = workers;
     }
 
     /// The present value of a param.
@@ -246,6 +260,7 @@ impl Objective {
             missing,
             left_out: specialized.left_out.clone(),
             coupling: graph.level_table.name(specialized.program.coupling).to_owned(),
+            samples: specialized.program.samples.iter().map(|s| s.kind).collect(),
         })
     }
 
@@ -269,20 +284,24 @@ impl Objective {
         if let Some(vocab) = live {
             shape.vocab = vocab;
         }
+        let mut workers = Workers(self.workers.as_mut().map(|w| w.as_mut() as &mut dyn AllReduce));
+        workers.check(&program)?;
+        for (level, rows) in workers.rows_before(&program, &shape)? {
+            shape.set_before(level, rows);
+        }
         self.shape = Arc::new(shape);
         let shape = Arc::clone(&self.shape);
         let columns = columns::load(&program, table, &self.state, &shape, live.is_some())?;
         let vocab = vocab_columns(&program, table);
-        let run = match self.backend {
+        let mut run = match self.backend {
             Backend::Interp => {
                 let columns = &columns;
-                let mut run = interp::Run::new(
+                let run = interp::Run::new(
                     Arc::clone(&program),
                     Arc::clone(&shape),
                     columns,
                     &self.params,
                 );
-                run.recorded(&vocab);
                 Run::Interp(Box::new(run))
             }
             Backend::Cpu => {
@@ -301,11 +320,10 @@ impl Objective {
                     .filter(|id| program.graph.columns[id.0 as usize].level != VOCAB)
                     .map(|id| (id, columns.get(id)))
                     .collect();
-                let mut run = kernel.start(&self.shape, &given, &self.params)?;
-                run.recorded(&vocab)?;
-                Run::Cpu(run)
+                Run::Cpu(kernel.start(&self.shape, &given, &self.params)?)
             }
         };
+        run.whole(Phase::Recorded, &vocab, &mut workers)?;
         let grads = program
             .grads
             .iter()
@@ -317,7 +335,20 @@ impl Objective {
         let (params, state) = (&self.params, &self.state);
         let grads = if self.backend == Backend::Cpu { grads } else { BTreeMap::new() };
         let live = live.is_some();
-        Ok(Step { run, specialized, shape, table, state, columns, params, live, next: 0, grads })
+        let next = 0;
+        Ok(Step {
+            run,
+            specialized,
+            shape,
+            table,
+            state,
+            columns,
+            params,
+            live,
+            next,
+            grads,
+            workers,
+        })
     }
 }
 
@@ -359,4 +390,6 @@ pub struct Needs {
     pub left_out: Vec<(String, Vec<String>)>,
     /// Coupling level.
     pub coupling: String,
+    /// `sample` statements that the program has.
+    pub samples: Vec<SampleKind>,
 }

@@ -260,6 +260,7 @@ impl Builder {
             metrics: Vec::new(),
             values,
             updates: Vec::new(),
+            samples: Vec::new(),
             kept: Vec::new(),
             coupling: piece,
             cause: None,

@@ -3,6 +3,10 @@
 
 pub mod batches;
 pub mod compare;
+pub mod mutate;
+pub mod syntax;
+pub mod tree;
+pub mod workers;
 
 use std::path::{Path, PathBuf};
 

@@ -138,6 +138,7 @@ fn compare(outcome: &Outcome, case: &Value, expected: &Table, tolerance: f64) ->
         let (got, floor) = match name.split_once('/') {
             Some(("grad", input)) => (outcome.grads.get(input), 0.0),
             Some(("value", definition)) => (outcome.values.get(definition), 1.0),
+            Some(("state", _)) => (outcome.state.get(name), 1.0),
             _ => continue,
         };
         let numbers = |data: &Data| (0..data.len()).map(|i| data.get(i)).collect::<Vec<f64>>();

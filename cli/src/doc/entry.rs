@@ -162,14 +162,15 @@ pub struct Param {
     pub file: String,
 }
 
-/// The params that a program's loss, filters, states or metrics read, inherited ones included;
+/// The params that a program's loss, filters, states, metrics or `sample` statements read, inherited ones included;
 /// `temperature`, which every program has, excepted.
 pub fn params(checked: &Checked, sources: &Sources) -> Vec<Param> {
     let graph = &checked.graph;
     let roots = std::iter::once(checked.loss)
         .chain(checked.metrics.iter().map(|m| m.value))
         .chain(checked.filters.iter().map(|f| f.1))
-        .chain(checked.updates.iter().map(|u| u.value));
+        .chain(checked.updates.iter().map(|u| u.value))
+        .chain(checked.samples.iter().map(|s| s.value));
     let reached = graph.reachable(roots);
     let read: Vec<usize> = graph
         .all()

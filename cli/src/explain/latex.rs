@@ -1,10 +1,17 @@
 //! A program as typeset mathematics: an `aligned` environment of definitions, in the part of LaTeX
-//! that KaTeX renders.
+//! that KaTeX renders. KaTeX gives up after 1000 macro expansions, and much of what looks primitive
+//! is a macro there (`\operatorname` counts 3, `\,` too), so what a program has many of is written
+//! without.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 
-use rlc_compiler::ast::{BinaryOp, Body, Call, Expr, ExprKind, Literal, Partition, UnaryOp};
-use rlc_compiler::link::Item;
+use rlc_compiler::ast::{
+    BinaryOp, Body, Call, Expr, ExprKind, Ident, Literal, Partition, StatementKind, UnaryOp,
+};
+use rlc_compiler::link::{Item, Linked};
 
 use super::{Subject, names};
 use crate::failure::{Failure, Outcome};
@@ -18,59 +25,75 @@ const DEEPEST: usize = 200;
 impl Subject<'_> {
     /// The goal, then every definition and function it reads, in order of use.
     pub(super) fn latex(&self) -> Outcome<String> {
-        let deep = || Failure::input("an expression is nested too deep to be typeset", "");
-        let Some((maximize, goal)) = &self.linked.goal else {
-            return Err(Failure::input("the program has no goal", ""));
-        };
-        let verb = if *maximize { "maximize" } else { "minimize" };
-        let value = expr(&goal.value, 0, 0).ok_or_else(deep)?;
-        let mut lines = vec![format!("&\\text{{{verb}}} \\quad {value}")];
-        let mut open = names_of(&goal.value);
-        let mut seen: BTreeSet<String> = BTreeSet::new();
-        while !open.is_empty() {
-            let name = open.remove(0);
-            if !seen.insert(name.clone()) {
-                continue;
-            }
-            if let Some(function) = self.linked.function(&name) {
-                let params: Vec<String> =
-                    function.params.iter().map(|p| word(&p.name.name)).collect();
-                let head = format!("{}({})", operator(&name), params.join(",\\, "));
-                lines.push(body(&head, &function.body).ok_or_else(deep)?);
-                let own = |n: &String| function.params.iter().any(|p| p.name.name == *n);
-                open.extend(reads(&function.body).into_iter().filter(|n| !own(n)));
-            }
-            // The policy's own log-probability is known to every reader.
-            let library = |depth: usize| depth == 0;
-            if let Some(entry) = self.linked.value(&name)
-                && let Item::Def(own) = &entry.item
-                && !library(entry.depth)
-            {
-                let mut line = body(&word(&name), own).ok_or_else(deep)?;
-                open.extend(reads(own));
-                // What `base.name` stands for has a line of its own.
-                let older = self.linked.values.get(&name).into_iter().flatten().rev().skip(1);
-                for entry in older {
-                    let Item::Def(own) = &entry.item else { break };
-                    if !line.contains(BASE) {
-                        break;
-                    }
-                    lines.push(line);
-                    line = body(&format!("{}{BASE}", word(&name)), own).ok_or_else(deep)?;
-                    open.extend(reads(own));
-                }
-                lines.push(line);
-            }
-        }
-        let joined = lines.join(" \\\\[4pt]\n");
-        Ok(format!("\\begin{{aligned}}\n{joined}\n\\end{{aligned}}\n"))
+        typeset(&self.linked)
     }
 }
 
+fn typeset(linked: &Linked) -> Outcome<String> {
+    let deep = || Failure::input("an expression is nested too deep to be typeset", "");
+    let Some((maximize, goal)) = &linked.goal else {
+        return Err(Failure::input("the program has no goal", ""));
+    };
+    let verb = if *maximize { "maximize" } else { "minimize" };
+    let value = expr(&goal.value, 0, 0).ok_or_else(deep)?;
+    let mut lines = vec![format!("&\\text{{{verb}}} \\quad {value}")];
+    let mut open = names_of(&goal.value);
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    while !open.is_empty() {
+        let name = open.remove(0);
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        if let Some(function) = linked.function(&name) {
+            let params: Vec<String> = function.params.iter().map(|p| word(&p.name.name)).collect();
+            let scope = match &function.scope {
+                Some((level, _)) => format!("_{{\\text{{{}}}}}", escaped(&level.name)),
+                None => String::new(),
+            };
+            let head = format!("{}{scope}({})", operator(&name), params.join(", "));
+            lines.push(body(&head, &function.body).ok_or_else(deep)?);
+            let own = |n: &String| function.params.iter().any(|p| p.name.name == *n);
+            open.extend(reads(&function.body).into_iter().filter(|n| !own(n)));
+        }
+        if let Some((_, key)) = linked.key(&name) {
+            let own = partition(key, 0).ok_or_else(deep)?;
+            lines.push(format!("\\text{{{}}} &= {own}", escaped(&name)));
+            let kind = StatementKind::Key {
+                name: Ident { name: name.clone(), span: key.span() },
+                partition: key.clone(),
+            };
+            open.extend(names::read_by(&kind));
+        }
+        // The policy's own log-probability is known to every reader.
+        let library = |depth: usize| depth == 0;
+        if let Some(entry) = linked.value(&name)
+            && let Item::Def(own) = &entry.item
+            && !library(entry.depth)
+        {
+            let mut line = body(&word(&name), own).ok_or_else(deep)?;
+            open.extend(reads(own));
+            // What `base.name` stands for has a line of its own.
+            let older = linked.values.get(&name).into_iter().flatten().rev().skip(1);
+            for entry in older {
+                let Item::Def(own) = &entry.item else { break };
+                if !line.contains(BASE) {
+                    break;
+                }
+                lines.push(line);
+                line = body(&format!("{}{BASE}", word(&name)), own).ok_or_else(deep)?;
+                open.extend(reads(own));
+            }
+            lines.push(line);
+        }
+    }
+    let joined = lines.join(" \\\\[4pt]\n");
+    Ok(format!("\\begin{{aligned}}\n{joined}\n\\end{{aligned}}\n"))
+}
+
 fn names_of(e: &Expr) -> Vec<String> {
-    let kind = rlc_compiler::ast::StatementKind::Filter {
+    let kind = StatementKind::Filter {
         keep: true,
-        level: rlc_compiler::ast::Ident { name: String::new(), span: e.span },
+        level: Ident { name: String::new(), span: e.span },
         cond: e.clone(),
     };
     names::read_by(&kind).into_iter().collect()
@@ -113,7 +136,7 @@ fn word(name: &str) -> String {
 fn operator(name: &str) -> String {
     match name {
         "exp" | "log" | "min" | "max" | "sin" | "cos" | "tanh" => format!("\\{name}"),
-        _ => format!("\\operatorname{{{}}}", escaped(name)),
+        _ => format!("\\mathop{{\\mathrm{{{}}}}}", escaped(name)),
     }
 }
 
@@ -206,9 +229,9 @@ fn call(c: &Call, depth: usize) -> Option<String> {
             None => value,
         });
     }
-    let mut inner = args.join(",\\, ");
+    let mut inner = args.join(", ");
     if let Some(filter) = &c.filter {
-        inner.push_str(&format!(" \\;\\middle|\\; {}", expr(filter, 0, depth + 1)?));
+        inner.push_str(&format!(" \\ \\middle|\\ {}", expr(filter, 0, depth + 1)?));
     }
     let mut scope = match (&c.per, &c.scope) {
         (Some(per), _) => partition(per, depth)?,
@@ -216,7 +239,7 @@ fn call(c: &Call, depth: usize) -> Option<String> {
         (None, None) => String::new(),
     };
     if let Some((name, (from, to), _)) = &c.unroll {
-        let comma = if scope.is_empty() { "" } else { ",\\, " };
+        let comma = if scope.is_empty() { "" } else { ", " };
         scope.push_str(&format!("{comma}{} = {from}..{to}", word(&name.name)));
     }
     let below = if scope.is_empty() { String::new() } else { format!("_{{{scope}}}") };
@@ -235,7 +258,7 @@ fn partition(p: &Partition, depth: usize) -> Option<String> {
         Partition::Name(name) => Some(format!("\\text{{{}}}", escaped(&name.name))),
         Partition::Tuple(parts, _) => {
             let parts: Option<Vec<String>> = parts.iter().map(|e| expr(e, 0, depth + 1)).collect();
-            Some(format!("({})", parts?.join(",\\, ")))
+            Some(format!("({})", parts?.join(", ")))
         }
         Partition::Runs(x, level, _) => of("runs", x, &level.name),
         Partition::Splits(x, level, _) => of("splits", x, &level.name),

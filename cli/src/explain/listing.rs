@@ -105,12 +105,14 @@ impl Subject<'_> {
             StatementKind::Update { name, .. } => {
                 self.linked.updates.iter().find(|u| u.ident.name == name.name)?.depth
             }
+            StatementKind::Sample { what, .. } => {
+                self.linked.samples.iter().find(|s| s.ident.name == what.name)?.depth
+            }
             StatementKind::Extend(_)
             | StatementKind::Level { .. }
             | StatementKind::List { .. }
             | StatementKind::Key { .. }
             | StatementKind::Filter { .. }
-            | StatementKind::Sample { .. }
             | StatementKind::Allow(_) => return None,
         };
         (last != depth).then_some(last)
@@ -150,6 +152,11 @@ impl Subject<'_> {
                 let stage = if live.is_live(*e) { Phase::Live } else { Phase::Recorded };
                 Some(format!("condition: {}", stage_name(stage)))
             }
+            StatementKind::Sample { what, .. } => {
+                let sample = program.samples.iter().find(|s| s.kind.name() == what.name)?;
+                let ty = program.graph.ty(sample.value).name();
+                Some(format!("{ty}, one per group; {}", stage_name(program.phase(sample.value))))
+            }
             StatementKind::Extend(_)
             | StatementKind::Param { .. }
             | StatementKind::Input(_)
@@ -160,7 +167,6 @@ impl Subject<'_> {
             | StatementKind::State { .. }
             | StatementKind::Update { .. }
             | StatementKind::Fn { .. }
-            | StatementKind::Sample { .. }
             | StatementKind::Allow(_) => None,
         }
     }
@@ -187,6 +193,7 @@ fn heading(kind: &StatementKind) -> String {
         StatementKind::Fn { .. } => "fn ",
         StatementKind::Update { .. } => "update ",
         StatementKind::Metric { .. } => "metric ",
+        StatementKind::Sample { .. } => "sample ",
         StatementKind::Goal { maximize: true, .. } => "maximize",
         StatementKind::Goal { maximize: false, .. } => "minimize",
         StatementKind::Extend(_)
@@ -195,7 +202,6 @@ fn heading(kind: &StatementKind) -> String {
         | StatementKind::Key { .. }
         | StatementKind::Filter { .. }
         | StatementKind::Def { .. }
-        | StatementKind::Sample { .. }
         | StatementKind::Allow(_) => "",
     };
     format!("{word}{}", statement::name(kind).unwrap_or(""))

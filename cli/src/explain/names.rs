@@ -17,14 +17,14 @@ pub fn read_by(kind: &StatementKind) -> BTreeSet<String> {
         | StatementKind::List { .. }
         | StatementKind::State { .. }
         | StatementKind::Allow(_) => {}
-        StatementKind::Key { partition, .. } => part(partition, &mut open),
+        StatementKind::Key { partition, .. } => part(partition, &mut open, &mut names),
         StatementKind::Update { value: body, .. } | StatementKind::Def { body, .. } => {
             bodies(body, &mut open);
         }
         StatementKind::Fn { params, scope, body, .. } => {
             open.extend(params.iter().filter_map(|p| p.default.as_ref()));
             if let Some((_, Some(partition))) = scope {
-                part(partition, &mut open);
+                part(partition, &mut open, &mut names);
             }
             bodies(body, &mut open);
         }
@@ -39,7 +39,11 @@ pub fn read_by(kind: &StatementKind) -> BTreeSet<String> {
             ExprKind::Name(name) | ExprKind::Base(name) => {
                 names.insert(name.clone());
             }
-            ExprKind::Unary(_, x) | ExprKind::At(x, _) => open.push(x),
+            ExprKind::Unary(_, x) => open.push(x),
+            ExprKind::At(x, level) => {
+                names.insert(level.name.clone());
+                open.push(x);
+            }
             ExprKind::Binary(_, _, a, b) => open.extend([&**a, &**b]),
             ExprKind::If(c, a, b) => open.extend([&**c, &**a, &**b]),
             ExprKind::Index(name, index) => {
@@ -50,8 +54,9 @@ pub fn read_by(kind: &StatementKind) -> BTreeSet<String> {
                 names.insert(call.function.name.clone());
                 open.extend(call.args.iter().map(|a| &a.value));
                 open.extend(call.filter.as_deref());
+                names.extend(call.scope.iter().map(|level| level.name.clone()));
                 if let Some(partition) = &call.per {
-                    part(partition, &mut open);
+                    part(partition, &mut open, &mut names);
                 }
             }
         }
@@ -64,11 +69,21 @@ fn bodies<'a>(body: &'a Body, open: &mut Vec<&'a Expr>) {
     open.push(&body.result);
 }
 
-fn part<'a>(partition: &'a Partition, open: &mut Vec<&'a Expr>) {
+fn part<'a>(partition: &'a Partition, open: &mut Vec<&'a Expr>, names: &mut BTreeSet<String>) {
     match partition {
-        Partition::Name(_) | Partition::Pairs(..) => {}
+        Partition::Name(level) => {
+            // One side of pairs is read of the pairs.
+            let whole = level.name.split('.').next().unwrap_or(&level.name);
+            names.insert(whole.to_owned());
+        }
+        Partition::Pairs(of, within, _) => {
+            names.extend([of.name.clone(), within.name.clone()]);
+        }
         Partition::Tuple(parts, _) => open.extend(parts),
-        Partition::Runs(x, _, _) | Partition::Splits(x, _, _) | Partition::Prefix(x, _, _) => {
+        Partition::Runs(x, level, _)
+        | Partition::Splits(x, level, _)
+        | Partition::Prefix(x, level, _) => {
+            names.insert(level.name.clone());
             open.push(x);
         }
     }

@@ -9,7 +9,7 @@ use rlc_compiler::specialize::{Settings, known_values};
 
 use super::Subject;
 
-/// What the loss, the filters and the states read under some values of the params.
+/// What the loss, the filters, the states and `sample` read under some values of the params.
 struct Reach {
     columns: BTreeSet<String>,
     definitions: BTreeSet<String>,
@@ -130,6 +130,7 @@ impl Subject<'_> {
         std::iter::once(self.checked.loss)
             .chain(self.checked.filters.iter().map(|f| f.1))
             .chain(updates.flat_map(|u| std::iter::once(u.value).chain(u.kept)))
+            .chain(self.checked.samples.iter().flat_map(|s| std::iter::once(s.value).chain(s.kept)))
     }
 
     /// Follows operands, but of an `if` that params decide only the branch taken.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rlc_compiler::check::Checked;
 use rlc_compiler::columns::needed;
-use rlc_compiler::level::VOCAB;
+use rlc_compiler::level::{GROUP, Level, LevelKind, TOKEN, VOCAB};
 use rlc_compiler::link::Loader;
 use rlc_compiler::op::Ty;
 use rlc_compiler::shape::Shape;
@@ -19,6 +19,12 @@ use crate::{check, params};
 
 /// Log-probability of every token when it was sampled; low enough that no ratio drawn leads above 0.
 const OLD: f64 = -3.0;
+/// For programs that read whole distributions: how the entries that were not sampled share what the
+/// sampled one, entry 0, leaves. They keep these shares at every ratio.
+pub const OTHERS: [f64; 7] =
+    [64.0 / 127.0, 32.0 / 127.0, 16.0 / 127.0, 8.0 / 127.0, 4.0 / 127.0, 2.0 / 127.0, 1.0 / 127.0];
+/// Entries of such a distribution.
+const ENTRIES: usize = OTHERS.len() + 1;
 /// The column that stands for `advantage`.
 const STAND_IN: &str = "plot_advantage";
 /// Points of a curve against the ratio.
@@ -46,15 +52,22 @@ pub struct Measured {
     pub length: Vec<Curve>,
     /// What both curves against the ratio were multiplied by, so that the weight at ratio 1 is 1.
     pub scale: f64,
+    /// The tokens were entries of distributions.
+    pub distribution: bool,
 }
+
+/// A column: path, level, type.
+type Read = (String, Level, Ty);
 
 /// An objective, and how to make batches for it.
 pub struct Probe {
     objective: Objective,
-    /// Columns the batches have besides their structure: path, level, type.
-    columns: Vec<(String, rlc_compiler::level::Level, Ty)>,
+    /// Columns the batches have besides their structure.
+    columns: Vec<Read>,
     /// Numbers stand for `advantage`.
     advantage: bool,
+    /// The program reads distributions: the batches have logits in the place of log-probs.
+    logits: bool,
 }
 
 /// Reads the program itself for `extend`, and the files that it extends.
@@ -92,33 +105,17 @@ impl Probe {
         for (name, value) in names.iter().zip(values) {
             objective.set_param(name, value).map_err(failure)?;
         }
-        let offered = ["token/logp", "token/entropy"].map(str::to_owned);
-        let offered: BTreeSet<String> = offered.into_iter().collect();
-        let specialized = objective.specialized(Some(offered)).map_err(failure)?;
-        let graph = &specialized.program.graph;
-        let mut columns = Vec::new();
-        for id in needed(&specialized.program) {
-            let info = &graph.columns[id.0 as usize];
-            let path = graph.column_path(id);
-            if info.level == VOCAB {
-                return Err(Failure::input(
-                    format!("the program reads `{path}`, and a plot has no distributions"),
-                    "`rlc plot` moves the log-probs of sampled tokens; what depends on whole\ndistributions has no curve against a ratio",
-                ));
-            }
-            if !graph.sources.contains_key(&id) {
-                columns.push((path, info.level, info.ty));
-            } else if path == "batch/seed" {
-                columns.push((path, info.level, Ty::Int));
-            }
-        }
-        if !columns.iter().any(|c| c.0 == "token/logp") {
+        // Log-probs alone where they are enough: then a token is a number and nothing else.
+        let alone = read(&mut objective, &["token/logp", "token/entropy"])?;
+        let logits = alone.iter().any(|c| c.1 == VOCAB || c.0 == "token/entropy");
+        let columns = if logits { read(&mut objective, &["vocab/logits"])? } else { alone };
+        if !columns.iter().any(|c| c.0 == "token/logp" || c.0 == "vocab/logits") {
             return Err(Failure::input(
                 "the program does not read `logp`, so there is no ratio to draw it against",
                 "a plot shows d loss/d logp",
             ));
         }
-        Ok(Probe { objective, columns, advantage })
+        Ok(Probe { objective, columns, advantage, logits })
     }
 
     /// Runs the objective for every point.
@@ -129,7 +126,13 @@ impl Probe {
         // A weight of 1 up to rounding needs no scale.
         let scale = if (scale - 1.0).abs() < 1e-6 { 1.0 } else { scale };
         let (low, high) = self.window(signs)?;
-        let mut measured = Measured { surrogate: vec![], weight: vec![], length: vec![], scale };
+        let mut measured = Measured {
+            surrogate: vec![],
+            weight: vec![],
+            length: vec![],
+            scale,
+            distribution: self.logits,
+        };
         for &advantage in signs {
             let mut surrogate = Curve { advantage, points: vec![] };
             let mut weight = Curve { advantage, points: vec![] };
@@ -230,12 +233,35 @@ impl Probe {
             Err(ObjectiveError::NotFinite(_)) => return Ok(None),
             Err(error) => return Err(failure(error)),
         };
-        let grads: Vec<f64> = match outcome.grads.get("logp") {
-            Some(array) => (0..array.data.len()).map(|i| array.data.get(i)).collect(),
+        let input = if self.logits { "logits" } else { "logp" };
+        let grads: Vec<f64> = match outcome.grads.get(input) {
+            Some(array) => {
+                // A logit t * log(P / (1 - P)) moves logp = log P by (1 - P) / t.
+                let (step, unit) = if self.logits {
+                    (ENTRIES, self.temperature() / (1.0 - OLD.exp() * ratio))
+                } else {
+                    (1, 1.0)
+                };
+                (0..array.data.len()).step_by(step).map(|i| array.data.get(i) * unit).collect()
+            }
             None => vec![0.0; lengths.iter().sum()],
         };
         let finite = outcome.loss.is_finite() && grads.iter().all(|g| g.is_finite());
         Ok(finite.then_some((outcome.loss, grads)))
+    }
+
+    fn temperature(&self) -> f64 {
+        self.objective.param("temperature").unwrap_or(1.0)
+    }
+
+    /// The logits of a distribution whose entry 0 has this ratio to that of sampling.
+    fn logits(&self, ratio: f64) -> [f64; ENTRIES] {
+        let sampled = OLD.exp() * ratio;
+        let mut row = [(sampled / (1.0 - sampled)).ln(); ENTRIES];
+        for (logit, share) in row[1..].iter_mut().zip(OTHERS) {
+            *logit = share.ln();
+        }
+        row.map(|logit| logit * self.temperature())
     }
 
     fn table(&self, lengths: &[usize], ratio: f64, advantage: f64) -> Outcome<Table> {
@@ -247,8 +273,28 @@ impl Probe {
         for level in levels.segmentations() {
             table.set(format!("{}/size", levels.name(level)), Data::I64(sizes.clone()));
         }
+        for level in levels.all() {
+            // One row below each token, and in each list.
+            let rows = match levels.def(level).kind {
+                LevelKind::Below => lengths.iter().sum(),
+                LevelKind::List(GROUP) => 1,
+                LevelKind::List(_) => lengths.len(),
+                LevelKind::Standard
+                | LevelKind::Segmentation
+                | LevelKind::Pairs(..)
+                | LevelKind::Derived(_) => continue,
+            };
+            table.set(format!("{}/size", levels.name(level)), Data::I64(vec![1; rows]));
+        }
         let shape = Shape::new(levels, &table).map_err(|e| Failure::input(e.to_string(), ""))?;
         for (path, level, ty) in &self.columns {
+            if *level == VOCAB {
+                let row = self.logits(if path == "vocab/logits" { ratio } else { 1.0 });
+                let tokens = shape.count(TOKEN);
+                let data = Data::F64(row.repeat(tokens));
+                table.arrays.insert(path.clone(), Array { data, shape: vec![tokens, ENTRIES] });
+                continue;
+            }
             let count = shape.count(*level);
             let value = |i: usize| match path.as_str() {
                 "token/logp" => OLD + ratio.ln(),
@@ -272,6 +318,24 @@ impl Probe {
         }
         Ok(table)
     }
+}
+
+/// What the program reads of batches with these policy columns.
+fn read(objective: &mut Objective, policy: &[&str]) -> Outcome<Vec<Read>> {
+    let offered: BTreeSet<String> = policy.iter().map(|p| (*p).to_owned()).collect();
+    let specialized = objective.specialized(Some(offered)).map_err(failure)?;
+    let graph = &specialized.program.graph;
+    let mut columns = Vec::new();
+    for id in needed(&specialized.program) {
+        let info = &graph.columns[id.0 as usize];
+        let path = graph.column_path(id);
+        if !graph.sources.contains_key(&id) {
+            columns.push((path, info.level, info.ty));
+        } else if path == "batch/seed" {
+            columns.push((path, info.level, Ty::Int));
+        }
+    }
+    Ok(columns)
 }
 
 /// The program with a column in the place of its advantage.

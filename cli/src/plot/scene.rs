@@ -151,7 +151,8 @@ fn left(measured: &Measured, marks: &mut Vec<Mark>) {
         scale => format!(" times {}", number(scale)),
     };
     heading(LEFT, &format!("surrogate (minus the loss{times}) and its gradient weight"), marks);
-    below(LEFT, "ratio of every token", marks);
+    let of = if measured.distribution { ", one of eight entries" } else { "" };
+    below(LEFT, &format!("ratio of every token{of}"), marks);
     for (curves, pen) in [(&measured.surrogate, Pen::Broad), (&measured.weight, Pen::Dashed)] {
         for c in curves {
             marks.push(curve(LEFT, &axes, c, pen));

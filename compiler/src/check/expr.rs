@@ -188,17 +188,57 @@ impl Checker<'_> {
         };
         let diagnostic = Diagnostic::error(
             "E0201",
-            format!("{} is per {name_a}, but {} per {name_b}", subject(&text_a, &name_a), if text_b.len() <= 20 { format!("`{text_b}` is") } else { "the other is".into() }),
+            format!(
+                "{} is per {name_a}, but {} per {name_b}",
+                subject(&text_a, &name_a),
+                if text_b.len() <= 20 { format!("`{text_b}` is") } else { "the other is".into() }
+            ),
             at,
             "neither level lies inside the other",
-            format!(
-                "bring both to a level that lies inside both:\n\n    {} and {}\n\nor reduce one of them to the rollout:\n\n    mean({} per rollout)",
-                at_token(&text_a), at_token(&text_b), shorten(&text_a)
-            ),
+            self.ways_to_meet((a.0, &text_a), (b.0, &text_b)),
         )
         .with(a.1, per_a)
         .with(b.1, per_b);
         self.report(diagnostic);
+    }
+
+    /// What to write where two levels do not meet.
+    fn ways_to_meet(&self, a: (Level, &str), b: (Level, &str)) -> String {
+        for ((pairs, _), (_, text)) in [(a, b), (b, a)] {
+            if self.keys.is_paired(pairs) {
+                let text = shorten(text);
+                let name = self.level_name(pairs);
+                return format!(
+                    "read the value of one side of each pair:\n\n    left({text} in {name}) or right({text} in {name})"
+                );
+            }
+        }
+        let table = &self.graph.level_table;
+        let both = table.all().filter(|l| !table.is_derived(*l));
+        let mut both = both.filter(|l| table.contains(a.0, *l) && table.contains(b.0, *l));
+        let reduce = |(level, text): (Level, &str)| {
+            let up = table.all().filter(|l| table.tree(*l) == *l && table.contains(*l, level));
+            let up = up.filter(|l| *l != level).max_by_key(|l| table.depth(*l))?;
+            Some(format!("mean({} per {})", shorten(text), table.name(up)))
+        };
+        let reduced = reduce(a).unwrap_or_default();
+        match both.next() {
+            Some(fine) => {
+                let at = |text: &str| {
+                    let short = shorten(text);
+                    let short = if short.contains(' ') { format!("({short})") } else { short };
+                    format!("{short} @ {}", table.name(fine))
+                };
+                format!(
+                    "bring both to a level that lies inside both:\n\n    {} and {}\n\nor reduce one of them:\n\n    {reduced}",
+                    at(a.1),
+                    at(b.1)
+                )
+            }
+            None => format!(
+                "no level lies inside both; reduce one of them to what contains both:\n\n    {reduced}"
+            ),
+        }
     }
 
     fn mixed(&mut self, at: Span, a: (E, Span), b: (E, Span)) {
@@ -279,9 +319,4 @@ pub(super) fn grown<T>(step: impl FnOnce() -> T) -> T {
 /// A short form of source text for help lines.
 pub(super) fn shorten(text: &str) -> String {
     if text.len() <= 28 && !text.contains('\n') { text.to_owned() } else { "x".to_owned() }
-}
-
-fn at_token(text: &str) -> String {
-    let short = shorten(text);
-    if short.contains(' ') { format!("({short}) @ token") } else { format!("{short} @ token") }
 }

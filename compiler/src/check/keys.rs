@@ -18,7 +18,7 @@ use super::{Checker, Scope};
 
 /// A part of a tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+pub(super) enum Part {
     Level(Level),
     Value(E),
 }
@@ -29,11 +29,11 @@ pub(super) struct Keys {
     /// Named keys by name and view.
     named: HashMap<(String, usize), Option<Level>>,
     /// Every derived level by what tells its elements, so that equal partitions are one level.
-    found: Vec<(E, Vec<Part>, usize, Level)>,
+    pub found: Vec<(E, Vec<Part>, usize, Level)>,
     /// Which rows of a level are elements.
-    exists: HashMap<Level, E>,
+    pub exists: HashMap<Level, E>,
     /// What is paired, and the levels of the left and right side.
-    pairs: HashMap<Level, (Level, [Level; 2])>,
+    pub pairs: HashMap<Level, (Level, [Level; 2])>,
 }
 
 impl Keys {
@@ -146,28 +146,12 @@ impl Checker<'_> {
         if !fine {
             return None;
         }
-        let mut finest = parts.first().map(|p| (p.1, p.2))?;
-        for &(_, level, span) in &parts[1..] {
-            match self.graph.level_table.meet(finest.0, level) {
-                Some(meet) if meet == finest.0 => {}
-                Some(_) => finest = (level, span),
-                None => {
-                    let (a, b) = (self.per(finest.0), self.per(level));
-                    let diagnostic = Diagnostic::error(
-                        "E0201",
-                        "no part of this key lies inside all the others",
-                        at,
-                        "a key is made of the elements of its finest part",
-                        "add a part that is finer than both, such as a token-level number:\n`(turn, item, index(token in rollout))`",
-                    )
-                    .with(finest.1, a)
-                    .with(span, b);
-                    self.report(diagnostic);
-                    return None;
-                }
-            }
-        }
-        let finest = finest.0;
+        let table = &self.graph.level_table;
+        let inside_all = |l: Level| parts.iter().all(|p| table.contains(p.1, l));
+        let Some(finest) = parts.iter().map(|p| p.1).find(|l| inside_all(*l)) else {
+            self.no_finest(at, &parts);
+            return None;
+        };
         if let [(Part::Level(only), _, _)] = parts[..] {
             return Some(only);
         }
@@ -189,6 +173,20 @@ impl Checker<'_> {
         self.graph.level_table.nest(finest, level);
         self.nest_tuples(level);
         Some(level)
+    }
+
+    fn no_finest(&mut self, at: Span, parts: &[(Part, Level, Span)]) {
+        let mut diagnostic = Diagnostic::error(
+            "E0201",
+            "no part of this key lies inside all the others",
+            at,
+            "a key is made of the elements of its finest part",
+            "add a part that is finer than the others, such as a token-level\nnumber: `(turn, item, index(token in rollout))`",
+        );
+        for &(_, level, span) in parts {
+            diagnostic = diagnostic.with(span, self.per(level));
+        }
+        self.report(diagnostic);
     }
 
     /// A part and its level: a level by name, or an int or bool value.
@@ -326,7 +324,8 @@ impl Checker<'_> {
         place: Place,
     ) -> Option<Level> {
         let view = place.view;
-        let same = |k: &&(E, Vec<Part>, usize, Level)| k.0 == element && k.1 == parts && k.2 == view;
+        let same =
+            |k: &&(E, Vec<Part>, usize, Level)| k.0 == element && k.1 == parts && k.2 == view;
         if let Some(found) = self.keys.found.iter().find(same) {
             return Some(found.3);
         }
@@ -390,9 +389,9 @@ impl Checker<'_> {
         scope: &Scope,
     ) -> Option<Level> {
         let what = if runs { "runs" } else { "splits" };
-        let value = self.expr(cond, scope).filter(|c| {
-            self.expect_bool(*c, cond.span, &format!("what `{what}` goes by"))
-        });
+        let value = self
+            .expr(cond, scope)
+            .filter(|c| self.expect_bool(*c, cond.span, &format!("what `{what}` goes by")));
         let outer = self.segment_scope(within, TOKEN, what, scope);
         let (value, outer) = (value?, outer?);
         if !self.holds_tokens(self.graph.level(value)) {
@@ -500,160 +499,19 @@ impl Checker<'_> {
             format!("`{what}` runs inside rows that contain a {inner}"),
             ident.span,
             format!("a {} does not", ident.name),
-            format!("name one that does: `in {}`", if inner == "token" { "rollout" } else { "group" }),
+            format!(
+                "name one that does: `in {}`",
+                if inner == "token" { "rollout" } else { "group" }
+            ),
         );
         None
-    }
-
-    fn pairs(
-        &mut self,
-        of: &Ident,
-        within: &Ident,
-        at: Span,
-        place: Place,
-        scope: &Scope,
-    ) -> Option<Level> {
-        let (rows, outer) = (self.find_level(of, scope), self.find_level(within, scope));
-        let (rows, outer) = (rows?, outer?);
-        let table = &self.graph.level_table;
-        let own = |l: Level| !table.is_derived(l) && l != VOCAB && !self.keys.is_paired(l);
-        if !own(rows) || !own(outer) || rows == outer || !table.contains(outer, rows) {
-            self.error(
-                "E0203",
-                format!("`pairs({} in {})` has no such pairs", of.name, within.name),
-                at,
-                "pairs are of rows of the batch, within a level that contains them",
-                "`pairs(rollout in group)` has every two different rollouts of a group,\nin both orders",
-            );
-            return None;
-        }
-        let kept = self.kept(rows, place.view);
-        let marker = self.graph.constant(f64::from(rows.0) * 256.0 + f64::from(outer.0), Ty::Int);
-        let same = |k: &&(E, Vec<Part>, usize, Level)| {
-            k.0 == marker && k.1.is_empty() && k.2 == place.view && self.keys.pairs.contains_key(&k.3)
-        };
-        if let Some(found) = self.keys.found.iter().find(same) {
-            return Some(found.3);
-        }
-        if self.graph.level_table.is_full() {
-            self.too_many_levels(place.span);
-            return None;
-        }
-        let table = &mut self.graph.level_table;
-        let level = table.add_pairs(place.name.clone(), rows, outer, place.span);
-        self.keys.found.push((marker, Vec::new(), place.view, level));
-        let mut sides = [level; 2];
-        let mut exists = None;
-        for (side, name) in sides.iter_mut().zip(["left", "right"]) {
-            let right = name == "right";
-            let row = self.graph.add(Expr::Side(right), level, Ty::Int);
-            if self.graph.level_table.is_full() {
-                self.too_many_levels(place.span);
-                return None;
-            }
-            let name = format!("{}.{name}", place.name);
-            let table = &mut self.graph.level_table;
-            *side = table.add_derived(name, level, rows, &[outer], place.span);
-            self.graph.elements.insert(*side, row);
-            if let Some(kept) = kept {
-                let scope = outer;
-                let ty = Ty::Bool;
-                let here = self.graph.add(Expr::Gather { x: kept, index: row, scope }, level, ty);
-                exists = Some(match exists {
-                    Some(other) => self.graph.binary(Binary::And, other, here),
-                    None => here,
-                });
-            }
-        }
-        if let Some(exists) = exists {
-            self.keys.exists.insert(level, exists);
-        }
-        self.keys.pairs.insert(level, (rows, sides));
-        Some(level)
-    }
-
-    /// The level of `duel.left`.
-    pub(super) fn side_level(&mut self, level: Level, right: bool, ident: &Ident) -> Option<Level> {
-        if let Some((_, sides)) = self.keys.pairs.get(&level) {
-            return Some(sides[usize::from(right)]);
-        }
-        let (key, _) = ident.name.rsplit_once('.')?;
-        self.error(
-            "E0105",
-            format!("`{key}` has no sides"),
-            ident.span,
-            "not a level of pairs",
-            format!("sides belong to pairs: `key {key} = pairs(rollout in group)`"),
-        );
-        None
-    }
-
-    /// `left(x in duel)`: the value of x at one side of each pair.
-    pub(super) fn paired(&mut self, call: &ast::Call, scope: &Scope) -> Option<E> {
-        use super::call::Clauses;
-        let name = call.function.name.as_str();
-        self.clauses(call, Clauses { filter: false, per: false, scope: true, unroll: false })?;
-        let [x] = self.arguments(call, ["x"])?;
-        let value = self.expr(x, scope);
-        let Some(ident) = &call.scope else {
-            let written = shorten(self.sources.slice(x.span));
-            self.error(
-                "E0110",
-                format!("`{name}` needs its pairs"),
-                call.function.span,
-                "of which pairs is open",
-                format!("`{name}({written} in duel)`, with `key duel = pairs(rollout in group)`"),
-            );
-            return None;
-        };
-        let level = self.find_level(ident, scope)?;
-        let value = value?;
-        let Some(&(rows, sides)) = self.keys.pairs.get(&level) else {
-            self.error(
-                "E0203",
-                format!("`{name}` reads one side of a pair"),
-                ident.span,
-                format!("`{}` is not a level of pairs", ident.name),
-                "declare them: `key duel = pairs(rollout in group)`",
-            );
-            return None;
-        };
-        let from = self.graph.level(value);
-        if !self.graph.level_table.contains(from, rows) {
-            let (per, paired) = (self.per(from), self.level_name(rows).to_owned());
-            let written = shorten(self.sources.slice(x.span));
-            self.error(
-                "E0202",
-                format!("`{name}` reads one value per {paired}"),
-                x.span,
-                per,
-                format!("reduce it first: `{name}(mean({written} per {paired}) in {})`", ident.name),
-            );
-            return None;
-        }
-        let x = self.graph.broadcast(value, rows);
-        let side = sides[usize::from(name == "right")];
-        let index = self.graph.elements.get(&side).copied()?;
-        let scope = self.graph.level_table.tree(level);
-        let ty = self.graph.ty(x);
-        Some(self.graph.add(Expr::Gather { x, index, scope }, level, ty))
-    }
-
-    /// The result of a reduction per one side of pairs has the rows that were paired.
-    pub(super) fn unpaired(&mut self, value: E) -> E {
-        let level = self.graph.level(value);
-        let of = self.keys.pairs.values().find(|p| p.1.contains(&level)).map(|p| p.0);
-        match of {
-            Some(rows) => self.graph.broadcast(value, rows),
-            None => value,
-        }
     }
 }
 
 /// Where a derived level is written.
-struct Place {
-    name: String,
-    span: Span,
+pub(super) struct Place {
+    pub name: String,
+    pub span: Span,
     /// Filters of the first `view` files apply.
-    view: usize,
+    pub view: usize,
 }

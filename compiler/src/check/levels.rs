@@ -56,9 +56,8 @@ impl Checker<'_> {
     fn declare_list(&mut self, ident: &Ident, parent: &Ident) {
         let table = &self.graph.level_table;
         let found = table.find(&parent.name);
-        let fits = |l: &Level| {
-            *l == GROUP || *l == ROLLOUT || table.segmentations().any(|s| s == *l)
-        };
+        let fits =
+            |l: &Level| *l == GROUP || *l == ROLLOUT || table.segmentations().any(|s| s == *l);
         if let Some(level) = found.filter(fits) {
             self.graph.level_table.add_list(ident.name.clone(), level, ident.span);
             return;

@@ -11,7 +11,9 @@ mod levels;
 mod lint;
 mod names;
 mod ordered;
+mod pairs;
 mod reduce;
+mod sample;
 mod state;
 mod vocab;
 
@@ -83,6 +85,8 @@ pub struct Checked {
     pub metrics: Vec<Metric>,
     /// Updates of states.
     pub updates: Vec<StateUpdate>,
+    /// `sample` statements.
+    pub samples: Vec<Sample>,
     /// Definitions.
     pub definitions: Vec<Definition>,
     /// Filter conditions, each at its level, with keep (true) or drop.
@@ -111,6 +115,7 @@ pub(crate) struct Scope {
 pub use call::builtins;
 pub use lint::LINTS;
 pub use names::{standard_input, standard_inputs};
+pub use sample::{Sample, SampleKind};
 
 pub(crate) struct Checker<'a> {
     sources: &'a Sources,
@@ -188,6 +193,7 @@ impl Checker<'_> {
         self.check_functions();
         let metrics = self.metrics(view);
         let updates = self.updates(view);
+        let samples = self.samples(view);
         let goal = self.goal(view);
         let kept = self.kept_counts(view);
         let (loss, maximize, goal) = goal?;
@@ -200,6 +206,7 @@ impl Checker<'_> {
             goal,
             metrics,
             updates,
+            samples,
             definitions,
             filters: self.filters.iter().map(|f| (f.1, f.2, f.3, f.4)).collect(),
             kept,

@@ -346,7 +346,7 @@ impl Checker<'_> {
                 format!("`{name}` would need one number per vocabulary entry"),
                 call.function.span,
                 "nothing of vocabulary size is stored",
-                "over the entries of a token there are `top(x, n in token)`,\n`argmax(x in token)` and reductions `per token`; what needs an order of\nall entries is passed in as a column",
+                "over the entries of a token there are `top(x, n in token)`,\n`argmax(x in token)` and reductions `per token`; what needs all of them\nin order is passed in as a column",
             );
             return None;
         }

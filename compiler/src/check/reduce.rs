@@ -178,15 +178,13 @@ impl Checker<'_> {
                 (
                     format!("a {target} is finer than that"),
                     format!(
-                        "a reduction goes to coarser levels; `{written} @ {target}` goes to\nfiner ones"
+                        "a reduction goes to coarser levels;\n`{written} @ {target}` goes to finer ones"
                     ),
                 )
             } else {
                 (
                     format!("a {} does not lie inside a {target}", self.level_name(from)),
-                    format!(
-                        "bring it to a level inside both: `{name}({written} @ token per {target})`"
-                    ),
+                    self.way_up(name, &written, from, to),
                 )
             };
             let diagnostic = crate::diagnostic::Diagnostic::error(
@@ -201,6 +199,27 @@ impl Checker<'_> {
             return None;
         }
         Some(())
+    }
+
+    /// How a value gets to a level that it is not inside.
+    fn way_up(&self, name: &str, written: &str, from: Level, to: Level) -> String {
+        let target = self.level_name(to);
+        if self.keys.is_paired(to) {
+            let pairs = target.split('.').next().unwrap_or(target);
+            return format!(
+                "read one side of each pair first:\n`{name}(left({written} in {pairs}) per {pairs}.left)`"
+            );
+        }
+        let table = &self.graph.level_table;
+        let both = table.all().filter(|l| *l != VOCAB && !table.is_derived(*l));
+        let both = both.filter(|l| table.contains(from, *l) && table.contains(to, *l));
+        match both.min_by_key(|l| table.depth(*l)) {
+            Some(both) => format!(
+                "bring it to a level inside both: `{name}({written} @ {} per {target})`",
+                self.level_name(both)
+            ),
+            None => format!("name a level that a {} lies inside", self.level_name(from)),
+        }
     }
 
     /// A reduction of single elements: the element itself, or the value of nothing.

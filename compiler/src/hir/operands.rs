@@ -37,7 +37,7 @@ impl Graph {
             Expr::Scatter { x, filter, index, .. } => out.extend([Some(x), filter, Some(index)]),
             Expr::Scan { x, filter, factor, within, .. } => {
                 out.extend([Some(x), filter, factor, within]);
-            },
+            }
             Expr::Rank { x, filter, within, .. } => out.extend([Some(x), filter, within]),
             Expr::Find { key, want, filter, within, .. } => {
                 out.extend([Some(key), Some(want), filter, within]);
@@ -61,9 +61,7 @@ impl Graph {
             Expr::Prefix(x, scope) => Expr::Prefix(f(x), scope),
             Expr::Nth(x, n) => Expr::Nth(f(x), f(n)),
             Expr::Spread { d, index } => Expr::Spread { d: f(d), index: f(index) },
-            Expr::Gather { x, index, scope } => {
-                Expr::Gather { x: f(x), index: f(index), scope }
-            }
+            Expr::Gather { x, index, scope } => Expr::Gather { x: f(x), index: f(index), scope },
             Expr::Scatter { op, x, filter, index, scope } => {
                 Expr::Scatter { op, x: f(x), filter: filter.map(&mut f), index: f(index), scope }
             }

@@ -35,7 +35,12 @@ impl RowEvaluator {
         RowEvaluator { order, slot, rows }
     }
 
-    pub(super) fn row(&mut self, run: &Run, vocab: &BTreeMap<ColumnId, VocabRows<'_>>, t: usize) -> &[f64] {
+    pub(super) fn row(
+        &mut self,
+        run: &Run,
+        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+        t: usize,
+    ) -> &[f64] {
         let graph = &run.program.graph;
         let width = run.shape.vocab;
         for (n, &e) in self.order.iter().enumerate() {

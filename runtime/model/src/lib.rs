@@ -20,7 +20,7 @@ pub use config::{Config, Dtype, Family};
 pub use error::{ModelError, Result};
 pub use logprobs::logprobs;
 pub use model::{Model, seed_backward};
-pub use sample::{Completion, SampleOptions, generate};
+pub use sample::{Completion, SampleOptions, generate, generate_each};
 pub use tokenizer::Tokenizer;
 
 /// How many threads pay off for a model of this size.

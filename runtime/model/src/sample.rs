@@ -77,19 +77,34 @@ pub fn generate(
     per_prompt: usize,
     options: &SampleOptions,
 ) -> Result<Vec<Completion>> {
-    check(model, prompts, per_prompt, options)?;
+    generate_each(model, prompts, &vec![per_prompt; prompts.len()], options)
+}
+
+/// Samples `counts[i]` completions of prompt i, in prompt-major order. A prompt's first completions are those that
+/// [`generate`] draws.
+pub fn generate_each(
+    model: &Model,
+    prompts: &[Vec<u32>],
+    counts: &[usize],
+    options: &SampleOptions,
+) -> Result<Vec<Completion>> {
+    check(model, prompts, counts, options)?;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     let limit = model.config().max_position_embeddings;
     let decoder = Decoder::new(model, longest.saturating_add(options.max_new_tokens).min(limit))?;
     let mut batch = Batch {
         decoder: &decoder,
         options,
-        per_prompt,
+        counts,
         scratch: Scratch::default(),
         spare: Vec::new(),
-        done: vec![Completion::default(); prompts.len() * per_prompt],
+        done: vec![Completion::default(); counts.iter().sum()],
     };
-    let mut waiting: VecDeque<usize> = (0..prompts.len()).collect();
+    let mut waiting: VecDeque<(usize, usize)> = counts
+        .iter()
+        .scan(0, |next, count| Some(std::mem::replace(next, *next + count)))
+        .enumerate()
+        .collect();
     let mut ready: VecDeque<Rollout> = VecDeque::new();
     let mut active: Vec<Rollout> = Vec::new();
     loop {
@@ -112,9 +127,15 @@ pub fn generate(
 fn check(
     model: &Model,
     prompts: &[Vec<u32>],
-    per_prompt: usize,
+    counts: &[usize],
     options: &SampleOptions,
 ) -> Result<()> {
+    if counts.len() != prompts.len() {
+        return Err(ModelError::argument(
+            "counts",
+            format!("{} for {} prompts; one is for each", counts.len(), prompts.len()),
+        ));
+    }
     let limit = model.config().max_position_embeddings;
     for (index, prompt) in prompts.iter().enumerate() {
         if prompt.is_empty() {
@@ -147,7 +168,7 @@ fn check(
     for (argument, value) in [
         ("max_new_tokens", options.max_new_tokens),
         ("max_batch", options.max_batch),
-        ("per_prompt", per_prompt),
+        ("per_prompt", counts.iter().copied().min().unwrap_or(1)),
     ] {
         if value == 0 {
             return bad(argument, "0".to_owned(), "1 and above");
@@ -192,7 +213,8 @@ impl Rollout {
 struct Batch<'a> {
     decoder: &'a Decoder,
     options: &'a SampleOptions,
-    per_prompt: usize,
+    /// Completions of each prompt.
+    counts: &'a [usize],
     scratch: Scratch,
     /// Caches of finished rollouts, for the next ones.
     spare: Vec<KvCache>,
@@ -207,23 +229,25 @@ const TASK: usize = 16;
 const LOGITS: usize = 1 << 22;
 
 impl Batch<'_> {
-    /// Computes the next waiting prompts, enough for `wanted` rollouts if they fit in one pass.
+    /// Computes the next waiting prompts (each with the place of its first completion), enough for `wanted` rollouts if they fit in one pass.
     fn prefill(
         &mut self,
         prompts: &[Vec<u32>],
-        waiting: &mut VecDeque<usize>,
+        waiting: &mut VecDeque<(usize, usize)>,
         wanted: usize,
     ) -> VecDeque<Rollout> {
         let (mut ids, mut lengths, mut chosen) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some(&next) = waiting.front() {
+        let mut rollouts = 0;
+        while let Some(&(next, first)) = waiting.front() {
             let full = ids.len() + prompts[next].len() > PREFILL_TOKENS;
-            if !chosen.is_empty() && (full || chosen.len() * self.per_prompt >= wanted) {
+            if !chosen.is_empty() && (full || rollouts >= wanted) {
                 break;
             }
             waiting.pop_front();
             ids.extend_from_slice(&prompts[next]);
             lengths.push(prompts[next].len());
-            chosen.push(next);
+            chosen.push((next, first));
+            rollouts += self.counts[next];
         }
         let (decoder, shape) = (self.decoder, self.decoder.shape);
         let layers = decoder.config.num_hidden_layers;
@@ -241,7 +265,7 @@ impl Batch<'_> {
         });
         let mut end = 0;
         let mut ready = VecDeque::new();
-        for ((mut cache, length), prompt) in caches.into_iter().zip(&lengths).zip(chosen) {
+        for ((mut cache, length), (prompt, first)) in caches.into_iter().zip(&lengths).zip(chosen) {
             end += length;
             cache.advance(*length);
             decoder.logits(&[end - 1], &mut self.scratch);
@@ -249,9 +273,9 @@ impl Batch<'_> {
             let room = decoder.config.max_position_embeddings - length;
             let room = room.min(self.options.max_new_tokens);
             let prefix = Arc::new(Prefix { cache, logits, room });
-            for rollout in 0..self.per_prompt {
+            for rollout in 0..self.counts[prompt] {
                 ready.push_back(Rollout {
-                    index: prompt * self.per_prompt + rollout,
+                    index: first + rollout,
                     prefix: Arc::clone(&prefix),
                     cache: KvCache::new(0, shape, 0),
                     rng: stream(self.options, prompt, rollout),

@@ -4,7 +4,7 @@
 mod common;
 
 use candle_core::Device;
-use rlc_model::{Completion, Model, ModelError, SampleOptions, generate};
+use rlc_model::{Completion, Model, ModelError, SampleOptions, generate, generate_each};
 
 fn model(name: &str) -> Model {
     Model::load(&common::reference(name), &Device::Cpu).unwrap()
@@ -170,6 +170,21 @@ fn the_context_ends_a_completion() {
     let out = generate(&model, &[vec![3; limit - 5]], 1, &options).unwrap();
     assert_eq!(out[0].ids.len(), 5);
     assert!(out[0].truncated);
+}
+
+#[test]
+fn prompts_may_get_different_numbers_of_completions() {
+    let model = model("llama");
+    let prompts = vec![vec![3, 17, 4], vec![9], vec![5, 6]];
+    let options = SampleOptions { max_new_tokens: 12, seed: 2, ..SampleOptions::default() };
+    let whole = generate(&model, &prompts, 4, &options).unwrap();
+    for max_batch in [1, 3, 512] {
+        let narrow = SampleOptions { max_batch, ..options.clone() };
+        let out = generate_each(&model, &prompts, &[1, 4, 2], &narrow).unwrap();
+        assert_eq!(out, [&whole[..1], &whole[4..8], &whole[8..10]].concat());
+    }
+    let e = generate_each(&model, &prompts, &[1, 4], &options).unwrap_err().to_string();
+    assert!(e.contains("2 for 3 prompts"), "{e}");
 }
 
 #[test]

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rlc_compiler::check::SampleKind;
 use rlc_compiler::columns::{self, Columns};
 use rlc_compiler::hir::{ColumnId, ColumnSource, E};
 use rlc_compiler::interp::{self, VocabRows};
 use rlc_compiler::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, VOCAB};
-use rlc_compiler::program::Program;
+use rlc_compiler::program::{Phase, Program};
 use rlc_compiler::shape::{Shape, TableError};
 use rlc_compiler::specialize::Specialized;
 use rlc_compiler::table::{Array, Data, Floats, Table};
 use rlc_compiler::trace::Search;
 
+use super::workers::{Exchange, Workers};
 use super::{ObjectiveError, vocab_columns};
 use crate::device::Gradient;
 use crate::device::cpu;
@@ -21,6 +23,45 @@ use crate::device::cpu;
 pub(super) enum Run<'a> {
     Interp(Box<interp::Run>),
     Cpu(cpu::Run<'a>),
+}
+
+impl Run<'_> {
+    /// Runs a phase that goes over the whole batch.
+    pub(super) fn whole(
+        &mut self,
+        phase: Phase,
+        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+        workers: &mut Workers<'_>,
+    ) -> Result<(), ObjectiveError> {
+        match self {
+            Run::Interp(run) => rounds(run, phase, 0..0, vocab, workers),
+            Run::Cpu(run) if phase == Phase::Recorded => Ok(run.recorded(vocab)?),
+            Run::Cpu(run) => Ok(run.after(vocab)?),
+        }
+    }
+}
+
+/// Runs a phase of the interpreter, merging what crosses between workers.
+fn rounds(
+    run: &mut interp::Run,
+    phase: Phase,
+    rows: Range<usize>,
+    vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+    workers: &mut Workers<'_>,
+) -> Result<(), ObjectiveError> {
+    for round in run.rounds(phase) {
+        let crossing = run.round(phase, round, rows.clone(), vocab);
+        if crossing.is_empty() || !workers.several() {
+            continue;
+        }
+        let own = |e: E| run.value(e).first().copied().unwrap_or(0.0);
+        let parts = crossing.iter().map(|(e, op)| (*op, own(*e))).collect();
+        let all = workers.all(Exchange { parts, keyed: Vec::new() })?;
+        for ((e, _), (_, value)) in crossing.iter().zip(all.parts) {
+            run.merged(*e, value);
+        }
+    }
+    Ok(())
 }
 
 /// One batch under way.
@@ -39,6 +80,7 @@ pub struct Step<'a> {
     pub(super) next: usize,
     /// Compiled kernels' gradients of the table's vocab-level columns, whole.
     pub(super) grads: BTreeMap<ColumnId, Vec<f32>>,
+    pub(super) workers: Workers<'a>,
 }
 
 /// Gradients of one piece.
@@ -67,6 +109,19 @@ pub struct Outcome {
     pub values: BTreeMap<String, Array>,
     /// The states after this batch, as `state/name` and `state/name.key`.
     pub state: Table,
+    /// What the program's `sample` statements say.
+    pub samples: Samples,
+}
+
+/// The values of `sample` statements, one per group of the batch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Samples {
+    /// `sample weight`.
+    pub weight: Option<Vec<f64>>,
+    /// `sample rollouts`, whole numbers.
+    pub rollouts: Option<Vec<f64>>,
+    /// Which groups the filters kept: the others' values mean nothing. None: all.
+    pub kept: Option<Vec<bool>>,
 }
 
 impl<'a> Step<'a> {
@@ -233,7 +288,8 @@ impl<'a> Step<'a> {
         let handed_over = logits_id.filter(|id| self.live && !self.grads.contains_key(id));
         match &mut self.run {
             Run::Interp(run) => {
-                run.live(rows, vocab);
+                rounds(run, Phase::Live, rows.clone(), vocab, &mut self.workers)?;
+                run.gradients(rows, vocab);
                 let logits = match handed_over {
                     Some(id) => run.grad(id)[entries].iter().map(|&g| g as f32).collect(),
                     None => Vec::new(),
@@ -320,11 +376,9 @@ impl<'a> Step<'a> {
         let specialized = Arc::clone(&self.specialized);
         let program = &specialized.program;
         let graph = &program.graph;
-        match &mut self.run {
-            Run::Interp(run) => run.after(&vocab),
-            Run::Cpu(run) => run.after(&vocab)?,
-        }
+        self.run.whole(Phase::After, &vocab, &mut self.workers)?;
         self.check_finite(&vocab)?;
+        let state = self.states_after()?;
         let scalar = |e| self.value(e).first().copied().unwrap_or(0.0);
         let mut grads = BTreeMap::new();
         for (id, grad) in &program.grads {
@@ -362,7 +416,7 @@ impl<'a> Step<'a> {
                 (v.name.clone(), Array::vector(Data::F64(elements)))
             })
             .collect();
-        let state = self.states_after()?;
+        let samples = self.samples();
         Ok(Outcome {
             loss: scalar(program.loss),
             metrics: program.metrics.iter().map(|(n, e)| (n.clone(), scalar(*e))).collect(),
@@ -372,15 +426,32 @@ impl<'a> Step<'a> {
             grads,
             values,
             state,
+            samples,
         })
+    }
+
+    fn samples(&self) -> Samples {
+        let mut out = Samples::default();
+        for sample in &self.program().samples {
+            let values = Some(self.value(sample.value).to_vec());
+            match sample.kind {
+                SampleKind::Weight => out.weight = values,
+                SampleKind::Rollouts => out.rollouts = values,
+            }
+            out.kept = sample.kept.map(|e| self.value(e).iter().map(|k| *k != 0.0).collect());
+        }
+        out
     }
 
     /// The states after this batch. Groups of one key are averaged; a key that the batch does not
     /// have, or of which the filters kept no row, keeps its value.
-    fn states_after(&self) -> Result<Table, ObjectiveError> {
-        let program = self.program();
+    fn states_after(&mut self) -> Result<Table, ObjectiveError> {
+        let specialized = Arc::clone(&self.specialized);
+        let program = &specialized.program;
         let graph = &program.graph;
         let mut out = Table::default();
+        let mut keyed: Vec<(String, BTreeMap<i64, f64>)> = Vec::new();
+        let mut own: Vec<BTreeMap<i64, (f64, f64)>> = Vec::new();
         for update in &program.updates {
             let path = format!("state/{}", update.name);
             let values = self.value(update.value);
@@ -392,7 +463,7 @@ impl<'a> Step<'a> {
                 continue;
             };
             let problem = |text| ObjectiveError::Batch(TableError(text));
-            let mut known = columns::keyed_state(self.table, self.state, &path).map_err(problem)?;
+            let known = columns::keyed_state(self.table, self.state, &path).map_err(problem)?;
             let keys = columns::row_keys(graph, self.table, key, values.len()).map_err(problem)?;
             let kept = update.kept.map(|e| self.value(e));
             let mut sums: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
@@ -402,6 +473,14 @@ impl<'a> Step<'a> {
                     *sum = (sum.0 + value, sum.1 + 1.0);
                 }
             }
+            keyed.push((path, known));
+            own.push(sums);
+        }
+        if keyed.is_empty() {
+            return Ok(out);
+        }
+        let all = self.workers.all(Exchange { parts: Vec::new(), keyed: own })?;
+        for ((path, mut known), sums) in keyed.into_iter().zip(all.keyed) {
             known.extend(sums.into_iter().map(|(key, (sum, n))| (key, sum / n)));
             out.set(format!("{path}.key"), Data::I64(known.keys().copied().collect()));
             out.set(path, Data::F64(known.into_values().collect()));

@@ -67,8 +67,7 @@ pub fn held_out_problems(digits: u32, count: usize) -> Vec<Problem> {
 
 fn draw(digits: u32, seed: u64, want_held_out: bool) -> Problem {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let high = 10u64.pow(digits);
-    let low = if digits == 1 { 0 } else { high / 10 };
+    let std::ops::Range { start: low, end: high } = numbers(digits);
     // One-digit sums may by chance have no problem of the wanted kind nearby: give up after a while.
     let mut pair = (low, low);
     for _ in 0..10_000 {
@@ -77,13 +76,32 @@ fn draw(digits: u32, seed: u64, want_held_out: bool) -> Problem {
             break;
         }
     }
-    let (a, b) = pair;
-    Problem {
-        id: (a * high + b) as i64,
-        prompt: format!("{a}+{b}="),
-        answer: Some((a + b).to_string()),
-        line: None,
+    problem(digits, (pair.0 * high + pair.1) as i64)
+}
+
+/// The numbers of so many digits.
+fn numbers(digits: u32) -> std::ops::Range<u64> {
+    let high = 10u64.pow(digits);
+    if digits == 1 { 0..high } else { high / 10..high }
+}
+
+/// The problem of an identity.
+pub fn problem(digits: u32, id: i64) -> Problem {
+    let high = 10i64.pow(digits);
+    let (a, b) = (id / high, id % high);
+    Problem { id, prompt: format!("{a}+{b}="), answer: Some((a + b).to_string()), line: None }
+}
+
+/// How many different problems are not held out: exact up to three digits, from there on the share of
+/// all, which no run exhausts.
+pub fn training_count(digits: u32) -> u64 {
+    let numbers = numbers(digits);
+    if digits > 3 {
+        let all = (numbers.end - numbers.start).pow(2);
+        return all - all / HELD_OUT_SHARE;
     }
+    let rows = numbers.clone().map(|a| numbers.clone().filter(|b| !held_out(a, *b)).count() as u64);
+    rows.sum()
 }
 
 /// The working of a problem, in which each line goes wrong with probability `slip`; what follows a

@@ -80,11 +80,13 @@ pub struct Offered {
 }
 
 /// Columns that every run gives, by computing them.
-const ALWAYS: [&str; 16] = [
+const ALWAYS: [&str; 18] = [
     "batch/train.step",
     "batch/train.total",
     "batch/train.progress",
     "vocab/logits",
+    "vocab/old_logits",
+    "vocab/ref_logits",
     "token/action",
     "token/mask",
     "token/logp",

@@ -47,6 +47,9 @@ pub struct Saved {
     pub before: Option<Evaluation>,
     /// The objective's states.
     pub state: State,
+    /// What its `sample` statements said of prompts.
+    #[serde(default, skip_serializing_if = "State::is_empty")]
+    pub sampling: State,
 }
 
 /// The file with every setting.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use rlc_compiler::check::SampleKind;
 use rlc_compiler::table::{Data, Table};
 
 use super::error::{Result, TrainError};
@@ -25,6 +26,8 @@ impl Learner for Compiled {
             missing: needs.missing,
             left_out: needs.left_out,
             coupling: needs.coupling,
+            sample_weight: needs.samples.contains(&SampleKind::Weight),
+            sample_rollouts: needs.samples.contains(&SampleKind::Rollouts),
         })
     }
 
@@ -88,6 +91,11 @@ impl Update for Pass<'_> {
 
     fn finish(self: Box<Self>) -> Result<Outcome> {
         let outcome = self.0.finish().map_err(objective)?;
-        Ok(Outcome { loss: outcome.loss, metrics: outcome.metrics, state: states(&outcome.state) })
+        Ok(Outcome {
+            loss: outcome.loss,
+            metrics: outcome.metrics,
+            state: states(&outcome.state),
+            samples: outcome.samples,
+        })
     }
 }

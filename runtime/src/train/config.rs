@@ -133,6 +133,8 @@ pub struct RolloutConfig {
     pub prompts: usize,
     /// Completions of each prompt.
     pub samples: usize,
+    /// Most completions that the program's `sample rollouts` may ask for.
+    pub max_samples: usize,
     /// Temperature of the sampler and of the program's `logp`.
     pub temperature: f64,
     /// Nucleus; 1 keeps all.
@@ -148,6 +150,7 @@ impl Default for RolloutConfig {
         RolloutConfig {
             prompts: 32,
             samples: 8,
+            max_samples: 64,
             temperature: 1.0,
             top_p: 1.0,
             top_k: 0,
@@ -294,6 +297,7 @@ impl Config {
         within("rollout.top_p", r.top_p, 1e-6, 1.0)?;
         within("rollout.prompts", r.prompts as f64, 1.0, 1e6)?;
         within("rollout.samples", r.samples as f64, 1.0, 1e6)?;
+        within("rollout.max_samples", r.max_samples as f64, 1.0, 1e6)?;
         within("rollout.max_new_tokens", r.max_new_tokens as f64, 1.0, 1e6)?;
         within("data.digits", f64::from(self.data.digits), 1.0, 9.0)?;
         within("data.batch", self.data.batch as f64, 1.0, 1e6)?;

@@ -88,14 +88,44 @@ impl Source {
 
     /// Problems `position .. position + count` of the run's order.
     pub fn training(&self, seed: u64, position: u64, count: usize) -> Vec<Problem> {
+        self.order(seed, position).take(count).collect()
+    }
+
+    /// The run's order from `position` on, without end.
+    pub fn order(&self, seed: u64, position: u64) -> Box<dyn Iterator<Item = Problem> + '_> {
         match self {
-            Source::Arithmetic { digits } => (position..position + count as u64)
-                .map(|i| arithmetic::training_problem(*digits, seed, i))
-                .collect(),
+            Source::Arithmetic { digits } => {
+                Box::new((position..).map(move |i| arithmetic::training_problem(*digits, seed, i)))
+            }
             Source::Prompts { train, .. } => {
-                shuffled(train.len(), seed, position, count).map(|i| train[i].clone()).collect()
+                Box::new(shuffled(train.len(), seed, position).map(|i| train[i].clone()))
             }
         }
+    }
+
+    /// How many different problems can be drawn for training.
+    pub fn count(&self) -> u64 {
+        match self {
+            Source::Arithmetic { digits } => arithmetic::training_count(*digits),
+            Source::Prompts { train, .. } => train.len() as u64,
+        }
+    }
+
+    /// The training problem of an identity that [`Self::order`] gave.
+    pub fn problem(&self, id: i64) -> Problem {
+        match self {
+            Source::Arithmetic { digits } => arithmetic::problem(*digits, id),
+            Source::Prompts { train, .. } => train[id as usize].clone(),
+        }
+    }
+
+    /// A prompt in an error: its text and where it stands.
+    pub fn describe(&self, id: i64) -> String {
+        let Problem { prompt, line, .. } = self.problem(id);
+        let text: String = prompt.chars().take(60).collect();
+        let text = if text.len() < prompt.len() { format!("{text}...") } else { text };
+        let line = line.map_or(String::new(), |line| format!(", line {line}"));
+        format!("the prompt {text:?} ({id}{line})")
     }
 
     /// The first `count` held-out problems.
@@ -115,15 +145,10 @@ impl Source {
     }
 }
 
-/// Items `position .. position + count` of an endless sequence of epochs, each in its own order.
-pub(crate) fn shuffled(
-    len: usize,
-    seed: u64,
-    position: u64,
-    count: usize,
-) -> impl Iterator<Item = usize> {
+/// An endless sequence of epochs, each in its own order, from `position` on.
+pub(crate) fn shuffled(len: usize, seed: u64, position: u64) -> impl Iterator<Item = usize> {
     let mut epoch_order: Option<(u64, Vec<usize>)> = None;
-    (position..position + count as u64).map(move |p| {
+    (position..).map(move |p| {
         let (epoch, within) = (p / len as u64, (p % len as u64) as usize);
         if epoch_order.as_ref().is_none_or(|(e, _)| *e != epoch) {
             let mut order: Vec<usize> = (0..len).collect();
@@ -226,10 +251,11 @@ mod tests {
 
     #[test]
     fn epochs_cover_everything_once() {
-        let mut first: Vec<usize> = shuffled(10, 1, 0, 10).collect();
-        let second: Vec<usize> = shuffled(10, 1, 10, 10).collect();
+        let items = |position| shuffled(10, 1, position);
+        let mut first: Vec<usize> = items(0).take(10).collect();
+        let second: Vec<usize> = items(10).take(10).collect();
         assert_ne!(first, second);
-        assert_eq!(shuffled(10, 1, 7, 3).collect::<Vec<_>>(), first[7..]);
+        assert_eq!(items(7).take(3).collect::<Vec<_>>(), first[7..]);
         first.sort_unstable();
         assert_eq!(first, (0..10).collect::<Vec<_>>());
     }

@@ -20,7 +20,7 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let seed = mix(config.seed, 0x6576_616c);
     let mut pass = |settings, seed| -> Result<(usize, f64)> {
-        let drawn = draw(model, codec, problems, 1, settings, seed)?;
+        let drawn = draw(model, codec, problems, &vec![1; problems.len()], settings, seed)?;
         let (mut right, mut reward) = (0, 0.0);
         for (problem, (_, completion)) in problems.iter().zip(&drawn) {
             let turns = codec.turns(&completion.ids, config.data.line_turns);

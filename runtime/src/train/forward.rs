@@ -1,10 +1,13 @@
 //! The model on packed rollouts: logits of completion tokens, with and without a graph.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 use rlc_model::Model;
 
 use super::batch::{Batch, Rollout};
 use super::error::Result;
+use super::learner::join_pieces;
 use super::rollouts::model as model_error;
 
 /// Rollouts laid end to end, and the rows whose logits predict their completion tokens.
@@ -31,6 +34,23 @@ pub fn logits(model: &Model, rollouts: &[Rollout]) -> Result<Tensor> {
     let hidden = model.forward(&packed.ids, &packed.lengths).map_err(model_error)?;
     let rows = model.hidden_rows(&hidden, &packed.rows).map_err(model_error)?;
     model.logits(&rows).map_err(model_error)
+}
+
+/// Logits `[completion tokens, vocab]` of all rollouts without a graph, from passes of about `budget`
+/// tokens. This array, of the size that nothing else in a step has, is for programs that read it.
+pub fn frozen_logits(model: &Model, rollouts: &[Rollout], budget: usize) -> Result<Vec<f32>> {
+    let single: Vec<Range<usize>> = (0..rollouts.len()).map(|i| i..i + 1).collect();
+    let inputs = |r: Range<usize>| rollouts[r].iter().map(Rollout::input_len).sum();
+    let tokens: usize = rollouts.iter().map(|r| r.tokens.len()).sum();
+    let mut all = Vec::with_capacity(tokens * model.config().vocab_size);
+    for range in join_pieces(&single, inputs, budget) {
+        let packed = pack(&rollouts[range]);
+        let hidden = model.forward_frozen(&packed.ids, &packed.lengths).map_err(model_error)?;
+        let rows = model.hidden_rows(&hidden, &packed.rows).map_err(model_error)?;
+        let logits = model.logits(&rows).map_err(model_error)?.detach();
+        all.extend(logits.flatten_all()?.to_vec1::<f32>()?);
+    }
+    Ok(all)
 }
 
 /// Fills a log-prob column of the batch from the training pass at `temperature`, without a graph.

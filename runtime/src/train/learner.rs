@@ -9,6 +9,7 @@ use rlc_compiler::table::Table;
 use serde::{Deserialize, Serialize};
 
 use super::error::Result;
+use crate::objective::Samples;
 
 /// A `state` of the program between steps.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -48,6 +49,8 @@ pub struct Outcome {
     pub metrics: BTreeMap<String, f64>,
     /// The states after this batch.
     pub state: State,
+    /// What the program's `sample` statements say of the batch's groups.
+    pub samples: Samples,
 }
 
 /// What a program reads.
@@ -61,6 +64,10 @@ pub struct Reads {
     pub left_out: Vec<(String, Vec<String>)>,
     /// The finest level at which a batch may be cut.
     pub coupling: String,
+    /// The program says `sample weight`.
+    pub sample_weight: bool,
+    /// The program says `sample rollouts`.
+    pub sample_rollouts: bool,
 }
 
 /// An objective, ready for batches.

@@ -2,7 +2,7 @@
 //! and everything of it to disk, so that a killed run continues as if nothing had happened.
 //!
 //! [`trainer`] is the loop. What it needs comes from [`config`] (settings), [`data`] and [`offline`]
-//! (prompts, recorded rollouts), [`rollouts`] (sampling), [`reward`] (verdicts), [`batch`] (the
+//! (prompts, recorded rollouts), [`prompts`] (which come next), [`rollouts`] (sampling), [`reward`] (verdicts), [`batch`] (the
 //! table), [`learner`] (the objective), [`forward`] and [`optimizer`] (the weights), [`checkpoint`]
 //! (the folder) and [`report`] (what is said). Nothing here prints or parses flags.
 pub mod arithmetic;
@@ -20,6 +20,7 @@ pub mod learner;
 pub mod offline;
 pub mod optimizer;
 pub mod plot;
+pub mod prompts;
 pub mod report;
 pub mod reward;
 pub mod rollouts;

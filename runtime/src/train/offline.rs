@@ -73,7 +73,7 @@ impl Offline {
     pub fn batch(&self, seed: u64, position: u64, size: usize) -> (Batch, u64) {
         let mut batch = Batch::default();
         let mut taken = 0;
-        for index in shuffled(self.groups.len(), seed, position, size) {
+        for index in shuffled(self.groups.len(), seed, position).take(size) {
             if batch.rollouts.len() >= size {
                 break;
             }

@@ -106,6 +106,7 @@ mod tests {
             length: 3.0,
             truncated: 0.0,
             tokens: 3,
+            prompts: None,
             eval: None,
             time: Timing::default(),
         };

@@ -29,11 +29,29 @@ pub struct StepReport {
     pub truncated: f64,
     /// Completion tokens in the batch.
     pub tokens: u64,
+    /// How the batch's prompts were drawn, where the program has `sample` statements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Prompts>,
     /// Held-out measurement after this step, where one is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval: Option<Evaluation>,
     /// Measured times: the only fields that differ between equal runs.
     pub time: Timing,
+}
+
+/// How a batch's prompts were drawn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prompts {
+    /// Prompts in the batch.
+    pub count: usize,
+    /// Of these, prompts drawn for the first time; absent without `sample weight`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<usize>,
+    /// (sum w)^2 / (sum w^2) over the weights of all prompts; absent without `sample weight`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<f64>,
+    /// Mean number of rollouts of a prompt.
+    pub rollouts: f64,
 }
 
 /// How long a step took.

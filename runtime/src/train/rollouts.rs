@@ -120,12 +120,12 @@ pub(crate) fn model(e: rlc_model::ModelError) -> TrainError {
     TrainError::Model(e.to_string())
 }
 
-/// Draws `per_prompt` completions of each problem, problem by problem.
+/// Draws `counts[i]` completions of problem i, problem by problem.
 pub fn draw(
     model_: &Model,
     codec: &Codec,
     problems: &[Problem],
-    per_prompt: usize,
+    counts: &[usize],
     settings: &RolloutConfig,
     seed: u64,
 ) -> Result<Vec<(Vec<u32>, Completion)>> {
@@ -139,8 +139,8 @@ pub fn draw(
         seed,
         ..SampleOptions::default()
     };
-    let drawn = rlc_model::generate(model_, &prompts, per_prompt, &options).map_err(model)?;
-    let prompts = prompts.iter().flat_map(|p| std::iter::repeat_n(p, per_prompt));
+    let drawn = rlc_model::generate_each(model_, &prompts, counts, &options).map_err(model)?;
+    let prompts = prompts.iter().zip(counts).flat_map(|(p, n)| std::iter::repeat_n(p, *n));
     Ok(prompts.cloned().zip(drawn).collect())
 }
 
@@ -163,24 +163,26 @@ pub fn judge(
     scorer.score(&judged)
 }
 
-/// A batch of groups of completions with their scores.
+/// A batch of groups of completions with their scores, `counts[i]` completions of problem i.
+#[allow(clippy::too_many_arguments)] // what a batch is made of
 pub fn sample_batch(
     model_: &Model,
     codec: &Codec,
     scorer: &mut Scorer,
     problems: &[Problem],
+    counts: &[usize],
     settings: &RolloutConfig,
     line_turns: bool,
     seed: u64,
 ) -> Result<Batch> {
-    let drawn = draw(model_, codec, problems, settings.samples, settings, seed)?;
+    let drawn = draw(model_, codec, problems, counts, settings, seed)?;
     let mut batch = Batch {
-        groups: vec![settings.samples; problems.len()],
+        groups: counts.to_vec(),
         prompts: problems.iter().map(|p| p.id).collect(),
         rollouts: Vec::with_capacity(drawn.len()),
     };
-    for (i, (prompt, completion)) in drawn.into_iter().enumerate() {
-        let problem = &problems[i / settings.samples];
+    let owners = problems.iter().zip(counts).flat_map(|(p, n)| std::iter::repeat_n(p, *n));
+    for (problem, (prompt, completion)) in owners.zip(drawn) {
         let turns = codec.turns(&completion.ids, line_turns);
         let score = judge(codec, scorer, problem, &completion.ids, &turns, completion.truncated)?;
         batch.rollouts.push(Rollout {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
+use rlc_compiler::table::{Array, Data, Table};
 use rlc_model::{Dtype, Model};
 
 use super::assets::initial_model;
@@ -20,7 +21,8 @@ use super::forward;
 use super::learner::{Learner, Outcome, Reads, join_pieces};
 use super::offline::Offline;
 use super::optimizer::AdamW;
-use super::report::{Evaluation, Reporter, StepReport, Timing};
+use super::prompts::Known;
+use super::report::{Evaluation, Prompts, Reporter, StepReport, Timing};
 use super::reward::Scorer;
 use super::rollouts::{Codec, model as model_error, sample_batch};
 
@@ -47,7 +49,18 @@ pub struct Trainer {
     held_out: Vec<Problem>,
     offered: Offered,
     reads: Reads,
+    /// What `sample` statements said so far.
+    known: Known,
     saved: Saved,
+}
+
+/// A batch, with what it leaves behind.
+struct Next {
+    batch: Batch,
+    /// How far into the run's order prompts (or groups of a file) have then been used.
+    position: u64,
+    /// How its prompts were drawn, where the program has a say in that.
+    prompts: Option<Prompts>,
 }
 
 /// How a run ended.
@@ -90,7 +103,7 @@ impl Trainer {
         let model = initial_model(&config.model.init, config.seed, &Device::Cpu)?;
         let mut trainer = Self::assemble(config, dir.clone(), model, learner, program)?;
         checkpoint::create(&dir, &trainer.config.to_toml()?, force)?;
-        if trainer.needs("token/ref_logp") {
+        if trainer.needs_reference() {
             trainer
                 .model
                 .save(&checkpoint::reference_dir(&dir), Dtype::F32)
@@ -130,7 +143,8 @@ impl Trainer {
         }
         checkpoint::restore_optimizer(&path, &mut trainer.optimizer, saved.optimizer_steps)?;
         trainer.learner.set_state(saved.state.clone())?;
-        if trainer.needs("token/ref_logp") {
+        trainer.known = Known::from_state(&saved.sampling);
+        if trainer.needs_reference() {
             let folder = checkpoint::reference_dir(dir);
             trainer.reference = Some(Model::load(&folder, &Device::Cpu).map_err(model_error)?);
         }
@@ -181,6 +195,7 @@ impl Trainer {
             program,
             before: None,
             state: learner.state(),
+            sampling: super::learner::State::new(),
         };
         Ok(Trainer {
             config,
@@ -195,6 +210,7 @@ impl Trainer {
             held_out,
             offered,
             reads,
+            known: Known::default(),
             saved,
         })
     }
@@ -239,6 +255,12 @@ impl Trainer {
         if let Some(before) = &self.saved.before {
             reporter.evaluation("before", before);
         }
+        let says = self.reads.sample_weight || self.reads.sample_rollouts;
+        if says && matches!(self.feed, Feed::Recorded(_)) {
+            reporter.note(
+                "the rollouts are recorded, so the program's `sample` statements change nothing",
+            );
+        }
         reporter.begin(self.saved.step, total);
         while self.saved.step < total {
             if stop.load(Ordering::SeqCst) {
@@ -276,7 +298,8 @@ impl Trainer {
         evaluate(&self.model, &self.codec, &mut self.scorer, &self.held_out, &self.config)
     }
 
-    fn save(&self) -> Result<PathBuf> {
+    fn save(&mut self) -> Result<PathBuf> {
+        self.saved.sampling = self.known.to_state();
         checkpoint::save(
             &self.dir,
             &self.model,
@@ -290,15 +313,19 @@ impl Trainer {
         self.reads.columns.contains(column)
     }
 
+    fn needs_reference(&self) -> bool {
+        self.needs("token/ref_logp") || self.needs("vocab/ref_logits")
+    }
+
     fn one_step(&mut self) -> Result<StepReport> {
         let started = Instant::now();
-        let (mut batch, taken) = self.next_batch()?;
+        let Next { mut batch, position, prompts } = self.next_batch()?;
         let sampled = started.elapsed().as_secs_f64();
         let temperature = self.config.rollout.temperature;
         if self.needs("token/old_logp") {
             forward::fill_logprobs(&self.model, &mut batch, temperature, |r| &mut r.old_logp)?;
         }
-        if let Some(reference) = &self.reference {
+        if let (Some(reference), true) = (&self.reference, self.needs("token/ref_logp")) {
             forward::fill_logprobs(reference, &mut batch, temperature, |r| &mut r.ref_logp)?;
         }
         let moment = Moment {
@@ -306,13 +333,19 @@ impl Trainer {
             total: self.config.total_steps(),
             seed: mix(mix(self.config.seed, 0x6261_7463), self.saved.step),
         };
-        let table = batch.table(self.offered, moment);
+        let mut table = batch.table(self.offered, moment);
+        self.add_logits(&mut table, &batch)?;
         let updates = self.config.optimizer.updates_per_batch;
         let mut first_state = None;
         let (mut loss, mut grad_norm, mut lr) = (0.0, 0.0, 0.0);
         let mut metrics: BTreeMap<String, f64> = BTreeMap::new();
         for _ in 0..updates {
             let (outcome, grads) = self.gradients(&batch, &table)?;
+            // What is kept is what the pass says that saw the weights which drew the batch.
+            if first_state.is_none() {
+                self.learn(&batch, &outcome)?;
+                first_state = Some(outcome.state);
+            }
             let applied = self.optimizer.step(&grads)?;
             loss += outcome.loss / updates as f64;
             grad_norm += applied.grad_norm / updates as f64;
@@ -320,15 +353,13 @@ impl Trainer {
             for (name, value) in outcome.metrics {
                 *metrics.entry(name).or_default() += value / updates as f64;
             }
-            // A state is updated once per batch, from the pass that saw the weights it was drawn with.
-            first_state.get_or_insert(outcome.state);
         }
         if let Some(state) = first_state {
             self.learner.set_state(state.clone())?;
             self.saved.state = state;
         }
         self.saved.step += 1;
-        self.saved.position += taken;
+        self.saved.position = position;
         self.saved.optimizer_steps = self.optimizer.steps();
         let every = self.config.eval.every;
         let due = every > 0 && self.saved.step.is_multiple_of(every) && !self.held_out.is_empty();
@@ -353,6 +384,7 @@ impl Trainer {
             length: tokens as f64 / count,
             truncated: mean(&|r| f64::from(r.truncated)),
             tokens: tokens as u64,
+            prompts,
             eval,
             time: Timing {
                 seconds,
@@ -362,24 +394,69 @@ impl Trainer {
         })
     }
 
-    fn next_batch(&mut self) -> Result<(Batch, u64)> {
-        let (seed, position) = (self.config.seed, self.saved.position);
-        match &self.feed {
-            Feed::Recorded(offline) => Ok(offline.batch(seed, position, self.config.data.batch)),
-            Feed::Sampled(source) => {
-                let count = self.config.rollout.prompts;
-                let problems = source.training(seed, position, count);
-                let batch = sample_batch(
-                    &self.model,
-                    &self.codec,
-                    &mut self.scorer,
-                    &problems,
-                    &self.config.rollout,
-                    self.config.data.line_turns || self.offered.steps,
-                    mix(mix(seed, 0x7361_6d70), self.saved.step),
-                )?;
-                Ok((batch, count as u64))
+    fn next_batch(&mut self) -> Result<Next> {
+        let (seed, position, step) = (self.config.seed, self.saved.position, self.saved.step);
+        let source = match &self.feed {
+            Feed::Recorded(offline) => {
+                let (batch, taken) = offline.batch(seed, position, self.config.data.batch);
+                return Ok(Next { batch, position: position + taken, prompts: None });
             }
+            Feed::Sampled(source) => source,
+        };
+        let settings = &self.config.rollout;
+        let (problems, position, new, effective) = if self.reads.sample_weight {
+            let drawn = self.known.draw(source, seed, step, position, settings.prompts)?;
+            (drawn.problems, drawn.position, Some(drawn.new), Some(drawn.effective))
+        } else {
+            let problems = source.training(seed, position, settings.prompts);
+            (problems, position + settings.prompts as u64, None, None)
+        };
+        let known = |p: &Problem| self.known.rollouts(p.id).unwrap_or(settings.samples);
+        let counts: Vec<usize> = problems.iter().map(known).collect();
+        let batch = sample_batch(
+            &self.model,
+            &self.codec,
+            &mut self.scorer,
+            &problems,
+            &counts,
+            settings,
+            self.config.data.line_turns || self.offered.steps,
+            mix(mix(seed, 0x7361_6d70), step),
+        )?;
+        let says = self.reads.sample_weight || self.reads.sample_rollouts;
+        let prompts = says.then(|| Prompts {
+            count: problems.len(),
+            new,
+            effective,
+            rollouts: batch.rollouts.len() as f64 / problems.len().max(1) as f64,
+        });
+        Ok(Next { batch, position, prompts })
+    }
+
+    /// The reference's logits and those of the policy before its first update, where they are read.
+    fn add_logits(&self, table: &mut Table, batch: &Batch) -> Result<()> {
+        let shape = vec![batch.tokens(0..batch.rollouts.len()), self.model.config().vocab_size];
+        let models = [
+            ("vocab/old_logits", Some(&self.model)),
+            ("vocab/ref_logits", self.reference.as_ref()),
+        ];
+        for (name, model) in models {
+            if let (Some(model), true) = (model, self.needs(name)) {
+                let budget = self.config.optimizer.micro_batch_tokens;
+                let data = Data::F32(forward::frozen_logits(model, &batch.rollouts, budget)?);
+                table.arrays.insert(name.to_owned(), Array { data, shape: shape.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what the program says of the batch's prompts, for the steps that follow.
+    fn learn(&mut self, batch: &Batch, outcome: &Outcome) -> Result<()> {
+        match &self.feed {
+            Feed::Sampled(source) if self.reads.sample_weight || self.reads.sample_rollouts => self
+                .known
+                .learn(source, &batch.prompts, &outcome.samples, self.config.rollout.max_samples),
+            Feed::Sampled(_) | Feed::Recorded(_) => Ok(()),
         }
     }
 
@@ -387,7 +464,7 @@ impl Trainer {
     fn gradients(
         &mut self,
         batch: &Batch,
-        table: &rlc_compiler::table::Table,
+        table: &Table,
     ) -> Result<(Outcome, Vec<Option<Tensor>>)> {
         let vocab = self.model.config().vocab_size;
         let mut update = self.learner.begin(table, vocab)?;
@@ -419,14 +496,19 @@ impl Trainer {
     }
 }
 
-/// What the program reads of what the run offers. Log-probs of the initial weights cost a model of
-/// their own, so they are offered only to a program that cannot do without them.
+/// Columns that cost a model of their own, or an array as large as all logits.
+const COSTLY: [&str; 3] = ["token/ref_logp", "vocab/ref_logits", "vocab/old_logits"];
+
+/// What the program reads of what the run offers. What is costly is offered only to a program that
+/// cannot do without it: a metric that reads it is left out.
 fn reads(learner: &mut dyn Learner, offered: Offered, task: &str) -> Result<Reads> {
     let mut columns = offered.columns();
-    columns.remove("token/ref_logp");
+    columns.retain(|c| !COSTLY.contains(&c.as_str()));
     let mut reads = learner.reads(&columns)?;
-    if reads.missing.iter().any(|c| c == "token/ref_logp") {
-        columns.insert("token/ref_logp".into());
+    let needed: Vec<String> =
+        reads.missing.iter().filter(|c| COSTLY.contains(&c.as_str())).cloned().collect();
+    if !needed.is_empty() {
+        columns.extend(needed);
         reads = learner.reads(&columns)?;
     }
     match reads.missing.first() {

@@ -231,6 +231,7 @@ impl Update for Pass {
             ("clip_fraction".to_string(), self.clipped),
         ]);
         let seen = StateValue { keys: vec![], values: vec![self.seen + self.sizes.len() as f64] };
-        Ok(Outcome { loss: self.loss, metrics, state: State::from([("seen".into(), seen)]) })
+        let state = State::from([("seen".into(), seen)]);
+        Ok(Outcome { loss: self.loss, metrics, state, ..Outcome::default() })
     }
 }

@@ -33,7 +33,7 @@ def _(table, p):
     loss = (-mean(log_sigmoid(gap[d]) for d in gap if won[d])
             + 0.1 * mean(mean(gap[d] ** 2 for d in mine) for mine in inner.values()))
     return Answer(t, loss, dict(gap=(duel, gap), won=(duel, won)),
-                  dict(duels=len(duel), won=sum(won.values()) / len(won), each=len(duel) / len(inner)), "group")
+                  dict(duels=len(duel), won=sum(won.values()) / max(len(won), 1), each=len(duel) / len(inner)), "group")
 
 
 @program("pairs_baseline", """
@@ -63,14 +63,14 @@ def _(table, p):
 extend nothing
 keep token where mask
 key duel = pairs(rollout in group)
-# The score of one side times what is recorded of the other: a sum over tokens.
+# A sum over tokens, if it were written so; live values of a pair couple at its group.
 loss = -mean(left(mean(logp per rollout) in duel) * (left(reward in duel) - right(reward in duel)))
 minimize loss
 """, small(432, groups=(3, 1, 4)))
 def _(table, p):
     t = table.masked()
     reward, duel, score = t.col("rollout/reward"), Pairs(t), scores(t, t.col("token/logp"))
-    return Answer(t, -mean(duel.each(lambda a, b: score[a] * (reward[a] - reward[b])).values()))
+    return Answer(t, -mean(duel.each(lambda a, b: score[a] * (reward[a] - reward[b])).values()), coupling="group")
 
 
 @program("pairs_both_sides", """

@@ -1,0 +1,11 @@
+key cell = (group, position)
+key half = (group, correct)
+key calm = runs(old_logp > -1 in rollout)
+key duel = pairs(rollout in group)
+# Metrics read live values of the whole table, and neither couple nor depend on the cut.
+metric cell_spread = mean(std(logp per cell))
+metric half_gap    = mean(max(mean(ratio per half) per group) - min(mean(ratio per half) per group))
+metric run_length  = mean(count(token per calm))
+metric upsets      = mean(left(mean(logp per rollout) in duel) > right(mean(logp per rollout) in duel)
+  where left(reward in duel) < right(reward in duel))
+metric crowded     = real(max(count(token per cell)))
