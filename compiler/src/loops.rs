@@ -5,8 +5,11 @@
 //! vocab entries. What crosses loops lies in [`Slot`]s. Nothing here knows how the steps were found
 //! (see [`crate::fuse`]) or how they are executed, and no vocab-level value but a gradient has a slot.
 
+mod crossing;
 mod print;
 mod verify;
+
+pub use crossing::BatchFold;
 
 use crate::hir::{ColumnId, E, ParamId, ReduceOp};
 use crate::level::{BATCH, Level, Levels, TOKEN};

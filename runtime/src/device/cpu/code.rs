@@ -25,7 +25,8 @@ pub(super) struct Code {
 
 #[derive(Default)]
 struct Compiled {
-    functions: Vec<Function>,
+    /// One per step; calls have none.
+    functions: Vec<Option<Function>>,
     /// Slots in the caller's memory.
     outside: Vec<SlotId>,
 }
@@ -112,13 +113,16 @@ impl Code {
         let mut phases = <[Compiled; 3]>::default();
         for (compiled, (_, steps)) in phases.iter_mut().zip(plan.phases()) {
             for step in steps {
-                let Step::Loop(of) = step else { continue };
+                let Step::Loop(of) = step else {
+                    compiled.functions.push(None);
+                    continue;
+                };
                 let Some(id) = ids.next() else { continue };
                 let pointer = module.get_finalized_function(id);
                 // SAFETY: `clif::emit` gives every function the signature of `Entry`, and the
                 // module has just finished compiling it.
                 let entry = unsafe { std::mem::transmute::<*const u8, Entry>(pointer) };
-                compiled.functions.push(Function(entry));
+                compiled.functions.push(Some(Function(entry)));
                 compiled.outside.extend(outside(plan, of));
             }
         }
@@ -133,9 +137,9 @@ impl Code {
         }
     }
 
-    /// The loops of a phase, in order.
-    pub(super) fn functions(&self, phase: Phase) -> &[Function] {
-        &self.phase(phase).functions
+    /// The loop that a step of a phase is.
+    pub(super) fn function(&self, phase: Phase, step: usize) -> Option<&Function> {
+        self.phase(phase).functions.get(step)?.as_ref()
     }
 
     /// Slots in the caller's memory that loops of this phase touch.
