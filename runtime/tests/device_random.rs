@@ -46,6 +46,11 @@ fn column(graph: &mut Graph, level: Level, name: &str, ty: Ty, differentiable: b
     graph.column(ColumnId(graph.columns.len() as u16 - 1))
 }
 
+/// A level of the tree, or a list or pairs.
+fn any_level(rng: &mut Rng) -> Level {
+    Level([0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11][rng.below(11)])
+}
+
 impl Builder {
     fn new(rng: &mut Rng) -> Builder {
         let mut graph = Graph::default();
@@ -122,15 +127,10 @@ impl Builder {
         self.graph.level(e)
     }
 
-    /// A level of the tree, or a list or pairs.
-    fn any_level(&self, rng: &mut Rng) -> Level {
-        Level([0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11][rng.below(11)])
-    }
-
     /// A level of the tree that holds another.
     fn scope(&self, rng: &mut Rng, level: Level) -> Level {
         loop {
-            let scope = self.any_level(rng);
+            let scope = any_level(rng);
             if self.graph.level_table.contains(scope, level) {
                 return scope;
             }
@@ -165,7 +165,7 @@ impl Builder {
 
     /// Numbers of rows, and often a derived level of the elements that they tell.
     fn index(&mut self, rng: &mut Rng) {
-        let level = self.any_level(rng);
+        let level = any_level(rng);
         if level == BATCH {
             return;
         }
@@ -386,7 +386,7 @@ impl Builder {
             }
             6 | 7 => {
                 // A reduction; from vocab only to tokens.
-                let to = if level == VOCAB { TOKEN } else { self.any_level(rng) };
+                let to = if level == VOCAB { TOKEN } else { any_level(rng) };
                 if to == level || !self.graph.level_table.contains(to, level) {
                     return;
                 }

@@ -21,7 +21,7 @@ fn falling(x: f64) -> u64 {
 /// [`rlc_compiler::interp::nth`] of `row`, without an order of all entries: the n-th value first, then
 /// which of the entries that have it. `keys` is room for as many numbers.
 pub(super) fn nth_entry(row: &[f64], keys: &mut [u64], n: f64) -> f64 {
-    if !(n >= 1.0) || row.is_empty() {
+    if n.is_nan() || n < 1.0 || row.is_empty() {
         return -1.0;
     }
     let place = (n as usize).min(row.len()) - 1;
@@ -116,7 +116,7 @@ pub(super) unsafe extern "C" fn spread_at(
             from_raw_parts(index.offset(begin as isize), (end - begin) as usize),
         )
     };
-    if !(at < vocab as f64) {
+    if at.is_nan() || at >= vocab as f64 {
         return 0.0;
     }
     d.iter().zip(index).filter(|(_, i)| **i == at).map(|(d, _)| d).sum()
