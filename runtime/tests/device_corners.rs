@@ -238,8 +238,8 @@ const ALONG: &str = "key odd = (index(token in rollout) % 2)\nkey duel = pairs(r
     metric each = mean(mean(logp per odd))\nmetric swing = max(discounted(logp, 0.5 in odd))";
 
 /// Elements that the policy decides.
-const LIVE_KEYS: &str = "key side = (group, logp > -1)\nkey hot = runs(logp > old_logp in rollout)\n\
-    run = cumsum(logp in hot) * prev(logp, 0, by = 2 in side)\n\
+const LIVE_KEYS: &str = "key side = (group, logp > -1)\nkey hot = runs(logp > old_logp - 2 in rollout)\n\
+    run = cumsum(logp in hot) + tanh(prev(logp, 0.1, by = 2 in side))\n\
     loss = mean(run) + mean(mean(logp per side)) + mean(max(logp per hot))";
 
 /// An element may have its rows in every piece.
