@@ -487,6 +487,20 @@ impl Plan {
 }
 
 impl Loop {
+    /// Its sweeps, in order.
+    pub fn sweeps(&self) -> impl Iterator<Item = &Sweep> {
+        self.body.iter().filter_map(|item| match item {
+            Item::Sweep(sweep) => Some(sweep),
+            Item::Let(..)
+            | Item::Scan { .. }
+            | Item::Shift { .. }
+            | Item::Store(..)
+            | Item::Fold { .. }
+            | Item::Spread(..)
+            | Item::SpreadAt { .. } => None,
+        })
+    }
+
     /// The value's name.
     pub fn name_of(&self, v: V) -> &str {
         &self.names[v.index()]
@@ -532,6 +546,34 @@ impl EntryFold {
 }
 
 impl Sweep {
+    /// The row values it reads, in the order in which it first mentions them.
+    pub fn inputs(&self) -> Vec<V> {
+        let read = self.body.iter().flat_map(|(_, op)| op.operands()).chain(self.read_at_end());
+        let mut inputs: Vec<V> = Vec::new();
+        for v in read {
+            if !self.body.iter().any(|(own, _)| *own == v) && !inputs.contains(&v) {
+                inputs.push(v);
+            }
+        }
+        inputs
+    }
+
+    /// What is read once an entry's code has run: by folds and gradients.
+    pub fn read_at_end(&self) -> Vec<V> {
+        let mut read: Vec<V> = self.gradients.iter().map(|g| g.1).collect();
+        for fold in &self.folds {
+            match fold {
+                EntryFold::Plain { x, .. } => read.push(*x),
+                EntryFold::LogSumExp { x, means, .. } => {
+                    read.push(*x);
+                    read.extend(means.iter().flat_map(|m| std::iter::once(m.f).chain(m.filter)));
+                }
+                EntryFold::Nth { x, n, .. } => read.extend([*x, *n]),
+            }
+        }
+        read
+    }
+
     /// The row values it defines.
     pub fn results(&self) -> impl Iterator<Item = V> + '_ {
         self.folds.iter().flat_map(|f| match f {

@@ -13,6 +13,7 @@
 mod call;
 mod code;
 mod row;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -45,6 +46,7 @@ pub struct Kernel {
     graph: Graph,
     floats: Vec<(ColumnId, Float)>,
     code: code::Code,
+    sweeps: Vec<sweep::SweepCode>,
     memory: Vec<Memory>,
     scratch: call::Scratch,
 }
@@ -63,8 +65,17 @@ impl Kernel {
         let plan = fuse(program)?;
         let code = code::Code::new(&plan, &|c| float_of(floats, c))?;
         let memory = plan.slots.iter().map(Memory::new).collect();
+        let lies = |slot: SlotId| match plan.slot(slot).kind {
+            SlotKind::Entries(column) => (float_of(floats, column), false),
+            // Scratch: one row, whatever the token.
+            _ => (Float::F64, true),
+        };
+        let width = sweep::Width::widest();
+        let sweeps = plan.loops().flat_map(|l| l.sweeps());
+        let sweeps = sweeps.map(|s| sweep::SweepCode::new(s, &lies, width)).collect();
         let (graph, floats) = (program.graph.clone(), floats.to_vec());
-        Ok(Kernel { plan, graph, floats, code, memory, scratch: call::Scratch::default() })
+        let scratch = call::Scratch::default();
+        Ok(Kernel { plan, graph, floats, code, sweeps, memory, scratch })
     }
 
     /// The loops, for explanation.
@@ -395,7 +406,7 @@ impl Run<'_> {
     ) -> Result<Vec<*mut u8>, DeviceError> {
         let width = self.shape.vocab;
         let needed = tokens.len() * width;
-        let Kernel { plan, code, memory, floats, graph, .. } = &mut *self.kernel;
+        let Kernel { plan, code, sweeps, memory, floats, graph, .. } = &mut *self.kernel;
         let outside = code.outside(phase);
         let mut table = Vec::with_capacity(memory.len() + plan.levels.all().count());
         for ((id, slot), memory) in plan.all_slots().zip(memory) {
@@ -454,6 +465,7 @@ impl Run<'_> {
         table.extend(
             plan.levels.all().map(|l| std::ptr::without_provenance_mut(self.shape.count(l))),
         );
+        table.extend(sweeps.iter_mut().map(|s| std::ptr::from_mut(s).cast::<u8>()));
         Ok(table)
     }
 }

@@ -13,7 +13,7 @@ use rlc_compiler::loops::{Item, Loop, Plan, SlotId, SlotKind, Step};
 use rlc_compiler::op::{Binary, Unary};
 use rlc_compiler::program::Phase;
 
-use super::row;
+use super::{row, sweep};
 use crate::device::DeviceError;
 
 /// The compiled loops of a plan, phase by phase.
@@ -190,7 +190,6 @@ macro_rules! definitions {
 }
 
 definitions! {
-    exp = Exp,
     log = Log,
     log1p = Log1p,
     expm1 = Expm1,
@@ -204,16 +203,22 @@ definitions! {
     cos = Cos,
 }
 
+/// As in sweeps, so that an entry read by itself has the bits that it has there.
+extern "C" fn exp(x: f64) -> f64 {
+    sweep::exp(x)
+}
+
 extern "C" fn pow(a: f64, b: f64) -> f64 {
     Binary::Pow.eval(a, b)
 }
 
 fn address(import: Import) -> Result<*const u8, DeviceError> {
     let found = match import {
+        Import::Unary(Unary::Exp) => Some(exp as *const u8),
         Import::Unary(op) => UNARY.iter().find(|(o, _)| *o == op).map(|(_, f)| *f as *const u8),
         Import::Binary(Binary::Pow) => Some(pow as *const u8),
         Import::Binary(_) => None,
-        Import::Nth => Some(row::nth as *const u8),
+        Import::Sweep => Some(sweep::call as *const u8),
         Import::Spread => Some(row::spread as *const u8),
         Import::SpreadAt => Some(row::spread_at as *const u8),
     };

@@ -54,11 +54,12 @@ pub(super) fn nth_entry(row: &[f64], keys: &mut [u64], n: f64) -> f64 {
     -1.0
 }
 
+/// The n-th of the first `width` numbers of scratch.
+///
 /// # Safety
 ///
-/// `scratch` has room for two times `vocab` numbers and is no one else's.
-pub(super) unsafe extern "C" fn nth(scratch: *mut f64, vocab: i64, n: f64) -> f64 {
-    let width = vocab as usize;
+/// `scratch` has room for two times `width` numbers and is no one else's.
+pub(super) unsafe fn nth(scratch: *mut f64, width: usize, n: f64) -> f64 {
     // SAFETY: both halves are as long as the caller promises, and do not overlap; any bits are a u64.
     let (row, keys) = unsafe {
         (
