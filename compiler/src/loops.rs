@@ -91,8 +91,9 @@ pub enum Op {
     Parent(SlotId),
     /// The single element of a batch-level slot; only in [`Loop::head`].
     Whole(SlotId),
-    /// The slot's element at the row of this number; 0 where there is none.
-    Indexed(SlotId, V),
+    /// The slot's element at the row of a number; 0 where there is none. Never one of another row of
+    /// the level given here.
+    Indexed(SlotId, V, Level),
     /// The number of the row of this level that is or contains this one.
     RowOf(Level),
     /// The entry of a vocab column, or of scratch, at which the sweep stands.
@@ -122,7 +123,7 @@ impl Op {
             | Op::RowOf(_)
             | Op::Entry(_)
             | Op::EntryIndex => [None; 3],
-            Op::Indexed(_, a) | Op::EntryAt(_, a) | Op::InRow(a) | Op::Unary(_, a) => {
+            Op::Indexed(_, a, _) | Op::EntryAt(_, a) | Op::InRow(a) | Op::Unary(_, a) => {
                 [Some(a), None, None]
             }
             Op::Binary(_, a, b) => [Some(a), Some(b), None],
@@ -137,7 +138,7 @@ impl Op {
             Op::Load(s)
             | Op::Parent(s)
             | Op::Whole(s)
-            | Op::Indexed(s, _)
+            | Op::Indexed(s, ..)
             | Op::Entry(s)
             | Op::EntryAt(s, _) => Some(s),
             Op::Const(_)
@@ -229,8 +230,9 @@ pub enum Item {
         x: V,
         /// Rows that count, if not all.
         filter: Option<V>,
-        /// Number of the element; rows of a number that is none do not count.
-        index: Option<V>,
+        /// Number of the element, and a level of which one row holds this row and the element; rows
+        /// of a number that is none do not count.
+        index: Option<(V, Level)>,
     },
     /// Fills a row of scratch with the sums of the token's rows below it.
     Spread(SlotId, Spread),

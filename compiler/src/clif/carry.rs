@@ -25,7 +25,7 @@ impl Emit<'_, '_> {
         let mut kept = self.kept(filter);
         let level = self.plan.slot(into).level;
         let found = match index {
-            Some(index) => {
+            Some((index, _)) => {
                 let found = self.numbered(index, level);
                 kept = Some(self.both(kept, found.1));
                 Some(found)

@@ -148,7 +148,7 @@ impl<'a, 'f> Emit<'a, 'f> {
             match item {
                 Item::Let(_, op) => {
                     slots.extend(op.slot());
-                    if let Op::Indexed(slot, _) = op {
+                    if let Op::Indexed(slot, ..) = op {
                         by_number.push(*slot);
                     }
                 }
@@ -454,7 +454,7 @@ impl<'a, 'f> Emit<'a, 'f> {
                 let address = self.element(slot, row, 8);
                 self.s.b.ins().load(types::F64, trusted(), address, 0).into()
             }
-            Op::Indexed(slot, index) => {
+            Op::Indexed(slot, index, _) => {
                 let found = self.numbered(index, self.plan.slot(slot).level);
                 let address = self.numbered_element(slot, found, 1);
                 self.s.b.ins().load(types::F64, trusted(), address, 0).into()
