@@ -71,7 +71,7 @@ impl Kernel {
             _ => (Float::F64, true),
         };
         let width = sweep::Width::widest();
-        let sweeps = plan.loops().flat_map(|l| l.sweeps());
+        let sweeps = plan.loops().flat_map(Loop::sweeps);
         let sweeps = sweeps.map(|s| sweep::SweepCode::new(s, &lies, width)).collect();
         let (graph, floats) = (program.graph.clone(), floats.to_vec());
         let scratch = call::Scratch::default();

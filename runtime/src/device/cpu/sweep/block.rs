@@ -1,4 +1,12 @@
 //! Runs a sweep's operators over blocks of entries.
+#![allow(
+    clippy::inline_always,
+    reason = "a loop is vector code of a width only inside the function of that width"
+)]
+#![allow(
+    clippy::cast_ptr_alignment,
+    reason = "entries are read and written unaligned; scratch is f64"
+)]
 
 use rlc_compiler::clif::Float;
 use rlc_compiler::hir::ReduceOp;
@@ -138,8 +146,8 @@ unsafe fn all(row: &Row, memory: &mut [f64], running: &mut Vec<Running>, results
                     // It belongs to the row, as the verifier sees to.
                     Arg::Block(_) => f64::NAN,
                 };
-                // SAFETY: both halves are as long as the row; the first was just written.
                 let room = row.scratch[*scratch as usize].cast();
+                // SAFETY: both halves are as long as the row; the first was just written.
                 results[at] = unsafe { nth(room, row.entries, n) };
                 at += 1;
             }
@@ -196,12 +204,12 @@ fn register(memory: &mut [f64], r: u16, count: usize) -> &mut [f64] {
 
 /// A register to write and others to read.
 #[inline(always)]
-fn apart<'m, const N: usize>(
-    memory: &'m mut [f64],
+fn apart<const N: usize>(
+    memory: &mut [f64],
     into: u16,
     read: [u16; N],
     count: usize,
-) -> (&'m mut [f64], [&'m [f64]; N]) {
+) -> (&mut [f64], [&[f64]; N]) {
     debug_assert!(read.iter().all(|r| *r != into));
     let base = memory.as_mut_ptr();
     let len = memory.len();
@@ -336,9 +344,9 @@ fn binary(op: Binary, row: &Row, memory: &mut [f64], into: u16, (a, b): (Arg, Ar
         Binary::Gt => pair(row, memory, into, (a, b), count, |a, b| truth(a > b)),
         Binary::Ge => pair(row, memory, into, (a, b), count, |a, b| truth(a >= b)),
         Binary::And => {
-            pair(row, memory, into, (a, b), count, |a, b| truth((a != 0.0) & (b != 0.0)))
+            pair(row, memory, into, (a, b), count, |a, b| truth(a != 0.0 && b != 0.0));
         }
-        Binary::Or => pair(row, memory, into, (a, b), count, |a, b| truth((a != 0.0) | (b != 0.0))),
+        Binary::Or => pair(row, memory, into, (a, b), count, |a, b| truth(a != 0.0 || b != 0.0)),
         Binary::Min => pair(row, memory, into, (a, b), count, |a, b| Binary::Min.eval(a, b)),
         Binary::Max => pair(row, memory, into, (a, b), count, |a, b| Binary::Max.eval(a, b)),
         Binary::FloorDiv | Binary::Mod | Binary::Pow => {

@@ -1,5 +1,6 @@
 //! Functions of one entry, written so that a loop over them becomes vector code, with the same bits at
 //! every width: no fused multiply-add, no branch.
+#![allow(clippy::inline_always, reason = "inside the function of a width only")]
 
 use std::f64::consts::LOG2_E;
 
@@ -7,8 +8,8 @@ use std::f64::consts::LOG2_E;
 const ROUND: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
 
 /// ln 2 in two parts; the first has so few bits that its product with a whole number is exact.
-const LN2_HIGH: f64 = 0.693_147_180_369_123_816_490;
-const LN2_LOW: f64 = 1.908_214_929_270_587_700_02e-10;
+const LN2_HIGH: f64 = f64::from_bits(0x3fe6_2e42_fee0_0000);
+const LN2_LOW: f64 = f64::from_bits(0x3dea_39ef_3579_3c76);
 
 /// 2^k for a whole number k in [-1022, 1023].
 #[inline(always)]
