@@ -31,6 +31,7 @@ use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Floats;
 
 use super::{DeviceError, Gradient};
+pub use sweep::Width;
 
 /// Vocab-level columns, each with at least the tokens of the rows that run.
 type Vocab<'a> = BTreeMap<ColumnId, VocabRows<'a>>;
@@ -70,12 +71,18 @@ impl Kernel {
             // Scratch: one row, whatever the token.
             _ => (Float::F64, true),
         };
-        let width = sweep::Width::widest();
+        let width = Width::widest();
         let sweeps = plan.loops().flat_map(Loop::sweeps);
         let sweeps = sweeps.map(|s| sweep::SweepCode::new(s, &lies, width)).collect();
         let (graph, floats) = (program.graph.clone(), floats.to_vec());
         let scratch = call::Scratch::default();
         Ok(Kernel { plan, graph, floats, code, sweeps, memory, scratch })
+    }
+
+    /// Computes vocab rows with other vector instructions than the widest of the machine; the numbers
+    /// are the same bits.
+    pub fn set_width(&mut self, width: Width) {
+        self.sweeps.iter_mut().for_each(|s| s.set_width(width));
     }
 
     /// The loops, for explanation.

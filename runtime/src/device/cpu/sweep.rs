@@ -197,6 +197,11 @@ impl SweepCode {
         }
     }
 
+    /// Runs it with other vector instructions.
+    pub fn set_width(&mut self, width: Width) {
+        self.width = width;
+    }
+
     /// Runs the sweep over row `row` of the memory in `table`, an entry per slot.
     ///
     /// `inputs` and `results` are in the order of [`Sweep::inputs`] and of [`Sweep::results`].
