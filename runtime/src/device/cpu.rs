@@ -12,6 +12,7 @@
 
 mod code;
 mod rank;
+pub mod rows;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
