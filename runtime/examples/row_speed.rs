@@ -88,6 +88,14 @@ fn main() {
     }
 }
 
+fn black<T>(x: T) {
+    let _ = black_box(x);
+}
+
+fn of_row(logits: Floats) -> Row {
+    Row { logits, scale: 1.0 / 0.9 }
+}
+
 fn measure(
     width: Width,
     (rounds, rows, vocab): (usize, usize, usize),
@@ -95,23 +103,23 @@ fn measure(
     out: &mut [f32],
 ) {
     let range = |r: usize| r * vocab..(r + 1) * vocab;
-    let of = |logits| Row { logits, scale: 1.0 / 0.9 };
-    let x = |r: usize| of(Floats::F32(&numbers.f32[range(r)]));
-    let y = |r: usize| of(Floats::F32(&numbers.other[range(r)]));
-    let b = |r: usize| of(Floats::Bf16(&numbers.bf16[range(r)]));
-    let h = |r: usize| of(Floats::F16(&numbers.f16[range(r)]));
+    let x = |r: usize| of_row(Floats::F32(&numbers.f32[range(r)]));
+    let y = |r: usize| of_row(Floats::F32(&numbers.other[range(r)]));
+    let b = |r: usize| of_row(Floats::Bf16(&numbers.bf16[range(r)]));
+    let h = |r: usize| of_row(Floats::F16(&numbers.f16[range(r)]));
     let time = |name: &str, row: &mut dyn FnMut(usize)| {
-        println!("  {width:8?} {name:24} {:6.3}", time(rounds, rows, vocab, row));
+        let width = format!("{width:?}").to_lowercase();
+        println!("  {width:8} {name:24} {:6.3}", time(rounds, rows, vocab, row));
     };
     let plain = Wanted::default();
     let entropy = Wanted { moment: true, square: false };
-    time("statistics", &mut |r| drop(black_box(statistics(width, x(r), plain))));
-    time("  entropy", &mut |r| drop(black_box(statistics(width, x(r), entropy))));
+    time("statistics", &mut |r| black(statistics(width, x(r), plain)));
+    time("  entropy", &mut |r| black(statistics(width, x(r), entropy)));
     let all = Wanted { moment: true, square: true };
-    time("  entropy and square", &mut |r| drop(black_box(statistics(width, x(r), all))));
-    time("  bf16", &mut |r| drop(black_box(statistics(width, b(r), plain))));
-    time("  f16", &mut |r| drop(black_box(statistics(width, h(r), plain))));
-    time("  of two", &mut |r| drop(black_box(statistics_of_two(width, x(r), y(r), plain))));
+    time("  entropy and square", &mut |r| black(statistics(width, x(r), all)));
+    time("  bf16", &mut |r| black(statistics(width, b(r), plain)));
+    time("  f16", &mut |r| black(statistics(width, h(r), plain)));
+    time("  of two", &mut |r| black(statistics_of_two(width, x(r), y(r), plain)));
     let policy = Gradient { lse: 12.0, p: -0.3, ..Gradient::default() };
     let entropy_too = Gradient { p_log_p: 0.01, ..policy };
     time("gradient", &mut |r| {
@@ -146,7 +154,7 @@ fn measure(
     let mut own = numbers.f32[..rows * vocab].to_vec();
     time("  in place", &mut |r| {
         let row = &mut own[range(r)];
-        let found = statistics(width, of(Floats::F32(row)), plain);
+        let found = statistics(width, of_row(Floats::F32(row)), plain);
         let how = Gradient { lse: found.lse(), ..policy };
         gradient_in_place(width, Out::F32(row), 1.0 / 0.9, &how);
     });
