@@ -5,23 +5,27 @@ use std::array::from_fn;
 use rlc_compiler::table::bf16_to_f32;
 
 use super::base::{Base, MAGIC};
-use super::simd::Simd;
+use super::simd::{Simd, split_fused};
 
 /// 1.5 * 2^52: as [`MAGIC`], in f64.
 const WIDE_MAGIC: f64 = 6_755_399_441_055_744.0;
+
+/// Whether every machine of the target multiplies and adds in one instruction.
+const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 /// Needs nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
 
-const LANES: usize = 8;
+const LANES: usize = 4;
 type V = [f32; LANES];
 
 impl Simd for Portable {
     type V = V;
     /// All bits of a lane, or none.
     type Mask = [u32; LANES];
-    type Wide = [f64; LANES];
+    /// Of all lanes.
+    type Wide = f64;
     const LANES: usize = LANES;
 
     #[inline(always)]
@@ -66,7 +70,7 @@ impl Simd for Portable {
     #[inline(always)]
     fn mul_add(self, a: V, b: V, c: V) -> V {
         // Without fused hardware `f32::mul_add` is a slow library call.
-        from_fn(|i| a[i] * b[i] + c[i])
+        from_fn(|i| if FUSED { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] })
     }
     #[inline(always)]
     fn mul_add_where(self, mask: [u32; LANES], a: V, b: V, c: V) -> V {
@@ -78,6 +82,9 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn split(self, l: V, base: &Base) -> (V, V) {
+        if FUSED {
+            return split_fused(self, l, base);
+        }
         // Unfused f32 would lose the fraction of large exponents.
         let exponent: [f64; LANES] = from_fn(|i| f64::from(l[i]) * base.wide);
         let n: [f64; LANES] = from_fn(|i| (exponent[i] + WIDE_MAGIC) - WIDE_MAGIC);
@@ -92,20 +99,26 @@ impl Simd for Portable {
         (self.mul_where(mask, a, power), mask)
     }
     #[inline(always)]
-    fn widen_add(self, sums: [f64; LANES], v: V) -> [f64; LANES] {
-        from_fn(|i| sums[i] + f64::from(v[i]))
+    fn widen_add(self, sums: f64, v: V) -> f64 {
+        let [a, b, c, d] = v.map(f64::from);
+        sums + ((a + c) + (b + d))
     }
     #[inline(always)]
-    fn wide_zero(self) -> [f64; LANES] {
-        [0.0; LANES]
+    fn wide_zero(self) -> f64 {
+        0.0
     }
     #[inline(always)]
-    fn wide_sum(self, sums: [f64; LANES]) -> f64 {
-        let [a, b, c, d, e, f, g, h] = sums;
-        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    fn wide_sum(self, sums: f64) -> f64 {
+        sums
+    }
+    #[inline(always)]
+    fn settle(self, v: V) -> V {
+        std::hint::black_box(v)
     }
     #[inline(always)]
     fn lane_max(self, v: V) -> f32 {
-        v.into_iter().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b })
+        // Half against half, as shuffles do it.
+        let max = |a: f32, b: f32| if a > b { a } else { b };
+        max(max(v[0], v[2]), max(v[1], v[3]))
     }
 }

@@ -96,7 +96,7 @@ pub(super) trait Simd: Copy {
     type V: Copy;
     /// One truth per lane.
     type Mask: Copy;
-    /// As many f64.
+    /// Sums in f64.
     type Wide: Copy;
     const LANES: usize;
 
@@ -130,11 +130,16 @@ pub(super) trait Simd: Copy {
     fn split(self, l: Self::V, base: &Base) -> (Self::V, Self::V);
     /// `a * 2^k` where `k >= -126` or `k` is NaN, and 0 elsewhere, with the mask of the former. `k <= 127`.
     fn scale(self, a: Self::V, k: Self::V) -> (Self::V, Self::Mask);
-    /// Adds to 64-bit sums, lane by lane.
+    /// Adds to sums in f64.
     fn widen_add(self, sums: Self::Wide, v: Self::V) -> Self::Wide;
     fn wide_zero(self) -> Self::Wide;
-    /// Sum over the lanes.
+    /// All of them added.
     fn wide_sum(self, sums: Self::Wide) -> f64;
+    /// The same. Says that the lanes belong together, where the compiler has to find that out.
+    #[inline(always)]
+    fn settle(self, v: Self::V) -> Self::V {
+        v
+    }
     /// Largest of the lanes.
     fn lane_max(self, v: Self::V) -> f32;
 

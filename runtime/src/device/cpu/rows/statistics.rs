@@ -281,22 +281,21 @@ fn unit<S: Simd>(s: S, top: Largest, base: &Base) -> f64 {
 /// `x` has `count` vectors.
 #[inline(always)]
 unsafe fn largest<S: Simd>(s: S, x: *const f32, count: usize) -> f32 {
-    let mut tops = [s.splat(f32::NEG_INFINITY); 4];
+    let mut tops = [s.splat(f32::NEG_INFINITY); 2];
     let mut i = 0;
     // SAFETY: promised by the caller.
     unsafe {
-        while i + 4 <= count {
+        while i + 2 <= count {
             for (u, top) in tops.iter_mut().enumerate() {
                 *top = s.max(s.load(x.add((i + u) * S::LANES)), *top);
             }
-            i += 4;
+            i += 2;
         }
-        while i < count {
+        if i < count {
             tops[0] = s.max(s.load(x.add(i * S::LANES)), tops[0]);
-            i += 1;
         }
     }
-    s.lane_max(s.max(s.max(tops[0], tops[1]), s.max(tops[2], tops[3])))
+    s.lane_max(s.max(tops[0], tops[1]))
 }
 
 /// A block to be added to the totals.
@@ -311,8 +310,6 @@ struct Work<'a> {
 
 /// Numbers added in f32 before sums go on in f64, per lane.
 const RUN: usize = 16;
-/// Sums side by side.
-const SIDE: usize = 2;
 
 /// Sums in f32, as in [`Totals`].
 #[derive(Clone, Copy)]
@@ -347,41 +344,31 @@ impl Work<'_> {
         };
         let mut i = 0;
         while i < self.count {
-            let end = self.count.min(i + RUN * SIDE);
-            let mut sums = [Sums {
+            let end = self.count.min(i + RUN);
+            let mut sums = Sums {
                 sum: zero,
                 moment: zero,
                 square: zero,
                 other: zero,
                 forward: zero,
                 reverse: zero,
-            }; SIDE];
-            // SAFETY: promised by the caller.
-            unsafe {
-                while i + SIDE <= end {
-                    for (u, sums) in sums.iter_mut().enumerate() {
-                        self.step::<S, MOMENT, SQUARE, PAIR>(s, i + u, sums);
-                    }
-                    i += SIDE;
-                }
-                if i < end {
-                    self.step::<S, MOMENT, SQUARE, PAIR>(s, i, &mut sums[0]);
-                    i += 1;
-                }
+            };
+            while i < end {
+                // SAFETY: promised by the caller.
+                unsafe { self.step::<S, MOMENT, SQUARE, PAIR>(s, i, &mut sums) };
+                i += 1;
             }
-            for sums in sums {
-                wides.sum = s.widen_add(wides.sum, sums.sum);
-                if MOMENT {
-                    wides.moment = s.widen_add(wides.moment, sums.moment);
-                }
-                if SQUARE {
-                    wides.square = s.widen_add(wides.square, sums.square);
-                }
-                if PAIR {
-                    wides.other = s.widen_add(wides.other, sums.other);
-                    wides.forward = s.widen_add(wides.forward, sums.forward);
-                    wides.reverse = s.widen_add(wides.reverse, sums.reverse);
-                }
+            wides.sum = s.widen_add(wides.sum, sums.sum);
+            if MOMENT {
+                wides.moment = s.widen_add(wides.moment, sums.moment);
+            }
+            if SQUARE {
+                wides.square = s.widen_add(wides.square, sums.square);
+            }
+            if PAIR {
+                wides.other = s.widen_add(wides.other, sums.other);
+                wides.forward = s.widen_add(wides.forward, sums.forward);
+                wides.reverse = s.widen_add(wides.reverse, sums.reverse);
             }
         }
         totals.sum += s.wide_sum(wides.sum);
@@ -413,23 +400,23 @@ impl Work<'_> {
         // SAFETY: promised by the caller.
         let x = unsafe { s.load(self.x.add(i * S::LANES)) };
         let (e, some) = s.exp(x, &self.bases[0]);
-        sums.sum = s.add(sums.sum, e);
+        sums.sum = s.settle(s.add(sums.sum, e));
         if SQUARE {
-            sums.square = s.mul_add(e, e, sums.square);
+            sums.square = s.settle(s.mul_add(e, e, sums.square));
         }
         let below = s.sub(x, s.splat(self.tops[0]));
         if MOMENT {
-            sums.moment = s.mul_add_where(some, e, below, sums.moment);
+            sums.moment = s.settle(s.mul_add_where(some, e, below, sums.moment));
         }
         if PAIR {
             // SAFETY: promised by the caller.
             let y = unsafe { s.load(self.y.add(i * S::LANES)) };
             let (other, other_some) = s.exp(y, &self.bases[1]);
-            sums.other = s.add(sums.other, other);
+            sums.other = s.settle(s.add(sums.other, other));
             let other_below = s.sub(y, s.splat(self.tops[1]));
             let apart = s.mul_add(other_below, s.splat(-self.ratio), below);
-            sums.forward = s.mul_add_where(some, e, apart, sums.forward);
-            sums.reverse = s.mul_add_where(other_some, other, apart, sums.reverse);
+            sums.forward = s.settle(s.mul_add_where(some, e, apart, sums.forward));
+            sums.reverse = s.settle(s.mul_add_where(other_some, other, apart, sums.reverse));
         }
     }
 }
