@@ -14,7 +14,7 @@
 //!
 //! Accuracy: exponentials are within 2e-7, relative, of the true ones of the given logits, for logits of any size; sums
 //! add at most 16 numbers in f32 before they go on in f64, and stay within 1e-6 for rows of any length. Entries more than
-//! 87 below the largest count as probability 0, as entries at minus infinity do: they add nothing, whatever they are
+//! 88 below the largest count as probability 0, as entries at minus infinity do: they add nothing, whatever they are
 //! multiplied with. A NaN or plus infinity anywhere makes every sum NaN.
 //!
 //! Rows out of the ordinary (exponents beyond 2^21 powers of two, infinities, NaN, scales beyond 1e20) are computed in
@@ -54,7 +54,7 @@ pub struct Row<'a> {
     pub scale: f64,
 }
 
-/// Replaces each number, at most 88, by its exponential: within 2e-7, relative, down to -87, and exactly 0 below -88.
+/// Replaces each number, at most 88, by its exponential: within 2e-7, relative, down to -87, and exactly 0 below -87.7.
 /// Exactly 1 at 0; NaN at NaN.
 pub fn exp(width: Width, x: &mut [f32]) {
     if let Some(base) = Base::new(1.0) {

@@ -1,4 +1,6 @@
 //! Gradients over a row: one sweep that writes them.
+//!
+//! Stores are ordinary ones: stores past the caches were no faster where rows are far away.
 
 use rlc_compiler::table::Floats;
 
