@@ -13,6 +13,7 @@
 mod call;
 mod code;
 mod row;
+pub mod rows;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Floats;
 
 use super::{DeviceError, Gradient};
-pub use sweep::Width;
+pub use rows::Width;
 
 /// Vocab-level columns, each with at least the tokens of the rows that run.
 type Vocab<'a> = BTreeMap<ColumnId, VocabRows<'a>>;

@@ -21,44 +21,10 @@ use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::loops::{EntryFold, Guard, Op, SlotId, Sweep, V};
 use rlc_compiler::op::{Binary, Unary};
 
+use super::rows::Width;
+
 /// Entries of a block: eight registers of 2 KiB and the rows they come from fit the first cache.
 pub const BLOCK: usize = 256;
-
-/// The vector instructions that blocks are computed with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Width {
-    /// What every machine has.
-    Portable,
-    /// 256 bits.
-    Avx2,
-    /// 512 bits.
-    Avx512,
-}
-
-impl Width {
-    /// The widest of this machine.
-    pub fn widest() -> Width {
-        *Width::all().last().unwrap_or(&Width::Portable)
-    }
-
-    /// Every width of this machine, narrow ones first.
-    pub fn all() -> Vec<Width> {
-        #[allow(unused_mut, reason = "there are others on x86 only")]
-        let mut all = vec![Width::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::arch::is_x86_feature_detected!("avx2") {
-                all.push(Width::Avx2);
-            }
-            let wide = std::arch::is_x86_feature_detected!("avx512f")
-                && std::arch::is_x86_feature_detected!("avx512dq");
-            if wide {
-                all.push(Width::Avx512);
-            }
-        }
-        all
-    }
-}
 
 /// An operand: a block, or a number of the whole row.
 #[derive(Debug, Clone, Copy)]
@@ -179,6 +145,7 @@ impl SweepCode {
         let Build { columns, constants, registers, constant_base: inputs, .. } = build;
         let row = vec![0.0; inputs + constants.len()];
         let memory = vec![0.0; (registers + 2) * BLOCK];
+        let width = if width.available() { width } else { Width::Portable };
         SweepCode {
             width,
             code,
@@ -197,9 +164,9 @@ impl SweepCode {
         }
     }
 
-    /// Runs it with other vector instructions.
+    /// Runs it with other vector instructions; with those of every machine, where this one lacks them.
     pub fn set_width(&mut self, width: Width) {
-        self.width = width;
+        self.width = if width.available() { width } else { Width::Portable };
     }
 
     /// Runs the sweep over row `row` of the memory in `table`, an entry per slot.

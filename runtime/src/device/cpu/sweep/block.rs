@@ -15,8 +15,9 @@ use rlc_compiler::op::{Binary, Unary};
 use rlc_compiler::table::{bf16_to_f32, f16_to_f32};
 
 use super::lane::exp;
-use super::{Arg, BLOCK, Code, Column, Fold, Mean, Width};
+use super::{Arg, BLOCK, Code, Column, Fold, Mean};
 use crate::device::cpu::row::nth;
+use crate::device::cpu::rows::Width;
 
 /// One sweep over one row.
 #[derive(Clone, Copy)]

@@ -1,0 +1,174 @@
+//! Pieces of a row that stay in the first-level cache, as f32.
+
+use std::mem::MaybeUninit;
+
+use rlc_compiler::table::{Floats, bf16_to_f32};
+
+use super::simd::Simd;
+
+/// Entries of a row that are worked on together.
+pub(super) const BLOCK: usize = 1024;
+
+/// Where a gradient goes.
+#[derive(Debug)]
+pub enum Out<'a> {
+    /// As computed.
+    F32(&'a mut [f32]),
+    /// Raw bits, rounded to the nearest, ties to even.
+    Bf16(&'a mut [u16]),
+}
+
+impl Out<'_> {
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        match self {
+            Out::F32(v) => v.len(),
+            Out::Bf16(v) => v.len(),
+        }
+    }
+
+    /// True without entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A row in memory. Pointers, since a gradient may take the place of its row.
+#[derive(Clone, Copy)]
+pub(super) enum Source {
+    F32(*const f32),
+    Bf16(*const u16),
+    F16(*const u16),
+}
+
+impl Source {
+    /// None for f64.
+    pub(super) fn of(row: Floats) -> Option<Source> {
+        match row {
+            Floats::F32(v) => Some(Source::F32(v.as_ptr())),
+            Floats::Bf16(v) => Some(Source::Bf16(v.as_ptr())),
+            Floats::F16(v) => Some(Source::F16(v.as_ptr())),
+            Floats::F64(_) => None,
+        }
+    }
+}
+
+/// Where a gradient goes, without its lifetime.
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    F32(*mut f32),
+    Bf16(*mut u16),
+}
+
+impl Target {
+    pub(super) fn of(out: &mut Out) -> Target {
+        match out {
+            Out::F32(v) => Target::F32(v.as_mut_ptr()),
+            Out::Bf16(v) => Target::Bf16(v.as_mut_ptr()),
+        }
+    }
+}
+
+/// Room for a block.
+#[repr(C, align(64))]
+pub(super) struct Buffer(MaybeUninit<[f32; BLOCK]>);
+
+impl Buffer {
+    #[inline(always)]
+    pub(super) fn new() -> Buffer {
+        Buffer(MaybeUninit::uninit())
+    }
+
+    #[inline(always)]
+    pub(super) fn pointer(&mut self) -> *mut f32 {
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+/// Number of whole vectors that hold `n` entries.
+#[inline(always)]
+pub(super) fn vectors<S: Simd>(n: usize) -> usize {
+    n.div_ceil(S::LANES)
+}
+
+/// Entries `start..start + n` of a row as f32, filled up with minus infinity to whole vectors. The result is valid as
+/// long as the buffer and the row are.
+///
+/// # Safety
+///
+/// The row has these entries, and `n` is at most [`BLOCK`].
+#[inline(always)]
+pub(super) unsafe fn widen<S: Simd>(
+    s: S,
+    row: Source,
+    start: usize,
+    n: usize,
+    buffer: &mut Buffer,
+) -> *const f32 {
+    let to = buffer.pointer();
+    // SAFETY: all entries read are among the `n` from `start`. What is written lies within `n`, rounded up to whole
+    // vectors, and a block is a whole number of vectors.
+    unsafe {
+        match row {
+            Source::F32(from) if n.is_multiple_of(S::LANES) => return from.add(start),
+            Source::F32(from) => std::ptr::copy_nonoverlapping(from.add(start), to, n),
+            Source::Bf16(from) => {
+                let from = from.add(start);
+                for i in 0..n {
+                    *to.add(i) = bf16_to_f32(*from.add(i));
+                }
+            }
+            Source::F16(from) => {
+                let from = from.add(start);
+                let whole = n - n % S::LANES;
+                for i in (0..whole).step_by(S::LANES) {
+                    s.store(to.add(i), s.load_f16(from.add(i)));
+                }
+                if whole < n {
+                    let mut rest = [0u16; 16];
+                    std::ptr::copy_nonoverlapping(from.add(whole), rest.as_mut_ptr(), n - whole);
+                    s.store(to.add(whole), s.load_f16(rest.as_ptr()));
+                }
+            }
+        }
+        for i in n..vectors::<S>(n) * S::LANES {
+            *to.add(i) = f32::NEG_INFINITY;
+        }
+    }
+    to
+}
+
+/// Rounds to bf16 bits: to the nearest, ties to even; NaN stays NaN.
+#[inline(always)]
+pub(super) fn bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    let nan = bits | 0x0040_0000;
+    ((if x.is_nan() { nan } else { rounded }) >> 16) as u16
+}
+
+/// Writes a computed block to where it belongs, if it is not there yet.
+///
+/// # Safety
+///
+/// `from` has `n` numbers, and the target has entries `start..start + n`.
+#[inline(always)]
+pub(super) unsafe fn put(from: *const f32, target: Target, start: usize, n: usize) {
+    // SAFETY: as above.
+    unsafe {
+        match target {
+            Target::F32(to) => {
+                let to = to.add(start);
+                if !std::ptr::eq(from, to) {
+                    std::ptr::copy_nonoverlapping(from, to, n);
+                }
+            }
+            Target::Bf16(to) => {
+                let to = to.add(start);
+                for i in 0..n {
+                    *to.add(i) = bf16(*from.add(i));
+                }
+            }
+        }
+    }
+}

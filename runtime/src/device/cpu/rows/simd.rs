@@ -1,0 +1,172 @@
+//! What a row primitive may ask of a machine: one trait over three widths of vectors.
+//!
+//! A primitive is a [`Kernel`], written once over a [`Simd`] and compiled for each width. All that it calls is
+//! `inline(always)`: code that stays behind a call is compiled for the oldest machine.
+
+use super::base::{Base, MAGIC};
+
+/// How wide the vectors are that a primitive uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Width {
+    /// Plain Rust, which the compiler vectorises for the oldest machine of the target.
+    Portable,
+    /// 256 bits: AVX2 with FMA and F16C.
+    Avx2,
+    /// 512 bits: AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Width {
+    /// Every width, narrowest first.
+    pub const ALL: [Width; 3] = [Width::Portable, Width::Avx2, Width::Avx512];
+
+    /// Whether this machine has it.
+    pub fn available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = || {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            };
+            match self {
+                Width::Portable => true,
+                Width::Avx2 => avx2(),
+                Width::Avx512 => {
+                    avx2()
+                        && is_x86_feature_detected!("avx512f")
+                        && is_x86_feature_detected!("avx512bw")
+                        && is_x86_feature_detected!("avx512dq")
+                        && is_x86_feature_detected!("avx512vl")
+                }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Width::Portable
+        }
+    }
+
+    /// The widest that this machine has.
+    pub fn widest() -> Width {
+        static WIDEST: std::sync::OnceLock<Width> = std::sync::OnceLock::new();
+        *WIDEST.get_or_init(|| {
+            Width::ALL.into_iter().rev().find(|w| w.available()).unwrap_or(Width::Portable)
+        })
+    }
+}
+
+/// 2^f within 1.0e-7, relative, over [-0.5, 0.5]; highest power first.
+const POWER: [f32; 6] = [
+    1.326_472_6e-3,
+    9.671_506e-3,
+    5.550_730_6e-2,
+    2.402_224_4e-1,
+    std::f32::consts::LN_2 - 1.788_139_3e-7,
+    1.0,
+];
+
+/// Work that is compiled for every width.
+pub(super) trait Kernel {
+    type Output;
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Runs a kernel. A width that the machine lacks falls back to the portable one.
+pub(super) fn run<K: Kernel>(width: Width, kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // Asking again costs a load of a cached word, and makes this function safe.
+        if width == Width::Avx512 && width.available() {
+            // SAFETY: the features were detected.
+            return unsafe { super::avx512::run(kernel) };
+        }
+        if width == Width::Avx2 && width.available() {
+            // SAFETY: the features were detected.
+            return unsafe { super::avx2::run(kernel) };
+        }
+    }
+    let _ = width;
+    kernel.run(super::portable::Portable)
+}
+
+/// Vectors of f32. A value of a type with this trait proves that the machine has its instructions.
+pub(super) trait Simd: Copy {
+    /// [`Self::LANES`] numbers.
+    type V: Copy;
+    /// One truth per lane.
+    type Mask: Copy;
+    /// Sums in f64.
+    type Wide: Copy;
+    const LANES: usize;
+
+    fn splat(self, x: f32) -> Self::V;
+    /// # Safety
+    ///
+    /// `LANES` numbers can be read at `from`, which need not be aligned.
+    unsafe fn load(self, from: *const f32) -> Self::V;
+    /// # Safety
+    ///
+    /// `LANES` numbers can be written at `to`, which need not be aligned.
+    unsafe fn store(self, to: *mut f32, v: Self::V);
+    /// Half-precision bits as f32.
+    ///
+    /// # Safety
+    ///
+    /// `LANES` numbers can be read at `from`, which need not be aligned.
+    unsafe fn load_f16(self, from: *const u16) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger; the second where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, fused where the machine can.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a * b + c` where the mask holds, else `c`, whatever `a` and `b` are.
+    fn mul_add_where(self, mask: Self::Mask, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a * b` where the mask holds, else 0, whatever `a` and `b` are.
+    fn mul_where(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
+    /// `l * base` in powers of two as `n + f` with `n` whole and `|f| <= 0.5`: returns `n - base.n` and `f`.
+    /// Neither means anything where `n - base.n` is below -2^21.
+    fn split(self, l: Self::V, base: &Base) -> (Self::V, Self::V);
+    /// `a * 2^k` where `k >= -126` or `k` is NaN, and 0 elsewhere, with the mask of the former. `k <= 127`.
+    fn scale(self, a: Self::V, k: Self::V) -> (Self::V, Self::Mask);
+    /// Adds to sums in f64.
+    fn widen_add(self, sums: Self::Wide, v: Self::V) -> Self::Wide;
+    fn wide_zero(self) -> Self::Wide;
+    /// All of them added.
+    fn wide_sum(self, sums: Self::Wide) -> f64;
+    /// The same. Says that the lanes belong together, where the compiler has to find that out.
+    #[inline(always)]
+    fn settle(self, v: Self::V) -> Self::V {
+        v
+    }
+    /// Largest of the lanes.
+    fn lane_max(self, v: Self::V) -> f32;
+
+    /// `2^(l * base - base.n)`, 0 below 2^-126, with the mask of entries that are not 0 for being small.
+    ///
+    /// Relative error at most 2e-7. The integer part of the exponent is split off before anything is rounded, so the
+    /// error does not grow with `l`. Exactly 1 at 0, NaN at NaN and infinity, exactly 0 and unmasked at -infinity.
+    #[inline(always)]
+    fn exp(self, l: Self::V, base: &Base) -> (Self::V, Self::Mask) {
+        let (k, f) = self.split(l, base);
+        let mut p = self.splat(POWER[0]);
+        for coefficient in &POWER[1..] {
+            p = self.mul_add(p, f, self.splat(*coefficient));
+        }
+        self.scale(p, k)
+    }
+}
+
+/// `n` and `f` of [`Simd::split`] where `a * b + c` is fused.
+#[inline(always)]
+pub(super) fn split_fused<S: Simd>(s: S, l: S::V, base: &Base) -> (S::V, S::V) {
+    let c = s.splat(base.c);
+    // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits; base.n is taken off in the same step.
+    let shift = MAGIC - base.n;
+    let shifted = s.mul_add(l, c, s.splat(shift));
+    let n = s.sub(s.splat(shift), shifted);
+    let f = s.mul_add(l, c, n);
+    let f = s.mul_add(l, s.splat(base.c_low), f);
+    (s.sub(shifted, s.splat(MAGIC)), f)
+}

@@ -1,0 +1,467 @@
+//! Every primitive on every width against plain f64 loops.
+//!
+//! `RLC_WIDTH=portable|avx2|avx512` leaves the other widths out.
+
+use half::{bf16, f16};
+use rlc_compiler::table::{Floats, f16_to_f32};
+
+use super::simd::{Kernel, Simd, run};
+use super::{Gradient, Other, Out, Row, Wanted, Width, exp, gradient, gradient_in_place};
+use super::{block, statistics, statistics_of_two};
+
+const INF: f64 = f64::INFINITY;
+
+fn widths() -> Vec<Width> {
+    let name = |w: &Width| format!("{w:?}").to_lowercase();
+    let only = std::env::var("RLC_WIDTH").ok();
+    Width::ALL
+        .into_iter()
+        .filter(|w| w.available() && only.as_ref().is_none_or(|o| *o == name(w)))
+        .collect()
+}
+
+/// Numbers between 0 and 1.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Bell-shaped, with standard deviation 1.
+    fn bell(&mut self) -> f64 {
+        (0..12).map(|_| self.next()).sum::<f64>() - 6.0
+    }
+}
+
+/// A row in the types that primitives read.
+struct Stored {
+    f32: Vec<f32>,
+    bf16: Vec<u16>,
+    f16: Vec<u16>,
+    f64: Vec<f64>,
+}
+
+impl Stored {
+    fn new(x: &[f64]) -> Stored {
+        Stored {
+            f32: x.iter().map(|v| *v as f32).collect(),
+            bf16: x.iter().map(|v| bf16::from_f64(*v).to_bits()).collect(),
+            f16: x.iter().map(|v| f16::from_f64(*v).to_bits()).collect(),
+            f64: x.to_vec(),
+        }
+    }
+
+    /// From entry `from` on, so that addresses are of every alignment.
+    fn rows(&self, from: usize, scale: f64) -> [Row<'_>; 4] {
+        [
+            Floats::F32(&self.f32[from..]),
+            Floats::Bf16(&self.bf16[from..]),
+            Floats::F16(&self.f16[from..]),
+            Floats::F64(&self.f64[from..]),
+        ]
+        .map(|logits| Row { logits, scale })
+    }
+}
+
+fn entries(row: Row) -> Vec<f64> {
+    (0..row.logits.len()).map(|i| row.logits.get(i) * row.scale).collect()
+}
+
+fn top(x: &[f64]) -> f64 {
+    x.iter().copied().fold(-INF, f64::max)
+}
+
+fn lse(x: &[f64]) -> f64 {
+    let m = top(x);
+    m + x.iter().map(|v| (v - m).exp()).sum::<f64>().ln()
+}
+
+fn close(found: f64, exact: f64, room: f64, what: &str) {
+    let same = found == exact || (found.is_nan() && exact.is_nan());
+    assert!(
+        same || (found - exact).abs() <= room + 1e-30,
+        "{what}: {found}, not {exact} (+- {room})"
+    );
+}
+
+/// `e * f`, nothing where e is what counts as 0.
+fn weighted(e: f64, f: f64) -> f64 {
+    if e < 1e-38 { 0.0 } else { e * f }
+}
+
+fn check_statistics(width: Width, x: Row, y: Row, what: &str) {
+    let all = Wanted { moment: true, square: true };
+    let pair = statistics_of_two(width, x, y, all);
+    let alone = statistics(width, x, all);
+    let (xs, ys) = (entries(x), entries(y));
+    let (mx, my) = (top(&xs), top(&ys));
+    let sum = |f: &dyn Fn(f64, f64) -> f64| xs.iter().zip(&ys).map(|(x, y)| f(*x, *y)).sum::<f64>();
+    for found in [pair.x, alone] {
+        close(found.max, mx, 0.0, &format!("{what}: max"));
+        let exact = sum(&|x, _| (x - mx).exp());
+        close(found.sum, exact, 1e-6 * exact, &format!("{what}: sum"));
+        assert!(found.sum >= 1.0, "{what}: {}", found.sum);
+        let exact = sum(&|x, _| weighted((x - mx).exp(), x - mx));
+        close(found.moment, exact, 1e-6 * exact.abs(), &format!("{what}: moment"));
+        let exact = sum(&|x, _| (2.0 * (x - mx)).exp());
+        close(found.square, exact, 1e-6 * exact, &format!("{what}: square"));
+    }
+    close(pair.y.max, my, 0.0, &format!("{what}: max of y"));
+    let exact = sum(&|_, y| (y - my).exp());
+    close(pair.y.sum, exact, 1e-6 * exact, &format!("{what}: sum of y"));
+    for (found, first) in [(pair.forward, true), (pair.reverse, false)] {
+        let ends = |x: f64, y: f64| if first { (x - mx, y - my) } else { (y - my, x - mx) };
+        let of = |size: bool| {
+            sum(&|x, y| {
+                let (x, y) = ends(x, y);
+                weighted(x.exp(), if size { x.abs() + y.abs() } else { x - y })
+            })
+        };
+        let room = if of(false).is_finite() { 1e-6 * of(true) } else { 0.0 };
+        close(found, of(false), room, &format!("{what}: apart, first {first}"));
+    }
+    // What follows from the sums.
+    let (lx, ly) = (lse(&xs), lse(&ys));
+    close(pair.x.lse(), lx, 1e-6 + 1e-15 * lx.abs(), &format!("{what}: lse"));
+    let p = |x: f64| (x - lx).exp();
+    let entropy = sum(&|x, _| -weighted(p(x), x - lx));
+    close(alone.entropy(), entropy, 2e-6 * (1.0 + entropy), &format!("{what}: entropy"));
+    close(alone.collision(), sum(&|x, _| p(x) * p(x)), 3e-6, &format!("{what}: collision"));
+    let kl = sum(&|x, y| weighted(p(x), (x - lx) - (y - ly)));
+    close(pair.kl(), kl, 2e-6 * (1.0 + kl), &format!("{what}: kl"));
+    let cross = sum(&|x, y| -weighted(p(x), y - ly));
+    close(pair.cross_entropy(), cross, 2e-6 * (1.0 + cross), &format!("{what}: cross entropy"));
+    let kl = sum(&|x, y| weighted((y - ly).exp(), (y - ly) - (x - lx)));
+    close(pair.kl_reverse(), kl, 2e-6 * (1.0 + kl), &format!("{what}: reverse kl"));
+}
+
+/// Half a unit in the last of the 8 bits of bf16.
+fn half_unit(x: f64) -> f64 {
+    x.abs() / 256.0
+}
+
+fn check_gradient(width: Width, x: Row, y: Row, which: u32, what: &str) {
+    let (xs, ys) = (entries(x), entries(y));
+    let (lx, ly) = (lse(&xs), lse(&ys));
+    let n = xs.len();
+    let term = |bit: u32, value: f64| if which & (1 << bit) == 0 { 0.0 } else { value };
+    let [p, p_log_p, p_squared] = [-0.7, term(0, -0.4), term(1, 1.3)];
+    let (p_log_q, q) = (term(2, 0.3), term(3, -0.9));
+    let other = (which >= 4).then_some(Other { row: y, lse: ly, p_log_q, q });
+    let add = [(n / 2, 0.7), (n - 1, -0.25), (n / 2, 0.125), (n, 9.0)];
+    let how = Gradient { lse: lx, p, p_log_p, p_squared, other, add: &add };
+    let exact: Vec<f64> = xs
+        .iter()
+        .zip(&ys)
+        .enumerate()
+        .map(|(i, (x, y))| {
+            let (log_p, log_q) = (x - lx, y - ly);
+            let at_p = log_p.exp();
+            let mut factor = p + p_squared * at_p;
+            factor += if p_log_p == 0.0 { 0.0 } else { p_log_p * log_p };
+            factor += if p_log_q == 0.0 { 0.0 } else { p_log_q * log_q };
+            let single: f64 = add.iter().filter(|a| a.0 == i).map(|a| a.1).sum();
+            weighted(at_p, factor) + q * log_q.exp() + single
+        })
+        .collect();
+    let largest = exact.iter().filter(|v| v.is_finite()).fold(0.0f64, |a, b| a.max(b.abs()));
+    let compare = |found: &[f64], half: bool, how: &str| {
+        for (i, (found, exact)) in found.iter().zip(&exact).enumerate() {
+            let room = 2e-6 * largest + if half { half_unit(*exact) } else { 0.0 };
+            close(*found, *exact, room, &format!("{what}: terms {which}, {how} entry {i} of {n}"));
+        }
+    };
+    let wide = |v: &[f32]| -> Vec<f64> { v.iter().map(|v| f64::from(*v)).collect() };
+    let short =
+        |v: &[u16]| -> Vec<f64> { v.iter().map(|v| bf16::from_bits(*v).to_f64()).collect() };
+    let mut out = vec![7.0f32; n];
+    gradient(width, x, &how, Out::F32(&mut out));
+    compare(&wide(&out), false, "f32");
+    let mut out = vec![7u16; n];
+    gradient(width, x, &how, Out::Bf16(&mut out));
+    compare(&short(&out), true, "bf16");
+    match x.logits {
+        Floats::F32(v) => {
+            let mut v = v.to_vec();
+            gradient_in_place(width, Out::F32(&mut v), x.scale, &how);
+            compare(&wide(&v), false, "f32 in place");
+        }
+        Floats::Bf16(v) => {
+            let mut v = v.to_vec();
+            gradient_in_place(width, Out::Bf16(&mut v), x.scale, &how);
+            compare(&short(&v), true, "bf16 in place");
+        }
+        Floats::F16(_) | Floats::F64(_) => {}
+    }
+}
+
+/// Rows of `n` logits to try: usual ones, and all that is unusual but finite in sum.
+fn kinds(n: usize, random: &mut Random) -> Vec<(&'static str, Vec<f64>)> {
+    let mut bell =
+        |spread: f64, shift: f64| (0..n).map(|_| shift + spread * random.bell()).collect();
+    let usual: Vec<f64> = bell(2.0, 0.5);
+    let mut out = vec![
+        ("flat", bell(0.01, -3.0)),
+        ("peaked", bell(12.0, 40.0)),
+        ("wide", bell(5000.0, 0.0)),
+        ("far up", bell(3.0, 1e4)),
+        ("far down", bell(3.0, -1e4)),
+        ("equal", vec![1.234_567; n]),
+        ("rising", (0..n).map(|i| i as f64 * 0.01 - 20.0).collect()),
+        ("falling", (0..n).map(|i| -0.02 * i as f64).collect()),
+    ];
+    let mut one = vec![-9.3; n];
+    one[n / 3] = 3.1;
+    out.push(("one above", one));
+    let mut holes = usual.clone();
+    holes.iter_mut().enumerate().filter(|(i, _)| i % 3 != n % 3).for_each(|(_, v)| *v = -INF);
+    if holes.iter().any(|v| v.is_finite()) {
+        out.push(("holes", holes));
+    }
+    let mut late = vec![-INF; n];
+    late[n - 1] = -2.5;
+    out.push(("late", late));
+    out.push(("usual", usual));
+    out
+}
+
+#[test]
+fn rows_of_every_small_length() {
+    let mut random = Random(1);
+    for n in 1..=70usize {
+        let kinds = kinds(n + 3, &mut random);
+        for (k, (name, x)) in kinds.iter().enumerate() {
+            let y = &kinds[(k + 1) % kinds.len()];
+            let scale = [1.0, 1.0 / 0.7, 0.3][n % 3];
+            let (xs, ys) = (Stored::new(x), Stored::new(&y.1));
+            for (x, y) in xs.rows(n % 4, scale).into_iter().zip(ys.rows((n + 1) % 4, 1.0)) {
+                let (x, y) = (head(x, n), head(y, n));
+                if !top(&entries(x)).is_finite() || !top(&entries(y)).is_finite() {
+                    continue;
+                }
+                for width in widths() {
+                    let what = format!("{width:?} {n} {name} {:?}", float(x));
+                    check_statistics(width, x, y, &what);
+                    check_gradient(width, x, y, (n + k) as u32 % 16, &what);
+                }
+            }
+        }
+    }
+}
+
+fn head(row: Row, n: usize) -> Row {
+    Row { logits: row.logits.slice(0..n), ..row }
+}
+
+fn float(row: Row) -> &'static str {
+    match row.logits {
+        Floats::F32(_) => "f32",
+        Floats::F64(_) => "f64",
+        Floats::Bf16(_) => "bf16",
+        Floats::F16(_) => "f16",
+    }
+}
+
+#[test]
+fn rows_of_real_length() {
+    let mut random = Random(2);
+    for (n, only) in [(1000, 4), (1025, 4), (32_000, 2), (151_936, 1), (262_144, 1)] {
+        let kinds = kinds(n + 1, &mut random);
+        let step = if n > 100_000 { 3 } else { 1 };
+        for (k, (name, x)) in kinds.iter().enumerate().step_by(step) {
+            let (xs, ys) = (Stored::new(x), Stored::new(&kinds[(k + 1) % kinds.len()].1));
+            let rows = xs.rows(1, 1.0 / 0.9).into_iter().zip(ys.rows(0, 1.0)).take(only);
+            for (x, y) in rows.map(|(x, y)| (head(x, n), head(y, n))) {
+                if !top(&entries(x)).is_finite() || !top(&entries(y)).is_finite() {
+                    continue;
+                }
+                for width in widths() {
+                    let what = format!("{width:?} {n} {name} {:?}", float(x));
+                    check_statistics(width, x, y, &what);
+                    check_gradient(width, x, y, (k as u32 * 5) % 16, &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_choice_of_terms() {
+    let mut random = Random(3);
+    let mut row = || -> Vec<f64> { (0..1100).map(|_| 3.0 * random.bell()).collect() };
+    let (x, y) = (Stored::new(&row()), Stored::new(&row()));
+    for which in 0..16 {
+        for width in widths() {
+            for x in x.rows(1, 1.25) {
+                for y in y.rows(1, 0.8) {
+                    check_gradient(width, x, y, which, &format!("{width:?} {}", float(x)));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_that_are_not_wanted_are_not_there() {
+    let x = Row { logits: Floats::F32(&[1.0, 2.0, 0.5]), scale: 1.0 };
+    for width in widths() {
+        for (moment, square) in [(false, false), (true, false), (false, true)] {
+            let wanted = Wanted { moment, square };
+            let all = statistics(width, x, Wanted { moment: true, square: true });
+            for found in [statistics(width, x, wanted), statistics_of_two(width, x, x, wanted).x] {
+                assert_eq!((found.max, found.sum), (all.max, all.sum));
+                assert_eq!(found.moment.is_nan(), !moment);
+                assert_eq!(found.square.is_nan(), !square);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_without_a_softmax() {
+    let all = Wanted { moment: true, square: true };
+    for width in widths() {
+        for n in [0, 1, 5, 100, 3000] {
+            let none = Stored::new(&vec![-INF; n]);
+            let one = Stored::new(&vec![1.5; n]);
+            for (none, one) in none.rows(0, 0.9).into_iter().zip(one.rows(0, 0.9)) {
+                let found = statistics(width, none, all);
+                assert_eq!((found.max, found.sum, found.lse()), (-INF, 0.0, -INF));
+                assert_eq!((found.moment, found.square), (0.0, 0.0));
+                assert!(found.entropy().is_nan() && found.collision().is_nan());
+                let pair = statistics_of_two(width, none, one, all);
+                assert_eq!((pair.x.sum, pair.forward), (0.0, 0.0));
+                assert_eq!(pair.reverse, if n == 0 { 0.0 } else { INF });
+                assert!(pair.kl().is_nan());
+                let mut out = vec![0.0f32; n];
+                let how = Gradient { lse: -INF, p: 1.0, ..Gradient::default() };
+                gradient(width, none, &how, Out::F32(&mut out));
+                assert!(out.iter().all(|v| v.is_nan()));
+            }
+        }
+        for (n, at) in [(1, 0), (40, 39), (2500, 0), (2500, 1700)] {
+            for broken in [f64::NAN, INF] {
+                for padding in [0.0, -INF, 1e30] {
+                    let mut x = vec![padding; n];
+                    x[at] = broken;
+                    let (x, y) = (Stored::new(&x), Stored::new(&vec![0.5; n]));
+                    // Half precision has no 1e30.
+                    let rows = x.rows(0, 1.0).into_iter().zip(y.rows(0, 1.0)).enumerate();
+                    for (_, (x, y)) in rows.filter(|r| r.0 != 2 || padding != 1e30) {
+                        let found = statistics(width, x, all);
+                        close(found.max, broken, 0.0, "max");
+                        close(found.lse(), broken, 0.0, "lse");
+                        for v in [found.sum, found.moment, found.square, found.entropy()] {
+                            assert!(v.is_nan());
+                        }
+                        let pair = statistics_of_two(width, x, y, all);
+                        assert!(pair.x.sum.is_nan() && pair.kl().is_nan());
+                        assert!(pair.kl_reverse().is_nan() || pair.kl_reverse() == INF);
+                        let pair = statistics_of_two(width, y, x, all);
+                        assert!(pair.y.sum.is_nan() && pair.kl_reverse().is_nan());
+                        let mut out = vec![0.0f32; n];
+                        let how = Gradient { lse: found.lse(), p: 1.0, ..Gradient::default() };
+                        gradient(width, x, &how, Out::F32(&mut out));
+                        assert!(out[at].is_nan());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_nan_of_any_bits_stays() {
+    for width in widths() {
+        for bits in [0x7fc0_0000, 0x7f80_0001, 0xffff_ffff, 0x7fc0_01ff, 0xff80_0200u32] {
+            let mut x = vec![0.5f32; 50];
+            x[33] = f32::from_bits(bits);
+            let row = Row { logits: Floats::F32(&x), scale: 1.0 };
+            assert!(statistics(width, row, Wanted::default()).sum.is_nan());
+            let mut out = vec![0.0; 50];
+            let how = Gradient { lse: 4.0, p: 1.0, p_log_p: 1.0, ..Gradient::default() };
+            gradient(width, row, &how, Out::F32(&mut out));
+            assert!(out.iter().enumerate().all(|(i, v)| v.is_nan() == (i == 33)));
+            let mut out = vec![0; 50];
+            gradient(width, row, &how, Out::Bf16(&mut out));
+            assert!(out.iter().enumerate().all(|(i, v)| bf16::from_bits(*v).is_nan() == (i == 33)));
+        }
+    }
+}
+
+#[test]
+fn numbers_beyond_the_vectors_are_computed_in_f64() {
+    let x = vec![2.9e30f32, 3e30, -3e38, 1e7, 2e30];
+    let row = Row { logits: Floats::F32(&x), scale: 1.0 };
+    for width in widths() {
+        check_statistics(width, row, row, "huge");
+        check_gradient(width, row, row, 1, "huge");
+        // One at the top, and the others far beyond what an exponent holds.
+        let x = vec![2e6f32 * std::f32::consts::LN_2, -3e38, -1e30, -5e6, -1e5];
+        let row = Row { logits: Floats::F32(&x), scale: 1.0 };
+        check_statistics(width, row, row, "edge");
+        check_gradient(width, row, row, 1, "edge");
+    }
+}
+
+#[test]
+fn exp_is_exact_enough() {
+    for width in widths() {
+        let mut worst = 0.0f64;
+        let points = 1_000_000;
+        let xs: Vec<f32> = (0..=points).map(|i| -87.0 * (i as f32 / points as f32)).collect();
+        let mut ys = xs.clone();
+        exp(width, &mut ys);
+        for (x, y) in xs.iter().zip(&ys) {
+            let exact = f64::from(*x).exp();
+            worst = worst.max((f64::from(*y) - exact).abs() / exact);
+        }
+        println!("{width:?}: exp within {worst:.3e}");
+        assert!(worst <= 2e-7, "{width:?}: {worst:e}");
+        let mut ends = [0.0, -0.0, -88.0, -1e4, -3e38, f32::NEG_INFINITY, f32::NAN];
+        exp(width, &mut ends);
+        assert_eq!(ends[..6], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert!(ends[6].is_nan());
+    }
+}
+
+struct WidenHalf<'a>(&'a [u16], &'a mut [f32]);
+
+impl Kernel for WidenHalf<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (from, to) in self.0.chunks_exact(S::LANES).zip(self.1.chunks_exact_mut(S::LANES)) {
+            // SAFETY: chunks have as many numbers as a vector.
+            unsafe { s.store(to.as_mut_ptr(), s.load_f16(from.as_ptr())) };
+        }
+    }
+}
+
+#[test]
+fn every_half_is_widened() {
+    let bits: Vec<u16> = (0..=u16::MAX).collect();
+    for width in widths() {
+        let mut out = vec![0.0; bits.len()];
+        run(width, WidenHalf(&bits, &mut out));
+        for (bits, found) in bits.iter().zip(out) {
+            let exact = f16_to_f32(*bits);
+            assert!(found.to_bits() == exact.to_bits() || (found.is_nan() && exact.is_nan()));
+        }
+    }
+}
+
+#[test]
+fn bf16_is_rounded_to_even() {
+    let mut random = Random(5);
+    let mut tried: Vec<f32> = vec![0.0, -0.0, f32::MAX, f32::MIN, f32::INFINITY, 1e-40, f32::NAN];
+    tried.extend((0..100_000).map(|_| f32::from_bits((random.next() * 4_294_967_296.0) as u32)));
+    tried.extend((0..70_000u32).map(|i| f32::from_bits(0x3f80_0000 + i * 0x4000)));
+    for x in tried {
+        let (found, exact) = (bf16::from_bits(block::bf16(x)), bf16::from_f32(x));
+        assert!(found.to_bits() == exact.to_bits() || (found.is_nan() && exact.is_nan()), "{x}");
+    }
+}
