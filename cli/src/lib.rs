@@ -22,6 +22,7 @@ pub mod recipes;
 pub mod report;
 pub mod run;
 pub mod statement;
+pub mod synthetic;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
