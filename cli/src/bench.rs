@@ -128,6 +128,7 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     let Some(name) = args.objective.as_deref().filter(|_| !args.compile_times) else {
         return compile::library(args.json, output);
     };
+    let load = machine::load();
     let mut opened = program::open(name)?;
     let checked = check::or_stop(&mut opened, output)?;
     let values = params::values(&checked.graph, &args.set)?;
@@ -151,7 +152,7 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     progress.say("copying memory");
     let copying = machine::copying(Duration::from_secs_f64(args.seconds.min(2.0) / 4.0));
     progress.end();
-    let report = Report { objective: name, measured, copying, compiling, peak };
+    let report = Report { objective: name, measured, copying, compiling, load, peak };
     if args.json {
         return output.print(&format!("{}\n", report.json()));
     }

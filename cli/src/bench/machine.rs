@@ -80,6 +80,11 @@ pub fn processor() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
+/// Threads that wanted to run during the last minute, on average, where the system says.
+pub fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
 /// Bytes of memory that are free to use.
 pub fn available() -> Option<usize> {
     kilobytes("/proc/meminfo", "MemAvailable:")

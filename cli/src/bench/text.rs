@@ -18,6 +18,8 @@ pub struct Report<'a> {
     pub copying: Copying,
     /// Compile times.
     pub compiling: Compiling,
+    /// How busy the machine was before.
+    pub load: Option<f64>,
     /// The most bytes this process held before copies were measured.
     pub peak: Option<usize>,
 }
@@ -85,6 +87,7 @@ impl Report<'_> {
             "compile": self.compiling.json(),
             "sweeps": m.sweeps,
             "plan": m.plan,
+            "load": self.load,
             "processor": machine::processor(),
             "version": env!("CARGO_PKG_VERSION"),
             "optimised": !cfg!(debug_assertions),
@@ -170,6 +173,9 @@ impl Report<'_> {
         line("compile", self.compiling.line());
         for (i, plan) in m.plan.iter().enumerate() {
             line(if i == 0 { "plan" } else { "" }, plan.clone());
+        }
+        if let Some(load) = self.load.filter(|l| *l > 0.7 * machine::cores() as f64) {
+            line("note", format!("the machine was busy (load {load:.1}): the minima say more"));
         }
         if cfg!(debug_assertions) {
             line("note", "this rlc was built without optimisation".to_owned());
