@@ -9,6 +9,8 @@ mod marks;
 mod meaning;
 mod place;
 mod rename;
+mod types;
+mod uses;
 mod wire;
 mod words;
 
@@ -17,8 +19,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lsp_types::{
     CompletionParams, DidChangeTextDocumentParams, DidCloseTextDocumentParams,
-    DidOpenTextDocumentParams, DocumentFormattingParams, GotoDefinitionParams, Hover,
-    HoverContents, HoverParams, MarkupContent, MarkupKind, Position, Range, RenameParams,
+    DidOpenTextDocumentParams, DocumentFormattingParams, DocumentHighlight,
+    DocumentHighlightParams, GotoDefinitionParams, Hover, HoverContents, HoverParams,
+    MarkupContent, MarkupKind, Position, Range, ReferenceParams, RenameParams,
     TextDocumentPositionParams, TextEdit, Uri,
 };
 use rlc_compiler::format::format;
@@ -27,13 +30,14 @@ use serde_json::{Value, json};
 
 use crate::failure::{Failure, Outcome, RUNNING};
 use analysis::{Analysis, Texts};
+use marks::Role;
 use wire::Incoming;
 
 /// Run a language server on stdin and stdout, for editors
 ///
-/// Diagnostics while typing; hover with type, level, stage, documentation and definition; go to
-/// definition through `extend` (library files open as read-only copies in the user's cache folder);
-/// completion, rename within a file, formatting.
+/// Diagnostics while typing; hover with type, level, stage, documentation and definition, also of
+/// expressions; go to definition and references through `extend` (library files open as read-only
+/// copies in the user's cache folder); completion, rename through all files, formatting.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -100,8 +104,15 @@ struct Server {
     down: bool,
     texts: Texts,
     versions: HashMap<String, i32>,
-    /// What the last version without errors said of its names.
-    facts: HashMap<String, HashMap<String, String>>,
+    /// The last versions without errors.
+    good: HashMap<String, Good>,
+}
+
+/// A text without errors.
+struct Good {
+    text: String,
+    /// What it said of its names.
+    facts: HashMap<String, String>,
 }
 
 impl Server {
@@ -140,6 +151,8 @@ impl Server {
             "textDocument/hover" => self.hover(&read(params)?),
             "textDocument/definition" => self.definition(&read(params)?),
             "textDocument/completion" => self.completion(&read(params)?),
+            "textDocument/references" => self.references(&read(params)?),
+            "textDocument/documentHighlight" => self.highlight(&read(params)?),
             "textDocument/prepareRename" => self.prepare_rename(&read(params)?),
             "textDocument/rename" => self.rename(&read(params)?),
             "textDocument/formatting" => self.formatting(&read(params)?),
@@ -183,7 +196,7 @@ impl Server {
                 let uri = close.text_document.uri;
                 self.texts.remove(uri.as_str());
                 self.versions.remove(uri.as_str());
-                self.facts.remove(uri.as_str());
+                self.good.remove(uri.as_str());
                 let mut all = self.publish();
                 all.push(published(uri.as_str(), None, &json!([])));
                 return all;
@@ -209,7 +222,8 @@ impl Server {
             let found = json!(analysis.diagnostics(&found, &uri, &self.texts));
             all.push(published(&name, self.versions.get(&name).copied(), &found));
             if let Some(facts) = facts {
-                self.facts.insert(name, facts);
+                let text = analysis.text().to_owned();
+                self.good.insert(name, Good { text, facts });
             }
         }
         all
@@ -224,21 +238,53 @@ impl Server {
     }
 
     fn fact(&self, uri: &Uri, name: &str) -> Option<String> {
-        self.facts.get(uri.as_str()).and_then(|f| f.get(name)).cloned()
+        self.good.get(uri.as_str()).and_then(|g| g.facts.get(name)).cloned()
     }
 
     fn hover(&self, params: &HoverParams) -> Answer {
         let place = &params.text_document_position_params;
         let (uri, analysis) = self.analysis(place.text_document.uri.as_str())?;
         let text = analysis.text();
+        let offset = place::offset(text, place.position);
         let marks = marks::marks(text);
-        let Some(mark) = meaning::at(&marks, place::offset(text, place.position)) else {
+        let mark = meaning::at(&marks, offset);
+        let meaning = mark.and_then(|m| meaning::meaning(&analysis, m));
+        let mut value = String::new();
+        let mut range = mark.map(|m| (m.token.start, m.token.end()));
+        if let Some(meaning) = &meaning {
+            value = meaning::hover(&analysis, meaning, |name| self.fact(&uri, name));
+        }
+        let last = self.good.get(uri.as_str()).map_or("", |g| g.text.as_str());
+        let fact = |found: &types::Found| types::fact(&analysis, &self.texts, last, found);
+        match (&meaning, mark.map(|m| m.role)) {
+            (Some(meaning::Meaning::Local(at, _)), _) => {
+                if let Some(fact) = types::local(&analysis, *at).and_then(|found| fact(&found)) {
+                    value.push_str(&format!("\n\n{fact}"));
+                }
+            }
+            (_, Some(Role::Function | Role::BaseFunction)) => {
+                let call = types::expression(&analysis, offset, true);
+                if let Some(fact) = call.and_then(|found| fact(&found)) {
+                    value.push_str(&format!("\n\nthis call: {fact}"));
+                }
+            }
+            (None | Some(meaning::Meaning::Language(_)), None | Some(Role::Other)) => {
+                if let Some(found) = types::expression(&analysis, offset, false)
+                    && let Some(fact) = fact(&found)
+                {
+                    let code = text.get(found.start..found.end).unwrap_or("");
+                    value = format!("```rl\n{code}\n```\n\n{fact}\n\n{value}");
+                    range = Some((found.start, found.end));
+                }
+            }
+            _ => {}
+        }
+        if value.is_empty() {
             return Ok(Value::Null);
-        };
-        let Some(meaning) = meaning::meaning(&analysis, mark) else { return Ok(Value::Null) };
-        let value = meaning::hover(&analysis, &meaning, |name| self.fact(&uri, name));
+        }
+        let value = value.trim_end().to_owned();
         let contents = HoverContents::Markup(MarkupContent { kind: MarkupKind::Markdown, value });
-        let range = Some(place::range(text, mark.token.start, mark.token.end()));
+        let range = range.map(|(start, end)| place::range(text, start, end));
         Ok(json!(Hover { contents, range }))
     }
 
@@ -259,28 +305,60 @@ impl Server {
         Ok(json!(complete::complete(&analysis, offset, |name| self.fact(&uri, name))))
     }
 
+    /// What is asked of the name at a place.
+    fn at<T>(
+        &self,
+        place: &TextDocumentPositionParams,
+        ask: impl FnOnce(&Uri, Analysis, &marks::Mark<'_>) -> Result<T, (i64, String)>,
+    ) -> Result<Option<T>, (i64, String)> {
+        let (uri, analysis) = self.analysis(place.text_document.uri.as_str())?;
+        let text = analysis.text().to_owned();
+        let marks = marks::marks(&text);
+        let mark = meaning::at(&marks, place::offset(&text, place.position));
+        let mark = mark.filter(|m| m.role != Role::Other);
+        mark.map(|mark| ask(&uri, analysis, mark)).transpose()
+    }
+
     fn prepare_rename(&self, params: &TextDocumentPositionParams) -> Answer {
-        let (_, analysis) = self.analysis(params.text_document.uri.as_str())?;
-        let text = analysis.text();
-        let marks = marks::marks(text);
-        let mark = meaning::at(&marks, place::offset(text, params.position));
-        let Some(mark) = mark.filter(|m| m.role != marks::Role::Other) else {
-            return Ok(Value::Null);
-        };
-        rename::may(&analysis, mark).map_err(|why| (FAILED, why))?;
-        let start = mark.token.end() - mark.name.len();
-        Ok(json!(place::range(text, start, mark.token.end())))
+        let range = self.at(params, |uri, analysis, mark| {
+            let (start, end) = (mark.token.end() - mark.name.len(), mark.token.end());
+            let range = place::range(analysis.text(), start, end);
+            let plan = rename::plan(analysis, uri, &self.texts, mark);
+            plan.map(|_| range).map_err(|why| (FAILED, why))
+        })?;
+        Ok(json!(range))
     }
 
     fn rename(&self, params: &RenameParams) -> Answer {
-        let place = &params.text_document_position;
-        let (uri, analysis) = self.analysis(place.text_document.uri.as_str())?;
-        let marks = marks::marks(analysis.text());
-        let mark = meaning::at(&marks, place::offset(analysis.text(), place.position))
-            .ok_or_else(|| (FAILED, "there is no name here".to_owned()))?;
-        let edits =
-            rename::rename(&analysis, mark, &params.new_name).map_err(|why| (FAILED, why))?;
-        Ok(json!({ "changes": { uri.as_str(): edits } }))
+        let edits = self.at(&params.text_document_position, |uri, analysis, mark| {
+            let plan = rename::plan(analysis, uri, &self.texts, mark);
+            plan.and_then(|p| p.edits(uri, &self.texts, &params.new_name))
+                .map_err(|why| (FAILED, why))
+        })?;
+        let edits = edits.ok_or_else(|| (FAILED, "there is no name here".to_owned()))?;
+        Ok(json!({ "changes": edits }))
+    }
+
+    fn references(&self, params: &ReferenceParams) -> Answer {
+        let found = self.at(&params.text_document_position, |uri, analysis, mark| {
+            let defined = params.context.include_declaration;
+            Ok(uses::references(analysis, uri, &self.texts, mark, defined))
+        })?;
+        Ok(json!(found))
+    }
+
+    fn highlight(&self, params: &DocumentHighlightParams) -> Answer {
+        let place = &params.text_document_position_params;
+        let found = self.at(place, |_, analysis, mark| {
+            let text = analysis.text();
+            let Some(subject) = uses::subject(&analysis, mark) else { return Ok(Vec::new()) };
+            let name = uses::name(&subject, mark);
+            let all = uses::uses(&analysis, &subject, name);
+            let here = all.into_iter().filter(|u| u.file == analysis.root);
+            let range = |u: uses::Use| place::range(text, u.start, u.end);
+            Ok(here.map(|u| DocumentHighlight { range: range(u), kind: None }).collect())
+        })?;
+        Ok(json!(found))
     }
 
     fn formatting(&self, params: &DocumentFormattingParams) -> Answer {
@@ -317,6 +395,8 @@ fn capabilities() -> Value {
             "hoverProvider": true,
             "definitionProvider": true,
             "completionProvider": { "triggerCharacters": [".", "@"] },
+            "referencesProvider": true,
+            "documentHighlightProvider": true,
             "renameProvider": { "prepareProvider": true },
             "documentFormattingProvider": true,
         },

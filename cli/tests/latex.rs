@@ -1,5 +1,5 @@
-//! `rlc explain --latex` as a user meets it. That KaTeX renders what is printed is tested beside the code; here
-//! its shape is looked at.
+//! `rlc explain --latex` as a user meets it. That KaTeX renders what is printed is tested
+//! beside the code; here its shape is looked at.
 #![allow(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::process::{Command, Stdio};

@@ -59,8 +59,9 @@ pub enum Import {
     Unary(Unary),
     /// Two operands.
     Binary(Binary),
-    /// `(scratch, vocab, n)`: [`crate::interp::nth`] of the first of two rows of scratch.
-    Nth,
+    /// `(code, table, inputs, results, vocab, row)`: a sweep over the row's entries; gives 0. The code
+    /// is an entry of the table, after the slots and the levels' counts.
+    Sweep,
     /// `(row, vocab, d, index, begin, end)`: fills a row with sums of d by index; gives 0.
     Spread,
     /// `(at, vocab, d, index, begin, end)`: such a sum at one entry.
@@ -83,7 +84,7 @@ impl Import {
         Import::Unary(Unary::Sin),
         Import::Unary(Unary::Cos),
         Import::Binary(Binary::Pow),
-        Import::Nth,
+        Import::Sweep,
         Import::Spread,
         Import::SpreadAt,
     ];
@@ -93,7 +94,7 @@ impl Import {
         match self {
             Import::Unary(op) => format!("rlc_{}", op.name()),
             Import::Binary(op) => format!("rlc_{}", op.name()),
-            Import::Nth => "rlc_nth".to_owned(),
+            Import::Sweep => "rlc_sweep".to_owned(),
             Import::Spread => "rlc_spread".to_owned(),
             Import::SpreadAt => "rlc_spread_at".to_owned(),
         }
@@ -111,7 +112,7 @@ impl Import {
         let params = match self {
             Import::Unary(_) => vec![real],
             Import::Binary(_) => vec![real, real],
-            Import::Nth => vec![pointer, int, real],
+            Import::Sweep => vec![pointer, pointer, pointer, pointer, int, int],
             Import::Spread => vec![pointer, int, pointer, pointer, int, int],
             Import::SpreadAt => vec![real, int, pointer, pointer, int, int],
         };
@@ -138,10 +139,12 @@ pub fn emit(
 ) -> Vec<Function> {
     let mut context = FunctionBuilderContext::new();
     let mut out = Vec::new();
+    let mut sweeps = 0;
     for of in plan.loops() {
         let name = UserFuncName::testcase(&of.name);
         let mut function = Function::with_name_signature(name, signature(target));
-        row::Emit::new(plan, of, float, &mut function, &mut context, target).emit();
+        row::Emit::new(plan, of, float, &mut function, &mut context, target, sweeps).emit();
+        sweeps += of.sweeps().count();
         out.push(function);
     }
     out

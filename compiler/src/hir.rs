@@ -15,7 +15,7 @@ pub use parse::{ParseError, Parsed};
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::level::{BATCH, Level, Levels};
+use crate::level::{BATCH, Level, Levels, TOKEN, VOCAB};
 use crate::op::{Binary, Ty, Unary};
 use crate::source::Span;
 
@@ -483,6 +483,11 @@ impl Graph {
 
     /// Reduction to `level`; the filter is brought to x's level.
     pub fn reduce(&mut self, op: ReduceOp, x: E, filter: Option<E>, level: Level) -> E {
+        // No reduction of vocab entries crosses tokens at once.
+        if self.level(x) == VOCAB && level != TOKEN {
+            let per_token = self.reduce(op, x, filter, TOKEN);
+            return self.reduce(op, per_token, None, level);
+        }
         let filter = filter.map(|f| self.broadcast(f, self.level(x)));
         let ty = match op {
             ReduceOp::LogSumExp => Ty::Real,

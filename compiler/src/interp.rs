@@ -334,7 +334,9 @@ impl Run {
             }
             Expr::Shift { x, default, by, filter, scope, within } => {
                 for run in self.runs(scope, within, level, rows, out, 0.0) {
-                    run.iter().for_each(|&i| out[i] = 0.0);
+                    for &i in &run {
+                        out[i] = 0.0;
+                    }
                     let kept: Vec<usize> = run.into_iter().filter(|&i| kept(filter, i)).collect();
                     for (n, &i) in kept.iter().enumerate() {
                         let to = n as i64 + i64::from(by);
@@ -345,7 +347,9 @@ impl Run {
             }
             Expr::Rank { x, filter, scope, within } => {
                 for run in self.runs(scope, within, level, rows, out, -1.0) {
-                    run.iter().for_each(|&i| out[i] = -1.0);
+                    for &i in &run {
+                        out[i] = -1.0;
+                    }
                     let mut kept: Vec<usize> =
                         run.into_iter().filter(|&i| kept(filter, i)).collect();
                     // Stable, so ties stay in order of rows; NaN sorts last.
@@ -417,7 +421,7 @@ pub fn bits(x: f64) -> u64 {
 
 /// The index of the n-th largest number, ties in order, NaN last; see [`Expr::Nth`].
 pub fn nth(row: &[f64], n: f64) -> f64 {
-    if !(n >= 1.0) || row.is_empty() {
+    if n.is_nan() || n < 1.0 || row.is_empty() {
         return -1.0;
     }
     let place = (n as usize).min(row.len()) - 1;

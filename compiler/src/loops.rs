@@ -5,8 +5,11 @@
 //! vocab entries. What crosses loops lies in [`Slot`]s. Nothing here knows how the steps were found
 //! (see [`crate::fuse`]) or how they are executed, and no vocab-level value but a gradient has a slot.
 
+mod crossing;
 mod print;
 mod verify;
+
+pub use crossing::BatchFold;
 
 use crate::hir::{ColumnId, E, ParamId, ReduceOp};
 use crate::level::{BATCH, Level, Levels, TOKEN};
@@ -88,8 +91,9 @@ pub enum Op {
     Parent(SlotId),
     /// The single element of a batch-level slot; only in [`Loop::head`].
     Whole(SlotId),
-    /// The slot's element at the row of this number; 0 where there is none.
-    Indexed(SlotId, V),
+    /// The slot's element at the row of a number; 0 where there is none. Never one of another row of
+    /// the level given here.
+    Indexed(SlotId, V, Level),
     /// The number of the row of this level that is or contains this one.
     RowOf(Level),
     /// The entry of a vocab column, or of scratch, at which the sweep stands.
@@ -119,7 +123,7 @@ impl Op {
             | Op::RowOf(_)
             | Op::Entry(_)
             | Op::EntryIndex => [None; 3],
-            Op::Indexed(_, a) | Op::EntryAt(_, a) | Op::InRow(a) | Op::Unary(_, a) => {
+            Op::Indexed(_, a, _) | Op::EntryAt(_, a) | Op::InRow(a) | Op::Unary(_, a) => {
                 [Some(a), None, None]
             }
             Op::Binary(_, a, b) => [Some(a), Some(b), None],
@@ -134,7 +138,7 @@ impl Op {
             Op::Load(s)
             | Op::Parent(s)
             | Op::Whole(s)
-            | Op::Indexed(s, _)
+            | Op::Indexed(s, ..)
             | Op::Entry(s)
             | Op::EntryAt(s, _) => Some(s),
             Op::Const(_)
@@ -226,8 +230,9 @@ pub enum Item {
         x: V,
         /// Rows that count, if not all.
         filter: Option<V>,
-        /// Number of the element; rows of a number that is none do not count.
-        index: Option<V>,
+        /// Number of the element, and a level of which one row holds this row and the element; rows
+        /// of a number that is none do not count.
+        index: Option<(V, Level)>,
     },
     /// Fills a row of scratch with the sums of the token's rows below it.
     Spread(SlotId, Spread),
@@ -482,6 +487,20 @@ impl Plan {
 }
 
 impl Loop {
+    /// Its sweeps, in order.
+    pub fn sweeps(&self) -> impl Iterator<Item = &Sweep> {
+        self.body.iter().filter_map(|item| match item {
+            Item::Sweep(sweep) => Some(sweep),
+            Item::Let(..)
+            | Item::Scan { .. }
+            | Item::Shift { .. }
+            | Item::Store(..)
+            | Item::Fold { .. }
+            | Item::Spread(..)
+            | Item::SpreadAt { .. } => None,
+        })
+    }
+
     /// The value's name.
     pub fn name_of(&self, v: V) -> &str {
         &self.names[v.index()]
@@ -527,6 +546,34 @@ impl EntryFold {
 }
 
 impl Sweep {
+    /// The row values it reads, in the order in which it first mentions them.
+    pub fn inputs(&self) -> Vec<V> {
+        let read = self.body.iter().flat_map(|(_, op)| op.operands()).chain(self.read_at_end());
+        let mut inputs: Vec<V> = Vec::new();
+        for v in read {
+            if !self.body.iter().any(|(own, _)| *own == v) && !inputs.contains(&v) {
+                inputs.push(v);
+            }
+        }
+        inputs
+    }
+
+    /// What is read once an entry's code has run: by folds and gradients.
+    pub fn read_at_end(&self) -> Vec<V> {
+        let mut read: Vec<V> = self.gradients.iter().map(|g| g.1).collect();
+        for fold in &self.folds {
+            match fold {
+                EntryFold::Plain { x, .. } => read.push(*x),
+                EntryFold::LogSumExp { x, means, .. } => {
+                    read.push(*x);
+                    read.extend(means.iter().flat_map(|m| std::iter::once(m.f).chain(m.filter)));
+                }
+                EntryFold::Nth { x, n, .. } => read.extend([*x, *n]),
+            }
+        }
+        read
+    }
+
     /// The row values it defines.
     pub fn results(&self) -> impl Iterator<Item = V> + '_ {
         self.folds.iter().flat_map(|f| match f {

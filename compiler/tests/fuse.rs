@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use rlc_compiler::fuse::fuse;
-use rlc_compiler::level::TOKEN;
+use rlc_compiler::level::{BATCH, TOKEN};
 use rlc_compiler::link::NoFiles;
 use rlc_compiler::loops::{EntryFold, Item, Loop, Op, Plan, SlotKind, Step, V};
 use rlc_compiler::program::Phase;
@@ -197,6 +197,59 @@ fn verifier_finds_faults() {
     ];
     for (i, (why, fault)) in faults.iter().enumerate() {
         let mut plan = plan("");
+        fault(&mut plan);
+        let found = plan.verify().expect_err(why);
+        assert!(found.contains(why), "fault {i}: {found} instead of {why}");
+    }
+}
+
+/// What runs along elements, and what goes by number.
+#[test]
+fn verifier_finds_faults_of_elements() {
+    type Fault = fn(&mut Plan);
+    let text = "key odd = (rollout, position % 2)\n\
+        loss = seq_mean(-logp * cumsum(logp in odd)) + mean(mean(logp per odd))";
+    let faults: &[(&str, Fault)] = &[
+        ("is read before it is complete", |p| {
+            // Sums of elements, looked up by the loop that folds them.
+            let numbered = |i: &Item| match i {
+                Item::Fold { into, index: Some((v, scope)), .. } => Some((*into, *v, *scope)),
+                _ => None,
+            };
+            let mut loops = p.live.iter_mut().filter_map(|s| match s {
+                Step::Loop(l) => Some(l),
+                Step::Call(_) => None,
+            });
+            let l = loops.find(|l| l.body.iter().any(|i| numbered(i).is_some())).unwrap();
+            let (into, index, scope) = l.body.iter().find_map(numbered).unwrap();
+            l.names.push("early".into());
+            let early = V(l.names.len() as u32 - 1);
+            l.body.push(Item::Let(early, Op::Indexed(into, index, scope)));
+        }),
+        ("does not carry 1 numbers", |p| {
+            for slot in &mut p.slots {
+                if slot.kind == SlotKind::Carried(1) {
+                    slot.kind = SlotKind::Stored;
+                }
+            }
+        }),
+        ("a piece is less than a batch", |p| {
+            for step in &mut p.live {
+                let Step::Loop(l) = step else { continue };
+                for item in &mut l.body {
+                    if let Item::Scan { scope, .. } = item {
+                        *scope = BATCH;
+                    }
+                }
+            }
+        }),
+        ("is read but never written", |p| {
+            p.recorded.retain(|s| matches!(s, Step::Loop(_)));
+        }),
+    ];
+    for (i, (why, fault)) in faults.iter().enumerate() {
+        let mut plan = plan(text);
+        assert_eq!(plan.verify(), Ok(()));
         fault(&mut plan);
         let found = plan.verify().expect_err(why);
         assert!(found.contains(why), "fault {i}: {found} instead of {why}");

@@ -126,6 +126,52 @@ const OTHERS: &[(&str, &str)] = &[
         "other = at(log_softmax(logits), (action + 1) % 2)\n\
          loss = token_mean(-logp + 0.5 * other * detach(entropy))",
     ),
+    (
+        "cells",
+        "key cell = (group, position)\nkey half = (index(rollout in group) % 2)\n\
+         gain = reward @ token - mean(reward @ token per cell)\n\
+         loss = seq_mean(-logp * gain) + 0.1 * mean(mean(old_logp per half))\n\
+         metric live = mean(mean(logp per half))\nmetric odds = max(logsumexp(logp per half))",
+    ),
+    (
+        "live_cells",
+        "key side = (group, logp > -1)\nkey hot = runs(logp > old_logp in rollout)\n\
+         loss = mean(mean(logp per side) ^ 2) + mean(mean(prod(1 + 0.1 * logp per hot) per rollout))",
+    ),
+    (
+        "along_cells",
+        "key odd = (group, index(token in rollout) % 2)\n\
+         ahead = discounted(logp - old_logp, 0.9 in odd)\n\
+         before = prev(logp, 0.25, by = 2 in odd)\n\
+         place = rank(old_logp in odd) + index(token in odd)\n\
+         loss = mean(tanh(ahead) * before + 0.01 * place * cumsum(logp in odd))",
+    ),
+    (
+        "splits_and_prefixes",
+        "key step = splits(old_logp > 0.5 in rollout)\nkey node = prefix(action in group)\n\
+         shared = (sum(logp per step) @ token) * mean(reward @ token per node)\n\
+         loss = mean(tanh(mean(shared per node))) + 0.1 * mean(max(logp per step))",
+    ),
+    (
+        "duels",
+        "key duel = pairs(rollout in group)\nscore = mean(logp per rollout)\n\
+         won = left(reward in duel) > right(reward in duel)\n\
+         gap = left(score in duel) - right(score in duel)\n\
+         loss = mean(-log_sigmoid(gap) where won) + 0.1 * mean(sum(gap ^ 2 per duel.left))",
+    ),
+    (
+        "sorted",
+        "low = sort(logp in rollout)\nbest = pick(logp, argmax(old_logp in rollout), 0 in rollout)\n\
+         loss = mean(index(token in rollout) * low) + mean(best)",
+    ),
+    (
+        "most_likely",
+        "inside = top(logits, 2 in token)\n\
+         own = log_softmax(if inside then logits else -inf)\n\
+         middle = quantile(logits, 0.3 per token)\n\
+         loss = mean(sum(if inside then exp(own) * own else 0 per token) + 0.1 * middle)\n\
+         metric chosen = mean(real(argmax(logits in token) == action))",
+    ),
     ("per_group_max", "loss = mean(max(logp per group)) + mean(min(logp per turn))"),
     (
         "products",

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use device_support::compare::{compare, kernel, vocab_of};
 use device_support::{Rng, batch, program};
 use rlc_compiler::columns;
-use rlc_compiler::hir::ColumnId;
+use rlc_compiler::hir::{ColumnId, ColumnInfo, Expr, Graph, ReduceOp};
 use rlc_compiler::interp::VocabRows;
-use rlc_compiler::level::VOCAB;
-use rlc_compiler::program::Program;
+use rlc_compiler::level::{BATCH, ROLLOUT, TOKEN, VOCAB};
+use rlc_compiler::op::{Ty, Unary};
+use rlc_compiler::program::{Emitted, Program};
 use rlc_compiler::shape::Shape;
+use rlc_compiler::stage;
 use rlc_compiler::table::{Array, Data, Floats, Table, bf16_to_f32, f16_to_f32};
 use rlc_runtime::device::cpu::{Kernel, float};
 use rlc_runtime::device::{DeviceError, Gradient};
@@ -221,11 +223,120 @@ fn empty_batches() {
             array.shape[0] = n;
         }
         t.set("group/size", Data::I64(sizes));
-        for name in ["grpo", "gspo", "calibadv"] {
-            let program = program(&format!("extend {name}"));
-            let mut kernel = kernel(name, &program, &[]);
-            compare(name, &program, &mut kernel, &t, 1);
+        for text in ["extend grpo", "extend gspo", "extend calibadv", ALONG, LIVE_KEYS] {
+            let program = program(text);
+            let mut kernel = kernel(text, &program, &[]);
+            compare(text, &program, &mut kernel, &t, 1);
         }
+    }
+}
+
+/// Elements that lie in many pieces, and what runs along them.
+const ALONG: &str = "key odd = (index(token in rollout) % 2)\nkey duel = pairs(rollout in group)\n\
+    gain = cumsum(token_reward in odd) - prev(old_logp, 0.5, by = 3 in odd) + rank(old_logp in odd)\n\
+    loss = seq_mean(-logp * gain) + mean(left(reward in duel) * mean(old_logp))\n\
+    metric each = mean(mean(logp per odd))\nmetric swing = max(discounted(logp, 0.5 in odd))";
+
+/// Elements that the policy decides.
+const LIVE_KEYS: &str = "key side = (group, logp > -1)\nkey hot = runs(logp > old_logp - 2 in rollout)\n\
+    run = cumsum(logp in hot) + tanh(prev(logp, 0.1, by = 2 in side))\n\
+    loss = mean(run) + mean(mean(logp per side)) + mean(max(logp per hot))";
+
+/// An element may have its rows in every piece.
+#[test]
+fn elements_across_pieces() {
+    for seed in 1..6 {
+        let table = batch(&mut Rng(seed), 5, 3);
+        for text in [ALONG, LIVE_KEYS] {
+            let program = program(text);
+            let mut kernel = kernel(text, &program, &[]);
+            for rows in [1, 2, usize::MAX / 2] {
+                compare(text, &program, &mut kernel, &table, rows);
+            }
+        }
+    }
+}
+
+/// Numbers that name no row: what is read is 0, what is folded or carried counts nowhere.
+#[test]
+fn numbers_of_no_row() {
+    let mut graph = Graph::default();
+    let real = |graph: &mut Graph, level, name: &str| {
+        let (name, ty) = (name.to_owned(), Ty::Real);
+        let differentiable = name == "value";
+        graph.columns.push(ColumnInfo {
+            level,
+            name,
+            ty,
+            differentiable,
+            default: None,
+            span: None,
+        });
+        graph.column(ColumnId(graph.columns.len() as u16 - 1))
+    };
+    let index = real(&mut graph, TOKEN, "index");
+    let x = real(&mut graph, TOKEN, "value");
+    let per_rollout = real(&mut graph, ROLLOUT, "reward");
+    // Elements are whole numbers.
+    let whole = graph.unary(Unary::Floor, index);
+    let finite = graph.unary(Unary::IsFinite, index);
+    let none = graph.constant(-1.0, Ty::Int);
+    let element = graph.select(finite, whole, none);
+    let zero = graph.constant_at(0.0, Ty::Real, TOKEN);
+    let (scope, filter, within) = (BATCH, None, Some(element));
+    let mut made = Vec::new();
+    for source in [x, per_rollout] {
+        let e = Expr::Gather { x: source, index, scope };
+        made.push(graph.add(e, TOKEN, Ty::Real));
+    }
+    for op in [ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Max, ReduceOp::Min, ReduceOp::LogSumExp] {
+        for to in [TOKEN, ROLLOUT, BATCH] {
+            made.push(graph.add(Expr::Scatter { op, x, filter, index, scope }, to, Ty::Real));
+        }
+    }
+    for reverse in [false, true] {
+        let factor = Some(x);
+        let e = Expr::Scan { x, filter, factor, scope, within, reverse, exclusive: reverse };
+        made.push(graph.add(e, TOKEN, Ty::Real));
+        let by = if reverse { -2 } else { 1 };
+        let e = Expr::Shift { x, default: zero, by, filter, scope, within };
+        made.push(graph.add(e, TOKEN, Ty::Real));
+    }
+    made.push(graph.add(Expr::Rank { x, filter, scope, within }, TOKEN, Ty::Int));
+    made.push(graph.add(Expr::Find { key: x, want: x, filter, scope, within }, TOKEN, Ty::Int));
+    graph.verify().unwrap();
+    let loss = graph.reduce(ReduceOp::Sum, x, None, BATCH);
+    let reads = stage::Reads::of(&graph);
+    let values = made
+        .iter()
+        .map(|e| Emitted { name: format!("v{}", e.0), value: *e, exists: None })
+        .collect();
+    let program = Arc::new(Program {
+        phases: stage::phases(&graph, &reads, BATCH),
+        graph,
+        loss,
+        grads: Vec::new(),
+        metrics: Vec::new(),
+        values,
+        updates: Vec::new(),
+        samples: Vec::new(),
+        kept: Vec::new(),
+        coupling: BATCH,
+        cause: None,
+        piece: BATCH,
+    });
+    let mut kernel = kernel("numbers", &program, &[]);
+    let (big, nan) = (f64::from(u32::MAX), f64::NAN);
+    for index in [
+        vec![-1.0; 7],
+        vec![0.0, -0.0, 0.5, 1e300, -1e300, nan, 6.0],
+        vec![7.0, 6.0, big, f64::INFINITY, f64::NEG_INFINITY, 3.0, -1e-9],
+        vec![2.0, 2.0, 1.0, -5.0, 2.0, 1.0, 0.0],
+    ] {
+        let mut t = rollout(&vec![vec![0.0; 2]; 7], &[0; 7]);
+        t.set("token/index", Data::F64(index));
+        t.set("token/value", Data::F64(vec![0.5, 1.5, -0.25, 2.0, 0.5, -1.0, 0.125]));
+        compare("numbers", &program, &mut kernel, &t, 1);
     }
 }
 
@@ -233,14 +344,19 @@ fn empty_batches() {
 #[test]
 fn restart_forgets_what_was_added() {
     let table = batch(&mut Rng(21), 4, 5);
-    let program = program("");
-    let shape = Shape::new(&program.graph.level_table, &table).unwrap();
-    let columns = columns::load(&program, &table, &Table::default(), &shape, false).unwrap();
+    for text in ["", ALONG, LIVE_KEYS] {
+        restarted(&table, &program(text));
+    }
+}
+
+fn restarted(table: &Table, program: &Arc<Program>) {
+    let shape = Shape::new(&program.graph.level_table, table).unwrap();
+    let columns = columns::load(program, table, &Table::default(), &shape, false).unwrap();
     let given: Vec<(ColumnId, &[f64])> =
-        columns::needed(&program).into_iter().map(|c| (c, columns.get(c))).collect();
+        columns::needed(program).into_iter().map(|c| (c, columns.get(c))).collect();
     let params: Vec<f64> = program.graph.params.iter().map(|p| p.value).collect();
-    let vocab = vocab_of(&program, &table);
-    let mut kernel = kernel("restart", &program, &[]);
+    let vocab = vocab_of(program, table);
+    let mut kernel = kernel("restart", program, &[]);
     let mut run = kernel.start(&shape, &given, &params).unwrap();
     run.recorded(&vocab).unwrap();
     let mut losses = Vec::new();

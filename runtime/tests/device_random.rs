@@ -6,12 +6,12 @@ mod device_support;
 use std::sync::Arc;
 
 use device_support::compare::{compare, compare_within, kernel};
+use device_support::rows::{self, CANDIDATE, DUEL, NOTE, NOWHERE, PLY};
 use device_support::{Rng, batch};
 use rlc_compiler::hir::{ColumnId, ColumnInfo, E, Expr, Graph, ParamInfo, ReduceOp};
 use rlc_compiler::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, TURN, VOCAB};
 use rlc_compiler::op::{Binary, Ty, Unary};
 use rlc_compiler::program::{Emitted, Phase, Program};
-use rlc_compiler::source::{FileId, Span};
 use rlc_compiler::stage;
 use rlc_compiler::table::{Data, Table};
 
@@ -22,6 +22,21 @@ struct Builder {
     reals: Vec<E>,
     bools: Vec<E>,
     action: E,
+    /// Entries that rows below a token name, some of them none.
+    entry: E,
+    /// A column of each level that has one.
+    columns: Vec<E>,
+    indices: Vec<Index>,
+}
+
+/// Numbers of rows.
+#[derive(Clone, Copy)]
+struct Index {
+    e: E,
+    /// Whose rows.
+    of: Level,
+    /// What holds a row and the row it names.
+    scope: Level,
 }
 
 fn column(graph: &mut Graph, level: Level, name: &str, ty: Ty, differentiable: bool) -> E {
@@ -31,10 +46,16 @@ fn column(graph: &mut Graph, level: Level, name: &str, ty: Ty, differentiable: b
     graph.column(ColumnId(graph.columns.len() as u16 - 1))
 }
 
+/// A level of the tree, or a list or pairs.
+fn any_level(rng: &mut Rng) -> Level {
+    Level([0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11][rng.below(11)])
+}
+
 impl Builder {
     fn new(rng: &mut Rng) -> Builder {
         let mut graph = Graph::default();
-        let span = Span { file: FileId(0), start: 0, end: 0 };
+        rows::declare(&mut graph.level_table);
+        let span = NOWHERE;
         for (name, value) in [("alpha", 0.7), ("beta", 1.3)] {
             let name = name.into();
             graph.params.push(ParamInfo {
@@ -58,6 +79,13 @@ impl Builder {
         reals.push(column(&mut graph, TOKEN, "value", Ty::Real, true));
         reals.push(graph.add(Expr::Param(rlc_compiler::hir::ParamId(0)), BATCH, Ty::Real));
         reals.push(graph.constant(0.37, Ty::Real));
+        let columns = [
+            column(&mut graph, CANDIDATE, "weight", Ty::Real, false),
+            column(&mut graph, NOTE, "score", Ty::Real, false),
+        ];
+        reals.extend(columns);
+        let entry = column(&mut graph, CANDIDATE, "entry", Ty::Int, false);
+        let columns = [columns.as_slice(), &[reals[2], reals[4], reals[5]]].concat();
         let action = column(&mut graph, TOKEN, "action", Ty::Int, false);
         let mut bools = vec![
             column(&mut graph, TOKEN, "mask", Ty::Bool, false),
@@ -76,9 +104,14 @@ impl Builder {
         let positive = graph.binary(Binary::Gt, p, zero);
         reals.extend([total, log_p, p]);
         bools.push(positive);
-        let mut b = Builder { graph, reals, bools, action };
-        for _ in 0..40 + rng.below(60) {
-            b.grow(rng);
+        let indices = Vec::new();
+        let mut b = Builder { graph, reals, bools, action, entry, columns, indices };
+        for _ in 0..60 + rng.below(80) {
+            match rng.below(7) {
+                0 => b.index(rng),
+                1 => b.along(rng),
+                _ => b.grow(rng),
+            }
         }
         b
     }
@@ -92,6 +125,204 @@ impl Builder {
 
     fn level(&self, e: E) -> Level {
         self.graph.level(e)
+    }
+
+    /// A level of the tree that holds another.
+    fn scope(&self, rng: &mut Rng, level: Level) -> Level {
+        loop {
+            let scope = any_level(rng);
+            if self.graph.level_table.contains(scope, level) {
+                return scope;
+            }
+        }
+    }
+
+    /// A few different ints at this level, sometimes of the current policy.
+    fn kind(&mut self, rng: &mut Rng, level: Level) -> E {
+        let truth = self.bools[rng.below(self.bools.len())];
+        if self.graph.level_table.contains(self.level(truth), level) && rng.below(3) > 0 {
+            let truth = self.graph.broadcast(truth, level);
+            return self.graph.cast(truth, Ty::Int);
+        }
+        let above = self.scope(rng, level);
+        let row = self.graph.add(Expr::Row, above, Ty::Int);
+        let few = self.graph.constant(2.0 + rng.below(3) as f64, Ty::Int);
+        let kind = self.graph.binary(Binary::Mod, row, few);
+        self.graph.broadcast(kind, level)
+    }
+
+    /// The element that each row of a level belongs to, by a number.
+    fn within(&mut self, rng: &mut Rng, level: Level) -> Option<E> {
+        let rows: Vec<E> =
+            self.indices.iter().map(|i| i.e).filter(|e| self.level(*e) == level).collect();
+        match rng.below(5) {
+            0 | 1 => None,
+            2 => Some(self.kind(rng, level)),
+            _ if rows.is_empty() => None,
+            _ => Some(rows[rng.below(rows.len())]),
+        }
+    }
+
+    /// Numbers of rows, and often a derived level of the elements that they tell.
+    fn index(&mut self, rng: &mut Rng) {
+        let level = any_level(rng);
+        if level == BATCH {
+            return;
+        }
+        let scope = self.scope(rng, level);
+        let mut of = level;
+        let filter = self.filter(rng, level);
+        let mut e = match rng.below(8) {
+            0 => self.graph.add(Expr::Row, level, Ty::Int),
+            1 | 5 if level == TOKEN || level == TURN || level == rows::ITEM => {
+                if !self.graph.level_table.contains(scope, ROLLOUT) {
+                    return;
+                }
+                let x = self.kind(rng, level);
+                self.graph.add(Expr::Prefix(x, scope), level, Ty::Int)
+            }
+            2 | 4 if level == DUEL || level == PLY => {
+                of = if level == DUEL { ROLLOUT } else { TURN };
+                let inside = if level == DUEL { GROUP } else { ROLLOUT };
+                if !self.graph.level_table.contains(scope, inside) {
+                    return;
+                }
+                self.graph.add(Expr::Side(rng.below(2) == 0), level, Ty::Int)
+            }
+            3 => {
+                of = self.scope(rng, level);
+                if !self.graph.level_table.contains(scope, of) {
+                    return;
+                }
+                let row = self.graph.add(Expr::Row, of, Ty::Int);
+                self.graph.broadcast(row, level)
+            }
+            n => {
+                let key = self.kind(rng, level);
+                let want = if n % 2 == 0 { key } else { self.kind(rng, level) };
+                let within = self.within(rng, level);
+                self.graph.add(Expr::Find { key, want, filter, scope, within }, level, Ty::Int)
+            }
+        };
+        if let (Some(kept), 0) = (filter, rng.below(3)) {
+            let none = self.graph.constant(-1.0, Ty::Int);
+            e = self.graph.select(kept, e, none);
+        }
+        self.indices.push(Index { e, of, scope });
+        let table = &mut self.graph.level_table;
+        if rng.below(3) > 0 && table.all().count() < 40 {
+            let name = format!("key{}", table.all().count());
+            let parents = if table.tree(scope) == scope { scope } else { BATCH };
+            let key = table.add_derived(name, level, of, &[parents], NOWHERE);
+            self.graph.elements.insert(key, e);
+        }
+    }
+
+    /// What goes through indices, or along elements.
+    fn along(&mut self, rng: &mut Rng) {
+        let x = self.real(rng);
+        let level = self.level(x);
+        let made = match rng.below(8) {
+            0 => {
+                let below: Vec<E> =
+                    self.reals.iter().copied().filter(|e| self.level(*e) == CANDIDATE).collect();
+                let d = below[rng.below(below.len())];
+                self.graph.add(Expr::Spread { d, index: self.entry }, VOCAB, Ty::Real)
+            }
+            1 => {
+                // Of columns, as for ranks.
+                let x = self.reals[rng.below(2)];
+                let n = 1 + rng.below(4);
+                let n = self.graph.constant_at(n as f64, Ty::Int, TOKEN);
+                let nth = self.graph.add(Expr::Nth(x, n), TOKEN, Ty::Int);
+                let row = self.graph.add(Expr::VocabIndex, VOCAB, Ty::Int);
+                let last = self.graph.broadcast(nth, VOCAB);
+                let early = self.graph.binary(Binary::Le, row, last);
+                self.bools.push(early);
+                let value = self.graph.add(Expr::At(x, nth), TOKEN, Ty::Real);
+                self.finite(value)
+            }
+            2 if level == VOCAB => {
+                let found = self.graph.add(Expr::At(x, self.entry), CANDIDATE, Ty::Real);
+                self.finite(found)
+            }
+            _ if level == VOCAB => return,
+            2 => {
+                // The same rows under another name.
+                let table = &self.graph.level_table;
+                let same: Vec<Level> = table
+                    .all()
+                    .filter(|l| *l != level && table.rows(*l) == table.rows(level))
+                    .collect();
+                if same.is_empty() {
+                    return;
+                }
+                self.graph.add(Expr::Broadcast(x), same[rng.below(same.len())], Ty::Real)
+            }
+            3 => {
+                let keys: Vec<Level> = self.graph.elements.keys().copied().collect();
+                let Some(&to) = keys.get(rng.below(keys.len().max(1))) else { return };
+                if to == level || !self.graph.level_table.contains(to, level) {
+                    return;
+                }
+                self.reduction(rng, x, to)
+            }
+            n => {
+                if self.indices.is_empty() {
+                    return;
+                }
+                let Index { e: index, of, scope } = self.indices[rng.below(self.indices.len())];
+                let table = &self.graph.level_table;
+                let here = self.level(index);
+                if n < 6 {
+                    if table.rows(level) != of {
+                        return;
+                    }
+                    self.graph.add(Expr::Gather { x, index, scope }, here, Ty::Real)
+                } else {
+                    if !table.contains(level, here) {
+                        return;
+                    }
+                    let x = self.graph.broadcast(x, here);
+                    let filter = self.filter(rng, here);
+                    let op = [ReduceOp::Sum, ReduceOp::Max, ReduceOp::Prod, ReduceOp::LogSumExp]
+                        [rng.below(4)];
+                    let found =
+                        self.graph.add(Expr::Scatter { op, x, filter, index, scope }, of, Ty::Real);
+                    let found = self.finite(found);
+                    self.graph.unary(Unary::Tanh, found)
+                }
+            }
+        };
+        self.reals.push(made);
+    }
+
+    /// x, or a number where it is none.
+    fn finite(&mut self, x: E) -> E {
+        let finite = self.graph.unary(Unary::IsFinite, x);
+        let other = self.graph.constant(0.25, Ty::Real);
+        self.graph.select(finite, x, other)
+    }
+
+    fn reduction(&mut self, rng: &mut Rng, x: E, to: Level) -> E {
+        let ops = [
+            ReduceOp::Sum,
+            ReduceOp::Sum,
+            ReduceOp::Sum,
+            ReduceOp::Max,
+            ReduceOp::Min,
+            ReduceOp::LogSumExp,
+        ];
+        let op = ops[rng.below(ops.len())];
+        let filter = self.filter(rng, self.level(x));
+        let total = self.graph.reduce(op, x, filter, to);
+        // Of nothing they are infinite; many are large.
+        if op == ReduceOp::Sum { self.graph.unary(Unary::Tanh, total) } else { self.finite(total) }
+    }
+
+    /// Whether one lies inside the other.
+    fn meet(&self, a: E, b: E) -> bool {
+        self.graph.level_table.meet(self.level(a), self.level(b)).is_some()
     }
 
     /// A filter at this level, or none.
@@ -127,6 +358,9 @@ impl Builder {
             }
             1..=4 => {
                 let y = self.real(rng);
+                if !self.meet(x, y) {
+                    return;
+                }
                 let ops = [
                     Binary::Add,
                     Binary::Sub,
@@ -143,46 +377,41 @@ impl Builder {
                 let c = self.bools[rng.below(self.bools.len())];
                 let zero = self.graph.constant(0.0, Ty::Real);
                 let y = if rng.below(2) == 0 { zero } else { y };
+                let finest =
+                    if self.graph.level_table.contains(level, self.level(y)) { y } else { x };
+                if !self.meet(x, y) || !self.meet(c, finest) {
+                    return;
+                }
                 self.graph.select(c, x, y)
             }
             6 | 7 => {
                 // A reduction; from vocab only to tokens.
-                let ops = [
-                    ReduceOp::Sum,
-                    ReduceOp::Sum,
-                    ReduceOp::Sum,
-                    ReduceOp::Max,
-                    ReduceOp::Min,
-                    ReduceOp::LogSumExp,
-                ];
-                let to = if level == VOCAB { TOKEN } else { Level(rng.below(5) as u8) };
+                let to = if level == VOCAB { TOKEN } else { any_level(rng) };
                 if to == level || !self.graph.level_table.contains(to, level) {
                     return;
                 }
-                let op = ops[rng.below(ops.len())];
-                let filter = self.filter(rng, level);
-                let total = self.graph.reduce(op, x, filter, to);
-                // Of nothing they are infinite; many are large.
-                if op == ReduceOp::Sum {
-                    self.graph.unary(Unary::Tanh, total)
-                } else {
-                    let finite = self.graph.unary(Unary::IsFinite, total);
-                    let other = self.graph.constant(0.25, Ty::Real);
-                    self.graph.select(finite, total, other)
-                }
+                self.reduction(rng, x, to)
             }
             8 => {
                 if level == VOCAB {
                     let t = self.graph.unary(Unary::Tanh, x);
                     return self.reals.push(t);
                 }
-                let scope = Level(rng.below(5) as u8);
-                if !self.graph.level_table.contains(scope, level) {
-                    return;
-                }
+                let scope = self.scope(rng, level);
                 let filter = self.filter(rng, level);
                 let (reverse, exclusive) = (rng.below(2) == 0, rng.below(2) == 0);
-                let (factor, within) = (None, None);
+                let within = self.within(rng, level);
+                let factor = match rng.below(3) {
+                    0 => {
+                        let y = self.real(rng);
+                        if !self.graph.level_table.contains(self.level(y), level) {
+                            return;
+                        }
+                        let y = self.graph.broadcast(y, level);
+                        Some(self.graph.unary(Unary::Tanh, y))
+                    }
+                    _ => None,
+                };
                 let scan = Expr::Scan { x, filter, factor, scope, within, reverse, exclusive };
                 let total = self.graph.add(scan, level, Ty::Real);
                 self.graph.unary(Unary::Tanh, total)
@@ -191,33 +420,28 @@ impl Builder {
                 if level == VOCAB {
                     return;
                 }
-                let scope = Level(rng.below(5) as u8);
-                if !self.graph.level_table.contains(scope, level) {
-                    return;
-                }
+                let scope = self.scope(rng, level);
                 let filter = self.filter(rng, level);
                 let default = self.graph.constant_at(0.125, Ty::Real, level);
                 let by = [-3, -2, -1, 1, 2, 3][rng.below(6)];
-                let shift = Expr::Shift { x, default, by, filter, scope, within: None };
+                let within = self.within(rng, level);
+                let shift = Expr::Shift { x, default, by, filter, scope, within };
                 self.graph.add(shift, level, Ty::Real)
             }
             10 => {
                 if level == VOCAB {
                     return;
                 }
-                let scope = Level(rng.below(5) as u8);
-                if !self.graph.level_table.contains(scope, level) {
-                    return;
-                }
-                // Of a column, since rounding may decide an order.
-                let x = match level {
-                    TOKEN => self.reals[2],
-                    TURN => self.reals[4],
-                    ROLLOUT => self.reals[5],
-                    _ => return,
+                let scope = self.scope(rng, level);
+                // Of a column, since rounding may decide an order; or with ties.
+                let column = self.columns.iter().copied().find(|c| self.level(*c) == level);
+                let x = match column {
+                    Some(column) if rng.below(2) == 0 => column,
+                    _ => self.kind(rng, level),
                 };
                 let filter = self.filter(rng, level);
-                let rank = Expr::Rank { x, filter, scope, within: None };
+                let within = self.within(rng, level);
+                let rank = Expr::Rank { x, filter, scope, within };
                 self.graph.add(rank, level, Ty::Int)
             }
             11 => {
@@ -249,6 +473,7 @@ impl Builder {
         let piece = [ROLLOUT, GROUP, BATCH][rng.below(3)];
         let gradient = *self.reals.iter().rev().find(|e| self.level(**e) == VOCAB).unwrap();
         let per_token = self.graph.constant_at(0.5, Ty::Real, TOKEN);
+        self.graph.elements.clear();
         let reads = stage::Reads::of(&self.graph);
         let phases = stage::phases(&self.graph, &reads, piece);
         let vocab = (phases[gradient.index()] != Phase::After).then_some(gradient);
@@ -302,12 +527,14 @@ fn random_programs_match_interpreter() {
             println!("{}\n{}", program.print(), kernel.plan().print());
         }
         for (groups, width) in [(3, 4), (5, 7)] {
-            let table = batch(&mut rng, groups, width);
+            let mut table = batch(&mut rng, groups, width);
+            rows::add(&mut rng, &mut table, width);
             for rows in [1, 3, usize::MAX / 2] {
                 compare(&name, &program, &mut kernel, &table, rows);
             }
         }
-        let table = wild(&mut rng, 3, 3);
+        let mut table = wild(&mut rng, 3, 3);
+        rows::add(&mut rng, &mut table, 3);
         // Differences of large numbers magnify rounding.
         compare_within(&name, &program, &mut kernel, &table, 1, 1e-4);
     }

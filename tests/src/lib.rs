@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
 
 pub mod batches;
+pub mod cases;
 pub mod compare;
 pub mod mutate;
 pub mod syntax;

@@ -2,14 +2,11 @@
 //! size; the smallest illegal one must be refused.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
 
-use std::path::Path;
-
-use rlc_cli::params;
 use rlc_compiler::table::{Data, Table};
-use rlc_runtime::batch;
-use rlc_runtime::objective::{Backend, Objective, ObjectiveError, Outcome};
+use rlc_runtime::objective::{Backend, ObjectiveError, Outcome};
+use rlc_tests::cases::{Case, cases};
 use rlc_tests::compare::differ;
-use rlc_tests::{root, run, try_open};
+use rlc_tests::run;
 use serde_json::Value;
 
 #[test]
@@ -23,52 +20,26 @@ fn cpu_kernels() {
 }
 
 fn all(backend: Backend, tolerance: f64) {
-    let mut folders: Vec<_> = std::fs::read_dir(root().join("tests/reference/objectives/cases"))
-        .unwrap()
-        .map(|f| f.unwrap().path())
-        .collect();
-    folders.sort();
-    assert!(folders.len() > 100);
-    let faults: Vec<String> = folders.iter().flat_map(|f| case(f, backend, tolerance)).collect();
+    let faults: Vec<String> = cases().iter().flat_map(|c| case(c, backend, tolerance)).collect();
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 
-fn case(folder: &Path, backend: Backend, tolerance: f64) -> Vec<String> {
-    let name = folder.file_name().unwrap().to_str().unwrap();
-    let text = std::fs::read_to_string(folder.join("case.json")).unwrap();
-    let case: Value = serde_json::from_str(&text).unwrap();
-    let expected = batch::read(&folder.join("expected.safetensors")).unwrap();
-    let table = batch::read(&folder.join("batch.safetensors")).unwrap();
-    let program = match case["program"].as_str().unwrap() {
-        "program.rl" => folder.join("program.rl").to_str().unwrap().to_owned(),
-        stdlib => stdlib.to_owned(),
-    };
-    let checked = match try_open(&program) {
-        Ok(checked) => checked,
+fn case(of: &Case, backend: Backend, tolerance: f64) -> Vec<String> {
+    let (name, case, table) = (&of.name, &of.json, &of.table);
+    let expected = of.expected();
+    let mut objective = match of.checked() {
+        Ok(checked) => of.objective(checked, backend),
         Err(found) => return vec![found],
     };
-    let mut objective = Objective::new(checked, backend);
-    let set = case["set"].as_object().unwrap().iter().map(|(name, value)| match value {
-        Value::String(text) => format!("{name}={text}"),
-        other => format!("{name}={other}"),
-    });
-    let names: Vec<String> =
-        objective.checked().graph.params.iter().map(|p| p.name.clone()).collect();
-    let values = params::values(&objective.checked().graph, &set.collect::<Vec<_>>()).unwrap();
-    for (param, value) in names.iter().zip(values) {
-        objective.set_param(param, value).unwrap();
-    }
-    let emit = case["emit"].as_array().unwrap().iter().map(|n| n.as_str().unwrap().to_owned());
-    objective.emit(emit.collect());
     let extra = case.get("tolerance").and_then(Value::as_f64).unwrap_or(0.0);
     let tolerance = if backend == Backend::Interp { tolerance } else { tolerance.max(extra) };
 
-    let (legal, illegal) = cuts(&case, &table);
+    let (legal, illegal) = cuts(case, table);
     let mut faults = Vec::new();
     for cut in std::iter::once(None).chain(legal.into_iter().map(Some)) {
         let how = cut.map_or("whole".to_owned(), |n| format!("micro-batch {n}"));
-        let found = match run(&mut objective, &table, cut) {
-            Ok(outcome) => compare(&outcome, &case, &expected, tolerance),
+        let found = match run(&mut objective, table, cut) {
+            Ok(outcome) => compare(&outcome, case, &expected, tolerance),
             Err(e) => vec![e.to_string()],
         };
         faults.extend(found.iter().map(|f| format!("{name}: {how}: {f}")));
@@ -77,7 +48,7 @@ fn case(folder: &Path, backend: Backend, tolerance: f64) -> Vec<String> {
         }
     }
     if let Some(n) = illegal {
-        match run(&mut objective, &table, Some(n)) {
+        match run(&mut objective, table, Some(n)) {
             Err(ObjectiveError::Cut(_)) => {}
             Err(e) => faults.push(format!("{name}: micro-batch {n}: {e}")),
             Ok(_) => faults.push(format!("{name}: micro-batch {n} was not refused")),

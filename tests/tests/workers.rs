@@ -2,19 +2,14 @@
 //! metrics, the states, the gradients and the kept counts are those of one worker.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
 
-use std::path::Path;
-
-use rlc_cli::params;
-use rlc_compiler::check::Checked;
 use rlc_compiler::level::{GROUP, Levels};
 use rlc_compiler::shape::Shape;
 use rlc_compiler::table::{Data, Table};
-use rlc_runtime::batch;
 use rlc_runtime::objective::{Backend, Objective, ObjectiveError, Outcome};
+use rlc_tests::cases::{Case, cases};
 use rlc_tests::compare::differ;
+use rlc_tests::run;
 use rlc_tests::workers::{in_groups, shard, threads};
-use rlc_tests::{root, run, try_open};
-use serde_json::Value;
 
 #[test]
 fn interpreter() {
@@ -27,14 +22,9 @@ fn cpu_kernels() {
 }
 
 fn all(backend: Backend, tolerance: f64) {
-    let mut folders: Vec<_> = std::fs::read_dir(root().join("tests/reference/objectives/cases"))
-        .unwrap()
-        .map(|f| f.unwrap().path())
-        .collect();
-    folders.sort();
     let (mut ran, mut refused, mut faults) = (0, Vec::new(), Vec::new());
-    for folder in &folders {
-        match case(folder, backend, tolerance) {
+    for of in &cases() {
+        match case(of, backend, tolerance) {
             Ok(found) => {
                 ran += 1;
                 faults.extend(found);
@@ -51,21 +41,20 @@ fn all(backend: Backend, tolerance: f64) {
 }
 
 /// Faults of a case, or why it does not run on several workers.
-fn case(folder: &Path, backend: Backend, tolerance: f64) -> Result<Vec<String>, String> {
-    let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
-    let text = std::fs::read_to_string(folder.join("case.json")).unwrap();
-    let case: Value = serde_json::from_str(&text).unwrap();
-    let table = batch::read(&folder.join("batch.safetensors")).unwrap();
-    let checked = open_case(folder, &case);
-    let made = || objective(checked.clone(), &case, backend);
-    let whole = run(&mut made(), &table, None).map_err(|e| format!("{name}: {e}"))?;
+fn case(of: &Case, backend: Backend, tolerance: f64) -> Result<Vec<String>, String> {
+    let (name, table) = (&of.name, &of.table);
+    let checked = of.checked()?;
+    let made = || of.objective(checked.clone(), backend);
+    let whole = run(&mut made(), table, None).map_err(|e| format!("{name}: {e}"))?;
     let levels = made().checked().graph.level_table.clone();
-    let groups = Shape::new(&levels, &table).unwrap().count(GROUP);
+    let groups = Shape::new(&levels, table).unwrap().count(GROUP);
     let mut faults = Vec::new();
-    for workers in [2, 3] {
+    // Kernels are compiled anew on each thread.
+    let counts: &[usize] = if backend == Backend::Interp { &[2, 3] } else { &[2] };
+    for &workers in counts {
         let cuts: Vec<usize> = (0..=workers).map(|w| w * groups / workers).collect();
         let shards: Vec<Table> =
-            cuts.windows(2).map(|c| shard(&table, &levels, c[0]..c[1])).collect();
+            cuts.windows(2).map(|c| shard(table, &levels, c[0]..c[1])).collect();
         let results: Vec<Result<Outcome, ObjectiveError>> = std::thread::scope(|scope| {
             let running: Vec<_> = threads(workers)
                 .into_iter()
@@ -88,31 +77,6 @@ fn case(folder: &Path, backend: Backend, tolerance: f64) -> Result<Vec<String>, 
         faults.extend(found.into_iter().map(|f| format!("{name}: {workers} workers: {f}")));
     }
     Ok(faults)
-}
-
-fn open_case(folder: &Path, case: &Value) -> Checked {
-    let program = match case["program"].as_str().unwrap() {
-        "program.rl" => folder.join("program.rl").to_str().unwrap().to_owned(),
-        stdlib => stdlib.to_owned(),
-    };
-    try_open(&program).unwrap()
-}
-
-fn objective(checked: Checked, case: &Value, backend: Backend) -> Objective {
-    let mut objective = Objective::new(checked, backend);
-    let set = case["set"].as_object().unwrap().iter().map(|(name, value)| match value {
-        Value::String(text) => format!("{name}={text}"),
-        other => format!("{name}={other}"),
-    });
-    let names: Vec<String> =
-        objective.checked().graph.params.iter().map(|p| p.name.clone()).collect();
-    let values = params::values(&objective.checked().graph, &set.collect::<Vec<_>>()).unwrap();
-    for (param, value) in names.iter().zip(values) {
-        objective.set_param(param, value).unwrap();
-    }
-    let emit = case["emit"].as_array().unwrap().iter().map(|n| n.as_str().unwrap().to_owned());
-    objective.emit(emit.collect());
-    objective
 }
 
 fn compare(

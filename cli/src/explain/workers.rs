@@ -1,7 +1,7 @@
 //! What data-parallel workers exchange, and when.
 
 use rlc_compiler::hir::{E, Expr};
-use rlc_compiler::program::Phase;
+use rlc_compiler::program::{Phase, Program};
 use rlc_compiler::specialize::{Settings, specialize};
 use rlc_compiler::workers::{Crossing, crossings, obstacle};
 
@@ -39,17 +39,12 @@ impl Subject<'_> {
                 let round_name =
                     if rounds.len() > 1 { format!(", round {}", n + 1) } else { String::new() };
                 let numbers = if count == 1 { "number" } else { "numbers" };
-                let names: Vec<String> = round
-                    .parts
-                    .iter()
-                    .filter_map(|e| self.reads(&specialized.program, *e))
-                    .collect();
-                let mut distinct: Vec<&String> = Vec::new();
-                names.iter().for_each(|n| {
-                    if !distinct.contains(&n) {
-                        distinct.push(n);
+                let mut distinct: Vec<String> = Vec::new();
+                for name in round.parts.iter().filter_map(|e| reader(program, *e)) {
+                    if !distinct.contains(&name) {
+                        distinct.push(name);
                     }
-                });
+                }
                 let list: Vec<String> = distinct.iter().take(8).map(|n| format!("`{n}`")).collect();
                 let list = if list.is_empty() {
                     String::new()
@@ -61,27 +56,23 @@ impl Subject<'_> {
         }
         lines
     }
+}
 
-    /// The user's name of what first reads a reduction.
-    fn reads(&self, program: &rlc_compiler::program::Program, e: E) -> Option<String> {
-        let graph = &program.graph;
-        if let Some(name) = graph.name(e) {
+/// The user's name of what first reads a reduction.
+fn reader(program: &Program, e: E) -> Option<String> {
+    let graph = &program.graph;
+    if let Some(name) = graph.name(e) {
+        return Some(name.to_owned());
+    }
+    let mut made_from = vec![false; graph.len()];
+    for user in graph.all() {
+        let own = user == e || graph.operands(user).any(|o| made_from[o.index()]);
+        made_from[user.index()] = own;
+        let named =
+            graph.name(user).filter(|_| own && !matches!(graph.expr(user), Expr::Column(_)));
+        if let Some(name) = named {
             return Some(name.to_owned());
         }
-        let mut made_from = vec![false; graph.len()];
-        for user in graph.all() {
-            let own = user == e || graph.operands(user).any(|o| made_from[o.index()]);
-            made_from[user.index()] = own;
-            let named =
-                graph.name(user).filter(|_| own && !matches!(graph.expr(user), Expr::Column(_)));
-            if let Some(name) = named {
-                return Some(name.to_owned());
-            }
-        }
-        program
-            .outputs()
-            .into_iter()
-            .find(|o| made_from[o.1.index()])
-            .map(|o| o.0.replace('/', " "))
     }
+    program.outputs().into_iter().find(|o| made_from[o.1.index()]).map(|o| o.0.replace('/', " "))
 }

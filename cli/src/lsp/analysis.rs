@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use lsp_types::{
     DiagnosticRelatedInformation, DiagnosticSeverity, DiagnosticTag, Location, NumberOrString, Uri,
 };
+use rlc_compiler::ast::Ident;
 use rlc_compiler::check::Checked;
 use rlc_compiler::diagnostic::{Diagnostic, Severity};
+use rlc_compiler::hir::{E, Graph};
 use rlc_compiler::level::{BATCH, VOCAB};
-use rlc_compiler::link::{Linked, Loader, link};
+use rlc_compiler::link::{LevelItem, Linked, Loader, link};
 use rlc_compiler::source::{FileId, Source, Sources, Span};
 use rlc_compiler::stage::Reads;
 use rlc_compiler::stdlib;
@@ -62,6 +64,27 @@ impl Analysis {
         (found, checked.as_ref().map(facts))
     }
 
+    /// The same program with another text in the place of the open one.
+    #[must_use]
+    pub fn with_text(&self, text: String) -> Analysis {
+        let mut sources = Sources::default();
+        let root = sources.add(Source { text, ..self.sources.get(self.root).clone() });
+        Analysis { sources, root, linked: Linked::default() }
+    }
+
+    /// Type, level and stage of the expression written at these bytes, where the compiler kept the
+    /// place.
+    pub fn fact_at(&self, texts: &Texts, start: usize, end: usize) -> Option<String> {
+        let mut sources = Sources::default();
+        let root = sources.add(self.sources.get(self.root).clone());
+        let loader = Open { texts, known: RefCell::default() };
+        let (checked, _) = rlc_compiler::check(&mut sources, root, &loader);
+        let graph = checked?.graph;
+        let place = Span { file: root, start: start as u32, end: end as u32 };
+        let e = graph.all().rev().find(|e| graph.span(*e) == Some(place))?;
+        Some(fact(&graph, &Reads::of(&graph), e))
+    }
+
     /// The open text.
     pub fn text(&self) -> &str {
         &self.sources.get(self.root).text
@@ -70,6 +93,26 @@ impl Analysis {
     /// Position of the open text in the order of files.
     pub fn depth(&self) -> usize {
         self.linked.files.iter().position(|f| *f == self.root).unwrap_or(0)
+    }
+
+    /// The levels and keys that the program's files declare, with what they say of them.
+    pub fn levels(&self) -> Vec<(Ident, String)> {
+        let about = |item: &LevelItem| match item {
+            LevelItem::Segment(parent) => format!("a level in {}", parent.name),
+            LevelItem::List(parent) => format!("a list in {}", parent.name),
+            LevelItem::Key(key) => format!("a key: {}", self.sources.slice(key.span())),
+        };
+        self.linked.levels.iter().map(|l| (l.ident.clone(), about(&l.item))).collect()
+    }
+
+    /// The declaration of a level.
+    pub fn level(&self, name: &str) -> Option<Ident> {
+        self.levels().into_iter().map(|l| l.0).find(|l| l.name == name)
+    }
+
+    /// Where an editor finds a file of the program.
+    pub fn uri(&self, file: FileId, texts: &Texts) -> Option<Uri> {
+        uri_of(self.sources.get(file), texts)
     }
 
     /// A place as an editor opens it: open texts and files as they are, the library as a copy.
@@ -132,22 +175,25 @@ impl Analysis {
 fn facts(checked: &Checked) -> HashMap<String, String> {
     let graph = &checked.graph;
     let live = Reads::of(graph);
-    let stage = |e| if live.is_live(e) { "live" } else { "recorded" };
     let mut facts = HashMap::new();
     for d in &checked.definitions {
-        let rows = match graph.level(d.value) {
-            BATCH => "one for the batch".to_owned(),
-            VOCAB => "one per vocabulary entry".to_owned(),
-            level => format!("one per {}", graph.level_table.name(level)),
-        };
-        let ty = graph.ty(d.value).name();
-        facts.insert(d.name.clone(), format!("{ty}, {rows}; {}", stage(d.value)));
+        facts.insert(d.name.clone(), fact(graph, &live, d.value));
     }
     for m in &checked.metrics {
-        let text = format!("real, one for the batch; {}", stage(m.value));
-        facts.insert(format!("metric {}", m.name), text);
+        facts.insert(format!("metric {}", m.name), fact(graph, &live, m.value));
     }
     facts
+}
+
+/// "real, one per token; live"
+fn fact(graph: &Graph, live: &Reads, e: E) -> String {
+    let rows = match graph.level(e) {
+        BATCH => "one for the batch".to_owned(),
+        VOCAB => "one per vocabulary entry".to_owned(),
+        level => format!("one per {}", graph.level_table.name(level)),
+    };
+    let stage = if live.is_live(e) { "live" } else { "recorded" };
+    format!("{}, {rows}; {stage}", graph.ty(e).name())
 }
 
 /// Reads what `extend "path"` names: an open text before a file.

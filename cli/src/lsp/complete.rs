@@ -7,7 +7,7 @@ use lsp_types::{
 };
 use rlc_compiler::check::{LINTS, builtins, standard_inputs};
 use rlc_compiler::level::Levels;
-use rlc_compiler::link::{Function, Item, LevelItem};
+use rlc_compiler::link::{Function, Item};
 use rlc_compiler::parse::tokens::{Kind, Token, lines};
 use rlc_compiler::parse::{INNER_WORDS, STATEMENT_WORDS};
 
@@ -42,7 +42,13 @@ pub fn complete(
         "allow" => list.all(LINTS.iter().copied(), CompletionItemKind::CONSTANT, "warning"),
         ":" => list.all(["real", "int", "bool"], CompletionItemKind::KEYWORD, "type"),
         "sample" => list.all(["weight", "rollouts"], CompletionItemKind::KEYWORD, "drawn next"),
-        "per" | "@" | "in" | "keep" | "drop" => levels(analysis, offset, &mut list),
+        "per" => {
+            levels(analysis, offset, &mut list);
+            for (name, about) in words::PARTITIONS {
+                list.plain(name, CompletionItemKind::FUNCTION, about);
+            }
+        }
+        "@" | "in" | "keep" | "drop" => levels(analysis, offset, &mut list),
         _ => {
             if column_one {
                 for word in STATEMENT_WORDS {
@@ -63,7 +69,7 @@ pub fn complete(
                 bases(analysis, &mut list);
             }
             // `count(token per rollout)`, `index(turn in rollout)`.
-            if previous == "(" {
+            if previous == "(" || in_partition(&before[..at]) {
                 levels(analysis, offset, &mut list);
             }
         }
@@ -120,14 +126,32 @@ fn levels(analysis: &Analysis, offset: usize, list: &mut List) {
             &words::level(standard.name(level)),
         );
     }
-    for level in &analysis.linked.levels {
-        let what = match &level.item {
-            LevelItem::Segment(parent) => format!("a level in {}", parent.name),
-            LevelItem::List(parent) => format!("a list in {}", parent.name),
-            LevelItem::Key(_) => "a derived level".to_owned(),
-        };
-        list.plain(&level.ident.name, CompletionItemKind::STRUCT, &what);
+    for (ident, about) in analysis.levels() {
+        list.plain(&ident.name, CompletionItemKind::STRUCT, &about);
+        if about.contains("pairs(") {
+            for side in ["left", "right"] {
+                let label = format!("{}.{side}", ident.name);
+                list.plain(&label, CompletionItemKind::STRUCT, "one side of the pairs");
+            }
+        }
     }
+}
+
+/// Whether the innermost open bracket is that of a partition: `per (group, |`, `key cell = (|`.
+fn in_partition(before: &[Token<'_>]) -> bool {
+    let mut depth = 0usize;
+    for (i, token) in before.iter().enumerate().rev() {
+        match token.kind {
+            Kind::Close => depth += 1,
+            Kind::Open if depth > 0 => depth -= 1,
+            Kind::Open => {
+                let text = |back: usize| i.checked_sub(back).map_or("", |j| before[j].text);
+                return text(1) == "per" || (text(1) == "=" && text(3) == "key");
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 fn bound(analysis: &Analysis, offset: usize, level: bool, list: &mut List) {

@@ -1,6 +1,6 @@
 //! What the name under the cursor means in the linked program: its definition, and what to show of it.
 
-use rlc_compiler::ast::{Ident, StatementKind, TypeName};
+use rlc_compiler::ast::{Ident, Literal, StatementKind, TypeName};
 use rlc_compiler::check::{LINTS, builtins, standard_input};
 use rlc_compiler::level::Levels;
 use rlc_compiler::link::{Entry, Function, Item};
@@ -24,12 +24,14 @@ pub enum Meaning<'a> {
     Function(&'a Function),
     /// A metric: its name.
     Metric(&'a Ident),
-    /// A declared level.
-    Level(&'a Ident),
+    /// A declared level, or a key.
+    Level(Ident),
     /// An argument or local definition of its statement: its first byte and length.
     Local(usize, usize),
     /// The parameter that an argument's name names.
     Parameter(&'a Function, &'a Ident),
+    /// What a statement of the open text defines that cannot be read now: first byte and length.
+    Unread(usize, usize),
     /// An extended file.
     File(FileId),
     /// Something of the language.
@@ -58,10 +60,16 @@ pub fn meaning<'a>(analysis: &'a Analysis, mark: &Mark<'_>) -> Option<Meaning<'a
         return Some(Meaning::Local(bound, name.len()));
     }
     let level = || {
-        let declared = linked.levels.iter().find(|l| l.ident.name == name);
+        // `duel.left` is read of `duel`.
+        let declared = analysis.level(name.split('.').next()?);
         let standard = || Levels::default().find(name).map(|_| words::level(name));
-        declared.map(|l| Meaning::Level(&l.ident)).or_else(|| standard().map(Meaning::Language))
+        declared.map(Meaning::Level).or_else(|| standard().map(Meaning::Language))
     };
+    if matches!(mark.role, Role::Value | Role::Function)
+        && let Some(unread) = unread(analysis, mark)
+    {
+        return Some(unread);
+    }
     match mark.role {
         Role::Value => linked
             .value(name)
@@ -97,6 +105,24 @@ pub fn meaning<'a>(analysis: &'a Analysis, mark: &Mark<'_>) -> Option<Meaning<'a
     }
 }
 
+/// While the statement that gives a name its meaning cannot be read, it is still the one that is meant,
+/// and not the one that it replaces.
+fn unread<'a>(analysis: &'a Analysis, mark: &Mark<'_>) -> Option<Meaning<'a>> {
+    if !analysis.linked.broken.contains(mark.name) {
+        return None;
+    }
+    let all = marks(analysis.text());
+    let words = ["fn", "param", "input", "policy", "state", "metric"];
+    let found = all.iter().find(|m| {
+        let first = all.iter().find(|f| f.token.start == m.statement).map_or("", |f| f.token.text);
+        let heads = m.token.start == m.statement
+            || (words.contains(&first)
+                && analysis.text()[m.statement + first.len()..m.token.start].trim().is_empty());
+        heads && m.name == mark.name && m.role == mark.role
+    })?;
+    Some(Meaning::Unread(found.token.start, found.name.len()))
+}
+
 fn standard(name: &str) -> Option<String> {
     let constant = match name {
         "pi" => Some("`pi`: 3.14159…"),
@@ -121,10 +147,9 @@ impl Meaning<'_> {
         Some(match self {
             Meaning::Entry(entry) => entry.ident.span,
             Meaning::Function(function) => function.ident.span,
-            Meaning::Metric(ident) | Meaning::Level(ident) | Meaning::Parameter(_, ident) => {
-                ident.span
-            }
-            Meaning::Local(start, length) => {
+            Meaning::Metric(ident) | Meaning::Parameter(_, ident) => ident.span,
+            Meaning::Level(ident) => ident.span,
+            Meaning::Local(start, length) | Meaning::Unread(start, length) => {
                 Span { file: analysis.root, start: *start as u32, end: (*start + *length) as u32 }
             }
             Meaning::File(file) => Span { file: *file, start: 0, end: 0 },
@@ -155,19 +180,34 @@ pub fn hover(
             let fact = match &entry.item {
                 Item::Def(_) if last == Some(entry.depth) => facts(&entry.ident.name),
                 Item::Def(_) => None,
-                Item::Param { .. } => {
-                    Some("a param: `--set` changes it without recompiling".to_owned())
+                Item::Param { family, value, .. } => {
+                    let ty = match value.0 {
+                        Literal::Int(_) => "int",
+                        Literal::Real(_) => "real",
+                        Literal::Bool(_) => "bool",
+                    };
+                    let members = family.map_or(String::new(), |n| format!(", a family of {n}"));
+                    Some(format!(
+                        "{ty}, one for the batch{members}; a param: `--set` changes it without recompiling"
+                    ))
                 }
                 Item::Column { decl, differentiable } => {
                     let stage = if *differentiable { "differentiable; live" } else { "recorded" };
                     let ty = type_name(decl.ty.0);
-                    Some(format!(
-                        "{ty}, one per {}; {stage}; a column of the batch",
-                        decl.level.name
-                    ))
+                    let columns = match decl.family {
+                        Some((n, _)) => format!("{n} columns of the batch"),
+                        None => "a column of the batch".to_owned(),
+                    };
+                    Some(format!("{ty}, one per {}; {stage}; {columns}", decl.level.name))
                 }
-                Item::State { .. } => {
-                    Some("a state: its value before this batch; recorded".to_owned())
+                Item::State { key, ty, .. } => {
+                    let level = ty.as_ref().and_then(|t| t.1.as_ref()).map(|l| l.name.as_str());
+                    let level = level.unwrap_or(if key.is_some() { "group" } else { "batch" });
+                    let rows = match level {
+                        "batch" => "one for the batch".to_owned(),
+                        level => format!("one per {level}"),
+                    };
+                    Some(format!("real, {rows}; a state: its value before this batch; recorded"))
                 }
             };
             of(entry.ident.span, fact, entry.doc.as_deref(), entry.depth, false)
@@ -189,6 +229,13 @@ pub fn hover(
                 statement(analysis, ident.span),
                 doc.unwrap_or_default()
             )
+        }
+        Meaning::Unread(start, length) => {
+            let text = analysis.text();
+            let name = text.get(*start..start + length).unwrap_or("");
+            let line = text.get(*start..).and_then(|t| t.lines().next()).unwrap_or("");
+            let fact = facts(name).map_or(String::new(), |f| format!("\n\n{f}, when last read"));
+            format!("```rl\n{line}\n```\n\nThis statement cannot be read.{fact}")
         }
         Meaning::Local(start, length) => {
             let text = analysis.text();
@@ -265,12 +312,4 @@ fn origin(analysis: &Analysis, name: &str, file: FileId, depth: usize, function:
 /// The library's objective of a name, for `extend`.
 pub fn objectives() -> impl Iterator<Item = &'static str> {
     stdlib::OBJECTIVES.iter().map(|o| o.0).chain(["nothing"])
-}
-
-/// All tokens of the open text with the same meaning.
-pub fn alike<'a>(analysis: &'a Analysis, mark: &Mark<'_>) -> Vec<Mark<'a>> {
-    let place = |m: &Mark<'_>| meaning(analysis, m).and_then(|m| m.span(analysis));
-    let Some(wanted) = place(mark) else { return Vec::new() };
-    let all = marks(analysis.text()).into_iter();
-    all.filter(|m| m.name == mark.name && place(m) == Some(wanted)).collect()
 }

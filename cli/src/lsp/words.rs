@@ -55,6 +55,14 @@ const BUILTINS: &[(&str, &str, &str)] = &[
     ("int", "int(x)", "As a whole number."),
 ];
 
+/// Partitions that are no level by name.
+pub const PARTITIONS: [(&str, &str); 4] = [
+    ("runs", "runs(cond in rollout): maximal runs of tokens where cond holds"),
+    ("splits", "splits(cond in rollout): a new element at every token where cond holds"),
+    ("prefix", "prefix(x in group): what agrees up to here"),
+    ("pairs", "pairs(rollout in group): ordered pairs of different rollouts"),
+];
+
 /// Words that begin a statement or stand inside one.
 const WORDS: &[(&str, &str)] = &[
     (

@@ -457,7 +457,9 @@ impl Checker<'_> {
                 return None;
             }
             let file = *linked.files.last()?;
-            let start = Span { file, start: 0, end: 0 };
+            // At `extend nothing`, which took the goal away.
+            let start = linked.extends.last().copied().flatten();
+            let start = start.unwrap_or(Span { file, start: 0, end: 0 });
             self.error(
                 "E0602",
                 "the program has no `minimize` or `maximize`",

@@ -25,7 +25,7 @@ impl Emit<'_, '_> {
         let mut kept = self.kept(filter);
         let level = self.plan.slot(into).level;
         let found = match index {
-            Some(index) => {
+            Some((index, _)) => {
                 let found = self.numbered(index, level);
                 kept = Some(self.both(kept, found.1));
                 Some(found)
@@ -49,7 +49,7 @@ impl Emit<'_, '_> {
         }
         let scale_row = self.fold_row(scale, found);
         let scale = self.s.b.ins().load(types::F64, trusted(), scale_row, 0);
-        let next = self.add_exp(Running { most: sum, scale, means: Vec::new() }, x, &[]);
+        let next = self.add_exp(Running { most: sum, scale }, x);
         self.s.b.ins().store(trusted(), next.most, row, 0);
         self.s.b.ins().store(trusted(), next.scale, scale_row, 0);
     }

@@ -14,7 +14,7 @@ use super::Float;
 use super::scalar::{Known, Scalar};
 use crate::hir::ColumnId;
 use crate::level::{BATCH, Level, TOKEN};
-use crate::loops::{Direction, EntryFold, Item, Loop, Op, Plan, SlotId, SlotKind, V};
+use crate::loops::{Direction, Item, Loop, Op, Plan, SlotId, SlotKind, V};
 
 /// Memory is the runtime's: aligned, and large enough for every row it passes.
 pub(super) fn trusted() -> MemFlagsData {
@@ -51,9 +51,14 @@ pub(super) struct Emit<'a, 'f> {
     end: Value,
     /// Entries per row.
     pub vocab: Value,
-    base: Value,
+    /// The token in the first row of vocab-level memory.
+    pub base: Value,
     /// Of the current row.
     pub row: Value,
+    /// The pointer table.
+    pub table: Value,
+    /// Number of the next sweep, over all loops.
+    sweeps: usize,
 }
 
 impl<'a, 'f> Emit<'a, 'f> {
@@ -64,6 +69,7 @@ impl<'a, 'f> Emit<'a, 'f> {
         function: &'f mut Function,
         context: &'f mut FunctionBuilderContext,
         target: TargetFrontendConfig,
+        sweeps: usize,
     ) -> Self {
         let mut b = FunctionBuilder::new(function, context);
         let entry = b.create_block();
@@ -87,6 +93,8 @@ impl<'a, 'f> Emit<'a, 'f> {
             vocab: params[3],
             base: params[4],
             row: params[1],
+            table: params[0],
+            sweeps,
         };
         emit.load_pointers(params[0]);
         emit
@@ -140,7 +148,7 @@ impl<'a, 'f> Emit<'a, 'f> {
             match item {
                 Item::Let(_, op) => {
                     slots.extend(op.slot());
-                    if let Op::Indexed(slot, _) = op {
+                    if let Op::Indexed(slot, ..) = op {
                         by_number.push(*slot);
                     }
                 }
@@ -156,11 +164,8 @@ impl<'a, 'f> Emit<'a, 'f> {
                 }
                 Item::Spread(row, of) => slots.extend([*row, of.d, of.index, of.starts]),
                 Item::SpreadAt { of, .. } => slots.extend([of.d, of.index, of.starts]),
-                Item::Sweep(sweep) => {
-                    slots.extend(sweep.body.iter().filter_map(|(_, op)| op.slot()));
-                    slots.extend(sweep.folds.iter().filter_map(EntryFold::scratch));
-                    slots.extend(sweep.gradients.iter().map(|g| g.0));
-                }
+                // The runtime takes its pointers from the table itself.
+                Item::Sweep(_) => {}
             }
         }
         slots.extend(&by_number);
@@ -193,6 +198,19 @@ impl<'a, 'f> Emit<'a, 'f> {
             b.ins().store(trusted(), zero, nowhere, 0);
             self.nowhere = Some(nowhere);
         }
+    }
+
+    /// The runtime's code of the next sweep.
+    pub(super) fn sweep_code(&mut self) -> Value {
+        let ty = self.target.pointer_type();
+        let entry = self.plan.slots.len() + self.plan.levels.all().count() + self.sweeps;
+        self.sweeps += 1;
+        let offset = (entry * ty.bytes() as usize) as i32;
+        self.s.b.ins().load(ty, trusted(), self.table, offset)
+    }
+
+    pub(super) fn pointer_type(&self) -> Type {
+        self.target.pointer_type()
     }
 
     /// A number as a row of a level, and whether it is one.
@@ -436,7 +454,7 @@ impl<'a, 'f> Emit<'a, 'f> {
                 let address = self.element(slot, row, 8);
                 self.s.b.ins().load(types::F64, trusted(), address, 0).into()
             }
-            Op::Indexed(slot, index) => {
+            Op::Indexed(slot, index, _) => {
                 let found = self.numbered(index, self.plan.slot(slot).level);
                 let address = self.numbered_element(slot, found, 1);
                 self.s.b.ins().load(types::F64, trusted(), address, 0).into()

@@ -67,10 +67,6 @@ impl<'f> Scalar<'f> {
         self.call(Import::Unary(Unary::Exp), &[x])
     }
 
-    pub(super) fn log(&mut self, x: Value) -> Value {
-        self.call(Import::Unary(Unary::Log), &[x])
-    }
-
     pub(super) fn call(&mut self, import: Import, args: &[Value]) -> Value {
         let Some(index) = import.index() else {
             // Only operators of the list are called; NaN would show a fault in every test.

@@ -121,7 +121,7 @@ impl Text<'_> {
             Op::Const(x) => format!("{x:?}"),
             Op::Load(s) => format!("load {}", self.plan.place(s)),
             Op::Parent(s) | Op::Whole(s) => format!("of {}", self.plan.place(s)),
-            Op::Indexed(s, i) => format!("{} at row {}", self.plan.place(s), v(i)),
+            Op::Indexed(s, i, _) => format!("{} at row {}", self.plan.place(s), v(i)),
             Op::RowOf(level) => format!("row of {}", self.plan.levels.name(level)),
             Op::Entry(s) => format!("entry of {}", self.plan.place(s)),
             Op::EntryAt(s, i) => format!("entry {} of {}", v(i), self.plan.place(s)),
@@ -175,7 +175,7 @@ impl Text<'_> {
             Item::Fold { op, into, scale: _, x, filter, index } => format!(
                 "{}{} <- {} {}{}",
                 self.plan.place(*into),
-                index.map_or(String::new(), |i| format!(" at row {}", self.v(i))),
+                index.map_or(String::new(), |(i, _)| format!(" at row {}", self.v(i))),
                 op.name(),
                 self.v(*x),
                 self.filtered(*filter),

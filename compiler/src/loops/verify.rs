@@ -15,7 +15,8 @@ use crate::program::Phase;
 impl Plan {
     /// Checks the invariants.
     pub fn verify(&self) -> Result<(), String> {
-        let mut state = State { plan: self, written: vec![None; self.slots.len()] };
+        let mut state =
+            State { plan: self, written: vec![None; self.slots.len()], spans: Vec::new() };
         let mut at = 0;
         for (phase, steps) in self.phases() {
             for step in steps {
@@ -48,6 +49,8 @@ struct State<'a> {
     plan: &'a Plan,
     /// Phase and step that wrote each slot.
     written: Vec<Option<(Phase, usize)>>,
+    /// Slots whose rows are folded from more than one piece.
+    spans: Vec<SlotId>,
 }
 
 fn ensure(ok: bool, why: impl FnOnce() -> String) -> Result<(), String> {
@@ -72,12 +75,23 @@ impl State<'_> {
                     return Err(format!("{} is read but never written", place()));
                 };
                 ensure(step < at, || format!("{} is read before it is complete", place()))?;
-                let whole = self.plan.levels.contains(self.plan.piece, def.level);
+                let whole = self.in_piece(def.level) && !self.spans.contains(&slot);
                 ensure(from != Phase::Live || phase == Phase::After || whole, || {
                     format!("{} is complete only after the last piece", place())
                 })
             }
         }
+    }
+
+    fn in_piece(&self, level: Level) -> bool {
+        self.plan.levels.contains(self.plan.piece, level)
+    }
+
+    /// A live step sees one piece: it goes along no scope that reaches further.
+    fn reaches(&self, scope: Level, phase: Phase) -> Result<(), String> {
+        ensure(phase != Phase::Live || self.in_piece(scope), || {
+            format!("a piece is less than a {}", self.plan.levels.name(scope))
+        })
     }
 
     fn write(&mut self, slot: SlotId, phase: Phase, at: usize) -> Result<(), String> {
@@ -98,6 +112,7 @@ impl State<'_> {
         ensure(levels.contains(call.scope, call.level) && !levels.is_derived(call.scope), || {
             format!("a call in {}", levels.name(call.scope))
         })?;
+        self.reaches(call.scope, phase)?;
         let into = self.plan.slot(call.into);
         ensure(into.kind == SlotKind::Stored && into.level == call.level, || {
             "a call into no slot".into()
@@ -186,6 +201,9 @@ impl Body<'_, '_> {
             return ensure(filled, || format!("{} holds nothing here", self.name(slot)));
         }
         self.state.readable(slot, self.phase, self.at)?;
+        if let Op::Indexed(_, _, scope) = op {
+            self.state.reaches(scope, self.phase)?;
+        }
         let entries = matches!(def.kind, SlotKind::Entries(_));
         let fits = match op {
             Op::Load(_) => !in_sweep && !entries && def.level == self.of.level,
@@ -251,12 +269,14 @@ impl Body<'_, '_> {
             Item::Scan { into, x, filter, factor, scope, within, exclusive: _ } => {
                 self.all_usable(std::iter::once(*x).chain(*filter).chain(*factor))?;
                 self.coarser(*scope)?;
+                self.state.reaches(*scope, self.phase)?;
                 within.map_or(Ok(()), |w| self.within(w))?;
                 self.define(*into)
             }
             Item::Shift { into, x, default, filter, scope, within, by, ring } => {
                 self.all_usable([*x, *default].into_iter().chain(*filter))?;
                 self.coarser(*scope)?;
+                self.state.reaches(*scope, self.phase)?;
                 if let Some(within) = *within {
                     self.within(within)?;
                     self.carried(*ring, *by as usize)?;
@@ -282,14 +302,19 @@ impl Body<'_, '_> {
                 self.state.write(*slot, self.phase, self.at)
             }
             Item::Fold { op, into, scale, x, filter, index } => {
-                self.all_usable(std::iter::once(*x).chain(*filter).chain(*index))?;
+                let number = index.map(|i| i.0);
+                self.all_usable(std::iter::once(*x).chain(*filter).chain(number))?;
                 ensure(scale.is_some() == (*op == ReduceOp::LogSumExp), || {
                     format!("{} has one slot too many or too few", self.name(*into))
                 })?;
                 for slot in std::iter::once(*into).chain(*scale) {
                     let def = self.state.plan.slot(slot);
-                    if index.is_none() {
-                        self.coarser(def.level)?;
+                    match *index {
+                        None => self.coarser(def.level)?,
+                        Some((_, scope)) if !self.state.in_piece(scope) => {
+                            self.state.spans.push(slot);
+                        }
+                        Some(_) => {}
                     }
                     let folded = matches!(def.kind, SlotKind::Folded(_));
                     ensure(folded && def.level != VOCAB, || {

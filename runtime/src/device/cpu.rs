@@ -13,6 +13,7 @@
 mod call;
 mod code;
 mod row;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,15 +21,17 @@ use std::ops::Range;
 use cranelift_codegen::isa::TargetFrontendConfig;
 use rlc_compiler::clif::Float;
 use rlc_compiler::fuse::fuse;
-use rlc_compiler::hir::{ColumnId, E, Graph};
+use rlc_compiler::hir::{ColumnId, E, Graph, ReduceOp};
 use rlc_compiler::interp::VocabRows;
 use rlc_compiler::level::{BATCH, ROLLOUT, TOKEN};
-use rlc_compiler::loops::{Call, Item, Loop, Plan, Slot, SlotId, SlotKind, Step, Task};
+use rlc_compiler::loops::{BatchFold, Call, Item, Loop, Plan, Slot, SlotId, SlotKind, Step, Task};
+use rlc_compiler::op::Unary;
 use rlc_compiler::program::{Phase, Program};
 use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Floats;
 
 use super::{DeviceError, Gradient};
+pub use sweep::Width;
 
 /// Vocab-level columns, each with at least the tokens of the rows that run.
 type Vocab<'a> = BTreeMap<ColumnId, VocabRows<'a>>;
@@ -44,6 +47,7 @@ pub struct Kernel {
     graph: Graph,
     floats: Vec<(ColumnId, Float)>,
     code: code::Code,
+    sweeps: Vec<sweep::SweepCode>,
     memory: Vec<Memory>,
     scratch: call::Scratch,
 }
@@ -62,8 +66,23 @@ impl Kernel {
         let plan = fuse(program)?;
         let code = code::Code::new(&plan, &|c| float_of(floats, c))?;
         let memory = plan.slots.iter().map(Memory::new).collect();
+        let lies = |slot: SlotId| match plan.slot(slot).kind {
+            SlotKind::Entries(column) => (float_of(floats, column), false),
+            // Scratch: one row, whatever the token.
+            _ => (Float::F64, true),
+        };
+        let width = Width::widest();
+        let sweeps = plan.loops().flat_map(Loop::sweeps);
+        let sweeps = sweeps.map(|s| sweep::SweepCode::new(s, &lies, width)).collect();
         let (graph, floats) = (program.graph.clone(), floats.to_vec());
-        Ok(Kernel { plan, graph, floats, code, memory, scratch: call::Scratch::default() })
+        let scratch = call::Scratch::default();
+        Ok(Kernel { plan, graph, floats, code, sweeps, memory, scratch })
+    }
+
+    /// Computes vocab rows with other vector instructions than the widest of the machine; the numbers
+    /// are the same bits.
+    pub fn set_width(&mut self, width: Width) {
+        self.sweeps.iter_mut().for_each(|s| s.set_width(width));
     }
 
     /// The loops, for explanation.
@@ -141,7 +160,7 @@ impl Kernel {
                 ) => {}
             }
         }
-        let mut run = Run { kernel: self, shape, stage: None };
+        let mut run = Run { kernel: self, shape, stage: None, parts: Vec::new() };
         run.clear(Phase::Recorded);
         run.restart();
         Ok(run)
@@ -176,25 +195,41 @@ impl Memory {
     }
 }
 
+/// Puts what all workers' parts of some reductions to the batch come to in place of this worker's;
+/// none for a worker that holds the whole batch.
+pub type Merge<'m> = Option<&'m mut dyn FnMut(&mut [(ReduceOp, f64)]) -> Result<(), DeviceError>>;
+
 /// One batch on its way through a kernel.
 pub struct Run<'k> {
     kernel: &'k mut Kernel,
     shape: &'k Shape,
     /// The last phase that has run.
     stage: Option<Phase>,
+    /// Reductions to the batch that hold this worker's part only.
+    parts: Vec<BatchFold>,
 }
 
 impl Run<'_> {
     /// Computes what follows from the recorded batch alone. `vocab` has the recorded vocab-level
     /// columns of all tokens, those that the recorded phase reads.
     pub fn recorded(&mut self, vocab: &Vocab) -> Result<(), DeviceError> {
-        self.whole(Phase::Recorded, vocab)
+        self.recorded_among(vocab, &mut None)
+    }
+
+    /// [`Run::recorded`] as one of several workers.
+    pub fn recorded_among(
+        &mut self,
+        vocab: &Vocab,
+        merge: &mut Merge<'_>,
+    ) -> Result<(), DeviceError> {
+        self.whole(Phase::Recorded, vocab, merge)
     }
 
     /// Forgets what live pieces have added up, to run them anew: for the next optimiser step.
     pub fn restart(&mut self) {
         self.clear(Phase::Live);
         self.clear(Phase::After);
+        self.parts.clear();
         self.stage = self.stage.map(|_| Phase::Recorded);
     }
 
@@ -206,6 +241,17 @@ impl Run<'_> {
         vocab: &Vocab,
         gradients: &mut [Gradient],
     ) -> Result<(), DeviceError> {
+        self.live_among(rows, vocab, gradients, &mut None)
+    }
+
+    /// [`Run::live`] as one of several workers.
+    pub fn live_among(
+        &mut self,
+        rows: Range<usize>,
+        vocab: &Vocab,
+        gradients: &mut [Gradient],
+        merge: &mut Merge<'_>,
+    ) -> Result<(), DeviceError> {
         if self.stage.is_none() {
             return Err(DeviceError::Order("the recorded phase comes before the first piece"));
         }
@@ -214,15 +260,22 @@ impl Run<'_> {
             return Err(DeviceError::Order("a piece reaches beyond the batch"));
         }
         self.stage = Some(Phase::Live);
-        self.run(Phase::Live, rows, vocab, gradients)
+        self.run(Phase::Live, rows, vocab, gradients, merge)
     }
 
     /// Computes what needs all pieces. `vocab` as for [`Run::recorded`]; programs rarely need any.
     pub fn after(&mut self, vocab: &Vocab) -> Result<(), DeviceError> {
+        self.after_among(vocab, &mut None)
+    }
+
+    /// [`Run::after`] as one of several workers.
+    pub fn after_among(&mut self, vocab: &Vocab, merge: &mut Merge<'_>) -> Result<(), DeviceError> {
         if self.stage.is_none() {
             return Err(DeviceError::Order("the recorded phase comes before the last"));
         }
-        self.whole(Phase::After, vocab)
+        // What the pieces have added up crosses first.
+        self.cross(merge)?;
+        self.whole(Phase::After, vocab, merge)
     }
 
     /// Values of an output of the program, one per row of its level. None for gradients at vocab
@@ -264,9 +317,39 @@ impl Run<'_> {
         }
     }
 
-    fn whole(&mut self, phase: Phase, vocab: &Vocab) -> Result<(), DeviceError> {
-        self.run(phase, 0..1, vocab, &mut [])?;
+    fn whole(
+        &mut self,
+        phase: Phase,
+        vocab: &Vocab,
+        merge: &mut Merge<'_>,
+    ) -> Result<(), DeviceError> {
+        self.run(phase, 0..1, vocab, &mut [], merge)?;
+        self.cross(merge)?;
         self.stage = Some(phase);
+        Ok(())
+    }
+
+    /// Merges every reduction of which this worker holds a part.
+    fn cross(&mut self, merge: &mut Merge<'_>) -> Result<(), DeviceError> {
+        let folds = std::mem::take(&mut self.parts);
+        let Some(merge) = merge.as_mut().filter(|_| !folds.is_empty()) else { return Ok(()) };
+        let read = |slot: SlotId| numbers(&self.kernel.memory, slot)[0];
+        let part = |f: &BatchFold| match f.scale {
+            Some(scale) => read(f.into) + Unary::Log.eval(read(scale)),
+            None => read(f.into),
+        };
+        let mut parts: Vec<(ReduceOp, f64)> = folds.iter().map(|f| (f.op, part(f))).collect();
+        merge(&mut parts)?;
+        for (fold, (_, value)) in folds.iter().zip(parts) {
+            // Of nothing the maximum is -inf and the scale 0.
+            let scale = if value == f64::NEG_INFINITY { 0.0 } else { 1.0 };
+            for (slot, value) in [(Some(fold.into), value), (fold.scale, scale)] {
+                let memory = slot.map(|s| &mut self.kernel.memory[s.index()]);
+                if let Some(Memory::Numbers(x)) = memory {
+                    x.fill(value);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -277,17 +360,31 @@ impl Run<'_> {
         rows: Range<usize>,
         vocab: &Vocab,
         gradients: &mut [Gradient],
+        merge: &mut Merge<'_>,
     ) -> Result<(), DeviceError> {
         let piece = if phase == Phase::Live { self.kernel.plan.piece } else { BATCH };
         let tokens = self.shape.range(piece, rows.clone(), TOKEN);
         let table = self.pointers(phase, tokens.clone(), vocab, gradients)?;
-        let Kernel { plan, code, memory, scratch, .. } = &mut *self.kernel;
-        let mut functions = code.functions(phase).iter();
-        for step in plan.steps(phase) {
+        for at in 0..self.kernel.plan.steps(phase).len() {
+            let step = &self.kernel.plan.steps(phase)[at];
+            if self
+                .parts
+                .iter()
+                .any(|p| step.reads(p.into) || p.scale.is_some_and(|s| step.reads(s)))
+            {
+                self.cross(merge)?;
+            }
+            let Kernel { plan, code, memory, scratch, .. } = &mut *self.kernel;
+            let step = &plan.steps(phase)[at];
+            for fold in step.batch_folds(plan) {
+                if !self.parts.contains(&fold) {
+                    self.parts.push(fold);
+                }
+            }
             match step {
                 Step::Loop(of) => {
                     let range = self.shape.range(piece, rows.clone(), of.level);
-                    let Some(function) = functions.next() else { continue };
+                    let Some(function) = code.function(phase, at) else { continue };
                     // SAFETY: the table has an entry for every slot of the plan. Own memory was
                     // sized for the whole batch by `start`; the parent rows in it come from the
                     // same shape. `pointers` has checked the caller's memory against `tokens`, the
@@ -316,7 +413,7 @@ impl Run<'_> {
     ) -> Result<Vec<*mut u8>, DeviceError> {
         let width = self.shape.vocab;
         let needed = tokens.len() * width;
-        let Kernel { plan, code, memory, floats, graph, .. } = &mut *self.kernel;
+        let Kernel { plan, code, sweeps, memory, floats, graph, .. } = &mut *self.kernel;
         let outside = code.outside(phase);
         let mut table = Vec::with_capacity(memory.len() + plan.levels.all().count());
         for ((id, slot), memory) in plan.all_slots().zip(memory) {
@@ -375,6 +472,7 @@ impl Run<'_> {
         table.extend(
             plan.levels.all().map(|l| std::ptr::without_provenance_mut(self.shape.count(l))),
         );
+        table.extend(sweeps.iter_mut().map(|s| std::ptr::from_mut(s).cast::<u8>()));
         Ok(table)
     }
 }

@@ -40,6 +40,9 @@ pub enum DeviceError {
         /// As compiled.
         compiled: Float,
     },
+    /// Workers could not share what crosses.
+    #[error("{0}")]
+    Workers(String),
     /// A phase was run before the one it builds on, or rows outside the batch.
     #[error("{0}")]
     Order(&'static str),

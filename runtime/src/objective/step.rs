@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rlc_compiler::check::SampleKind;
 use rlc_compiler::columns::{self, Columns};
-use rlc_compiler::hir::{ColumnId, ColumnSource, E};
+use rlc_compiler::hir::{ColumnId, ColumnSource, E, ReduceOp};
 use rlc_compiler::interp::{self, VocabRows};
 use rlc_compiler::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, VOCAB};
 use rlc_compiler::program::{Phase, Program};
@@ -17,8 +17,8 @@ use rlc_compiler::trace::Search;
 
 use super::workers::{Exchange, Workers};
 use super::{ObjectiveError, vocab_columns};
-use crate::device::Gradient;
 use crate::device::cpu;
+use crate::device::{DeviceError, Gradient};
 
 pub(super) enum Run<'a> {
     Interp(Box<interp::Run>),
@@ -35,10 +35,25 @@ impl Run<'_> {
     ) -> Result<(), ObjectiveError> {
         match self {
             Run::Interp(run) => rounds(run, phase, 0..0, vocab, workers),
-            Run::Cpu(run) if phase == Phase::Recorded => Ok(run.recorded(vocab)?),
-            Run::Cpu(run) => Ok(run.after(vocab)?),
+            Run::Cpu(run) => {
+                let several = workers.several();
+                let mut merge = |parts: &mut [(ReduceOp, f64)]| joined(workers, parts);
+                let merge: &mut cpu::Merge<'_> = &mut if several { Some(&mut merge) } else { None };
+                match phase {
+                    Phase::Recorded => Ok(run.recorded_among(vocab, merge)?),
+                    Phase::Live | Phase::After => Ok(run.after_among(vocab, merge)?),
+                }
+            }
         }
     }
+}
+
+/// What all workers' parts come to, in their place.
+fn joined(workers: &mut Workers<'_>, parts: &mut [(ReduceOp, f64)]) -> Result<(), DeviceError> {
+    let part = Exchange { parts: parts.to_vec(), keyed: Vec::new() };
+    let all = workers.all(part).map_err(|e| DeviceError::Workers(e.to_string()))?;
+    parts.copy_from_slice(&all.parts);
+    Ok(())
 }
 
 /// Runs a phase of the interpreter, merging what crosses between workers.
@@ -313,7 +328,11 @@ impl<'a> Step<'a> {
                     logits.resize(entries.len(), 0.0);
                     outputs.push(Gradient { column, data: &mut logits });
                 }
-                run.live(rows, vocab, &mut outputs)?;
+                let several = self.workers.several();
+                let workers = &mut self.workers;
+                let mut merge = |parts: &mut [(ReduceOp, f64)]| joined(workers, parts);
+                let merge: &mut cpu::Merge<'_> = &mut if several { Some(&mut merge) } else { None };
+                run.live_among(rows, vocab, &mut outputs, merge)?;
                 Ok(LiveGrads { logits })
             }
         }

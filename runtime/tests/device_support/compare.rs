@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use rlc_compiler::clif::Float;
 use rlc_compiler::columns;
-use rlc_compiler::hir::ColumnId;
+use rlc_compiler::hir::{ColumnId, E};
 use rlc_compiler::interp::{self, VocabRows};
 use rlc_compiler::level::{TOKEN, VOCAB};
 use rlc_compiler::program::Program;
 use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Table;
 use rlc_runtime::device::Gradient;
-use rlc_runtime::device::cpu::Kernel;
+use rlc_runtime::device::cpu::{Kernel, Width};
 
 /// A kernel of a program, its plan verified.
 pub fn kernel(name: &str, program: &Program, floats: &[(ColumnId, Float)]) -> Kernel {
@@ -79,35 +79,55 @@ pub fn compare_within(
         .filter(|(c, g)| g.is_some() && program.graph.columns[c.0 as usize].level == VOCAB)
         .map(|g| g.0)
         .collect();
-    let mut grads: Vec<Vec<f32>> =
-        differentiable.iter().map(|_| vec![f32::NAN; shape.count(VOCAB)]).collect();
-    let mut run = kernel.start(&shape, &given, &params).unwrap();
-    run.recorded(&vocab).unwrap();
-    let total = shape.count(program.piece);
-    let mut start = 0;
-    while start < total {
-        let end = (start + rows).min(total);
-        let tokens = shape.range(program.piece, start..end, TOKEN);
-        let mut out: Vec<Gradient> = differentiable
-            .iter()
-            .zip(&mut grads)
-            .map(|(c, g)| Gradient {
-                column: *c,
-                data: &mut g[tokens.start * width..tokens.end * width],
+    let all = |kernel: &mut Kernel| {
+        let mut grads: Vec<Vec<f32>> =
+            differentiable.iter().map(|_| vec![f32::NAN; shape.count(VOCAB)]).collect();
+        let mut run = kernel.start(&shape, &given, &params).unwrap();
+        run.recorded(&vocab).unwrap();
+        let total = shape.count(program.piece);
+        let mut start = 0;
+        while start < total {
+            let end = (start + rows).min(total);
+            let tokens = shape.range(program.piece, start..end, TOKEN);
+            let mut out: Vec<Gradient> = differentiable
+                .iter()
+                .zip(&mut grads)
+                .map(|(c, g)| Gradient {
+                    column: *c,
+                    data: &mut g[tokens.start * width..tokens.end * width],
+                })
+                .collect();
+            run.live(start..end, &vocab, &mut out).unwrap();
+            start = end;
+        }
+        run.after(&vocab).unwrap();
+        let outputs = program.outputs().into_iter().filter(|o| program.graph.level(o.1) != VOCAB);
+        let outputs: Vec<(String, E, Vec<f64>)> = outputs
+            .map(|(output, e)| {
+                let got = run.value(e).unwrap_or_else(|| panic!("{name}: no {output}"));
+                (output, e, got.to_vec())
             })
             .collect();
-        run.live(start..end, &vocab, &mut out).unwrap();
-        start = end;
-    }
-    run.after(&vocab).unwrap();
-    for (output, e) in program.outputs() {
-        if program.graph.level(e) != VOCAB {
-            let got = run.value(e).unwrap_or_else(|| panic!("{name}: no {output}"));
-            close(&format!("{name} {output}"), got, want.value(e), tolerance);
-        }
+        (outputs, grads)
+    };
+    let (outputs, grads) = all(kernel);
+    for (output, e, got) in &outputs {
+        close(&format!("{name} {output}"), got, want.value(*e), tolerance);
     }
     for (c, g) in differentiable.iter().zip(&grads) {
         let got: Vec<f64> = g.iter().map(|x| f64::from(*x)).collect();
         close(&format!("{name} grad"), &got, &want.grad(*c), tolerance.max(1e-6));
     }
+    // Every width of vector instructions gives the same bits.
+    for other in Width::all().into_iter().filter(|w| *w != Width::widest()) {
+        kernel.set_width(other);
+        let (narrow, narrow_grads) = all(kernel);
+        let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        for ((output, _, a), (_, _, b)) in outputs.iter().zip(&narrow) {
+            assert!(bits(a) == bits(b), "{name} {output}: {other:?} gives {b:?} for {a:?}");
+        }
+        let bits = |x: &[Vec<f32>]| x.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert!(bits(&grads) == bits(&narrow_grads), "{name}: {other:?} gives other gradients");
+    }
+    kernel.set_width(Width::widest());
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, reason = "a test fails by panicking")]
 
 pub mod compare;
+pub mod rows;
 
 use std::sync::Arc;
 

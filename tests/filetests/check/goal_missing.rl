@@ -1,4 +1,3 @@
 # test: check
-#~^ E0602 the program has no `minimize` or `maximize`
-extend nothing
+extend nothing  #~ E0602 the program has no `minimize` or `maximize`
 loss = seq_mean(-logp)

@@ -222,7 +222,10 @@ impl Writer<'_> {
             6 => format!("quantile(logits * {}, 0.4 per token)", self.real(TOKEN, 0)),
             7 => "at(softmax(logits), argmax(logits in token))".to_owned(),
             8 => "sum(softmax(logits) where not top(logits, 1 in token) per token)".to_owned(),
-            0 => format!("logsumexp(logits * {} per token)", self.real(TOKEN, 0)),
+            0 => {
+                let level = 2 + self.r.below(3);
+                format!("logsumexp(logits * {} per token)", self.real(level, 1))
+            }
             1 => "sum(softmax(logits) ^ 2 per token)".to_owned(),
             2 => format!("at(log_softmax(logits) * {}, action)", self.real(TOKEN, 0)),
             3 => format!("max(logits + {} per token)", self.real(TOKEN, 0)),

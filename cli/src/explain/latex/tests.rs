@@ -1,5 +1,5 @@
-//! What is typeset stays inside the part of LaTeX that KaTeX renders. The table below was read off a
-//! run of KaTeX 0.16: `RLC_KATEX=folder cargo test -p rlc --lib latex`, with the folder that holds
+//! What is typeset stays inside the part of LaTeX that KaTeX renders. The table below was read off a run
+//! of it: `RLC_KATEX=folder cargo test -p rlc --lib latex`, with the folder that holds
 //! `node_modules/katex`, lets it render every text here again.
 
 use rlc_compiler::link::{NoFiles, link};

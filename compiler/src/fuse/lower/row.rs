@@ -22,14 +22,16 @@ impl Code<'_, '_> {
             Task::Fold(e) => {
                 let (op, x, filter, index) = match self.normal.graph.expr(e) {
                     Expr::Reduce(op, x, filter) => (op, x, filter, None),
-                    Expr::Scatter { op, x, filter, index, .. } => (op, x, filter, Some(index)),
+                    Expr::Scatter { op, x, filter, index, scope } => {
+                        (op, x, filter, Some((index, scope)))
+                    }
                     _ => return,
                 };
                 let Some(&into) = self.places.values.get(&n) else { return };
                 let scale = self.places.scales.get(&n).copied();
                 let x = self.value(x);
                 let filter = filter.map(|f| self.value(f));
-                let index = index.map(|i| self.value(i));
+                let index = index.map(|(i, scope)| (self.value(i), scope));
                 self.body.push(Item::Fold { op, into, scale, x, filter, index });
             }
             // Calls have their own steps, gradients are written by their sweep.
@@ -195,10 +197,10 @@ impl Code<'_, '_> {
                 self.body.push(Item::Shift { into, x, default, filter, scope, within, by, ring });
                 into
             }
-            Expr::Gather { x, index, .. } => {
+            Expr::Gather { x, index, scope } => {
                 let index = self.value(index);
                 let slot = self.stored(x);
-                self.define(name, Op::Indexed(slot, index))
+                self.define(name, Op::Indexed(slot, index, scope))
             }
             Expr::Rank { filter, .. } => {
                 // Within its own row each row is the only one.

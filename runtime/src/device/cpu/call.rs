@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use rlc_compiler::interp::{bits, entry, order};
+use rlc_compiler::interp::{bits, entry};
+
+use super::row::ascending;
 
 /// The rows of a call: those in `range`, in scopes that begin at `starts`. Without starts each row
 /// is a scope of its own.
@@ -55,7 +57,8 @@ impl Rows<'_> {
 /// Memory that calls use again.
 #[derive(Default)]
 pub(super) struct Scratch {
-    order: Vec<u32>,
+    /// Rows to be sorted, by element and value.
+    order: Vec<(u64, u64, u32)>,
     /// A table of rows by hash: a row and 1, 0 where there is none.
     table: Vec<u32>,
 }
@@ -63,21 +66,16 @@ pub(super) struct Scratch {
 /// Writes for each kept row how many kept rows of its scope and element come before it when sorted
 /// by x, ties in order of rows; -1 for the others.
 pub(super) fn rank(x: &[f64], rows: &Rows, out: &mut [f64], scratch: &mut Scratch) {
-    let by_value = &mut scratch.order;
+    let sorted = &mut scratch.order;
     for scope in rows.scopes() {
         out[scope.clone()].fill(-1.0);
-        by_value.clear();
-        let counts = |r: &usize| rows.kept(*r) && rows.element(*r).is_some();
-        by_value.extend(scope.filter(counts).map(|r| r as u32));
-        let of = |r: u32| rows.element(r as usize);
-        // Rows are distinct, so an unstable sort is one that leaves ties in order.
-        by_value.sort_unstable_by(|&a, &b| {
-            let values = || order(x[a as usize], x[b as usize]);
-            of(a).cmp(&of(b)).then_with(values).then(a.cmp(&b))
-        });
+        sorted.clear();
+        let kept = scope.filter(|&r| rows.kept(r));
+        sorted.extend(kept.filter_map(|r| Some((rows.element(r)?, ascending(x[r]), r as u32))));
+        sorted.sort_unstable();
         let mut begin = 0;
-        for (place, &row) in by_value.iter().enumerate() {
-            if place > 0 && of(by_value[place - 1]) != of(row) {
+        for (place, &(element, _, row)) in sorted.iter().enumerate() {
+            if place > 0 && sorted[place - 1].0 != element {
                 begin = place;
             }
             out[row as usize] = (place - begin) as f64;
@@ -104,8 +102,10 @@ impl<'s> Table<'s> {
     /// The place of the row that has this key, or the empty one where it belongs.
     fn place(&self, key: (u64, u64), same: impl Fn(usize) -> bool) -> usize {
         let mask = self.slots.len() - 1;
+        // Small whole numbers differ in few of the upper bits; the product spreads them upwards.
         let mixed = (key.0 ^ key.1.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut at = (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) as usize >> 7 & mask;
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let mut at = (mixed >> 32) as usize & mask;
         loop {
             match self.slots[at] {
                 0 => return at,

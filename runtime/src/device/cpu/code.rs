@@ -13,7 +13,7 @@ use rlc_compiler::loops::{Item, Loop, Plan, SlotId, SlotKind, Step};
 use rlc_compiler::op::{Binary, Unary};
 use rlc_compiler::program::Phase;
 
-use super::row;
+use super::{row, sweep};
 use crate::device::DeviceError;
 
 /// The compiled loops of a plan, phase by phase.
@@ -25,7 +25,8 @@ pub(super) struct Code {
 
 #[derive(Default)]
 struct Compiled {
-    functions: Vec<Function>,
+    /// One per step; calls have none.
+    functions: Vec<Option<Function>>,
     /// Slots in the caller's memory.
     outside: Vec<SlotId>,
 }
@@ -112,13 +113,16 @@ impl Code {
         let mut phases = <[Compiled; 3]>::default();
         for (compiled, (_, steps)) in phases.iter_mut().zip(plan.phases()) {
             for step in steps {
-                let Step::Loop(of) = step else { continue };
+                let Step::Loop(of) = step else {
+                    compiled.functions.push(None);
+                    continue;
+                };
                 let Some(id) = ids.next() else { continue };
                 let pointer = module.get_finalized_function(id);
                 // SAFETY: `clif::emit` gives every function the signature of `Entry`, and the
                 // module has just finished compiling it.
                 let entry = unsafe { std::mem::transmute::<*const u8, Entry>(pointer) };
-                compiled.functions.push(Function(entry));
+                compiled.functions.push(Some(Function(entry)));
                 compiled.outside.extend(outside(plan, of));
             }
         }
@@ -133,9 +137,9 @@ impl Code {
         }
     }
 
-    /// The loops of a phase, in order.
-    pub(super) fn functions(&self, phase: Phase) -> &[Function] {
-        &self.phase(phase).functions
+    /// The loop that a step of a phase is.
+    pub(super) fn function(&self, phase: Phase, step: usize) -> Option<&Function> {
+        self.phase(phase).functions.get(step)?.as_ref()
     }
 
     /// Slots in the caller's memory that loops of this phase touch.
@@ -186,7 +190,6 @@ macro_rules! definitions {
 }
 
 definitions! {
-    exp = Exp,
     log = Log,
     log1p = Log1p,
     expm1 = Expm1,
@@ -200,16 +203,22 @@ definitions! {
     cos = Cos,
 }
 
+/// As in sweeps, so that an entry read by itself has the bits that it has there.
+extern "C" fn exp(x: f64) -> f64 {
+    sweep::exp(x)
+}
+
 extern "C" fn pow(a: f64, b: f64) -> f64 {
     Binary::Pow.eval(a, b)
 }
 
 fn address(import: Import) -> Result<*const u8, DeviceError> {
     let found = match import {
+        Import::Unary(Unary::Exp) => Some(exp as *const u8),
         Import::Unary(op) => UNARY.iter().find(|(o, _)| *o == op).map(|(_, f)| *f as *const u8),
         Import::Binary(Binary::Pow) => Some(pow as *const u8),
         Import::Binary(_) => None,
-        Import::Nth => Some(row::nth as *const u8),
+        Import::Sweep => Some(sweep::call as *const u8),
         Import::Spread => Some(row::spread as *const u8),
         Import::SpreadAt => Some(row::spread_at as *const u8),
     };

@@ -4,42 +4,47 @@ use std::slice::{from_raw_parts, from_raw_parts_mut};
 
 use rlc_compiler::interp::entry;
 
-/// A number that sorts as a u64 like the f64, with zeros equal and NaN first.
-fn key(x: f64) -> u64 {
+/// A number that sorts as a u64 like the f64, with zeros equal and NaN last.
+pub(super) fn ascending(x: f64) -> u64 {
     if x.is_nan() {
-        return 0;
+        return u64::MAX;
     }
     let bits = (x + 0.0).to_bits();
     if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
 }
 
+/// The same from the largest on.
+fn falling(x: f64) -> u64 {
+    if x.is_nan() { u64::MAX } else { !ascending(x) }
+}
+
 /// [`rlc_compiler::interp::nth`] of `row`, without an order of all entries: the n-th value first, then
 /// which of the entries that have it. `keys` is room for as many numbers.
 pub(super) fn nth_entry(row: &[f64], keys: &mut [u64], n: f64) -> f64 {
-    if !(n >= 1.0) || row.is_empty() {
+    if n.is_nan() || n < 1.0 || row.is_empty() {
         return -1.0;
     }
     let place = (n as usize).min(row.len()) - 1;
     if place == 0 {
         // The first of the largest.
-        let mut best = (0, key(row[0]));
+        let mut best = (0, falling(row[0]));
         for (i, x) in row.iter().enumerate().skip(1) {
-            let x = key(*x);
-            if x > best.1 {
+            let x = falling(*x);
+            if x < best.1 {
                 best = (i, x);
             }
         }
         return best.0 as f64;
     }
-    for (key_of, x) in keys.iter_mut().zip(row) {
-        *key_of = !key(*x);
+    for (key, x) in keys.iter_mut().zip(row) {
+        *key = falling(*x);
     }
     let (above, found, _) = keys.select_nth_unstable(place);
     let found = *found;
     // Entries before it with the same value come first in order.
     let mut left = above.iter().filter(|k| **k == found).count();
     for (i, x) in row.iter().enumerate() {
-        if !key(*x) == found {
+        if falling(*x) == found {
             if left == 0 {
                 return i as f64;
             }
@@ -49,11 +54,12 @@ pub(super) fn nth_entry(row: &[f64], keys: &mut [u64], n: f64) -> f64 {
     -1.0
 }
 
+/// The n-th of the first `width` numbers of scratch.
+///
 /// # Safety
 ///
-/// `scratch` has room for two times `vocab` numbers and is no one else's.
-pub(super) unsafe extern "C" fn nth(scratch: *mut f64, vocab: i64, n: f64) -> f64 {
-    let width = vocab as usize;
+/// `scratch` has room for two times `width` numbers and is no one else's.
+pub(super) unsafe fn nth(scratch: *mut f64, width: usize, n: f64) -> f64 {
     // SAFETY: both halves are as long as the caller promises, and do not overlap; any bits are a u64.
     let (row, keys) = unsafe {
         (
@@ -111,7 +117,7 @@ pub(super) unsafe extern "C" fn spread_at(
             from_raw_parts(index.offset(begin as isize), (end - begin) as usize),
         )
     };
-    if !(at < vocab as f64) {
+    if at.is_nan() || at >= vocab as f64 {
         return 0.0;
     }
     d.iter().zip(index).filter(|(_, i)| **i == at).map(|(d, _)| d).sum()
