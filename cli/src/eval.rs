@@ -135,7 +135,8 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     output.print(&text(&outcome, args.out.as_deref()))
 }
 
-fn read(path: &Path) -> Outcome<Table> {
+/// Reads a batch file.
+pub fn read(path: &Path) -> Outcome<Table> {
     if path.is_dir() {
         return Err(Failure::input(
             format!("cannot read the batch `{}`: it is a folder", path.display()),

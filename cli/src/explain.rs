@@ -1,7 +1,7 @@
 //! `rlc explain`: a program as the compiler sees it, or what an error code means.
 
 mod coupling;
-mod kernel;
+pub mod kernel;
 mod latex;
 mod listing;
 pub(crate) mod names;

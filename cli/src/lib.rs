@@ -4,6 +4,7 @@
 //! Exit codes: 0; 1 failed while running; 2 bad input.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod check;
 pub mod compile;
 pub mod diff;
@@ -22,6 +23,7 @@ pub mod recipes;
 pub mod report;
 pub mod run;
 pub mod statement;
+pub mod synthetic;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -74,6 +76,7 @@ enum Command {
     Plot(plot::Args),
     Diff(diff::Args),
     Eval(eval::Args),
+    Bench(bench::Args),
     Run(Box<run::Args>),
     New(new::Args),
     Recipes(recipes::Args),
@@ -112,6 +115,7 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::Plot(args) => plot::run(&args, output),
         Command::Diff(args) => diff::run(&args, output),
         Command::Eval(args) => eval::run(&args, output),
+        Command::Bench(args) => bench::run(&args, output),
         Command::Run(args) => run::run(&args, output),
         Command::New(args) => new::run(&args, output),
         Command::Recipes(args) => recipes::run(&args, output),

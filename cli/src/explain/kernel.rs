@@ -19,31 +19,36 @@ impl Subject<'_> {
             Ok(Err(e)) => return vec![e.to_string()],
             Err(e) => return vec![e.to_string()],
         };
-        let mut lines = Vec::new();
-        for (phase, steps) in plan.phases() {
-            if steps.is_empty() {
-                continue;
-            }
-            let when = match phase {
-                Phase::Recorded => "recorded, once over the batch".to_owned(),
-                Phase::Live => format!("live, for each {}", plan.levels.name(plan.piece)),
-                Phase::After => "after, once over the batch".to_owned(),
-            };
-            lines.push(format!("{when}: {}", count(&plan, steps)));
-            for step in steps {
-                match step {
-                    Step::Loop(l) if phase == Phase::Live => lines.push(describe(&plan, l)),
-                    Step::Loop(_) | Step::Call(_) => {}
-                }
-            }
-        }
-        let kept = plan.slots.iter().filter(|s| matches!(s.kind, SlotKind::Gradient(_)));
-        let names: Vec<String> = kept.map(|s| format!("`{}`", s.name)).collect();
-        if !names.is_empty() {
-            lines.push(format!("stored of vocabulary size: {}", names.join(", ")));
-        }
-        lines
+        lines(&plan)
     }
+}
+
+/// What runs when, a line for each phase and each loop over tokens of the live one.
+pub fn lines(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (phase, steps) in plan.phases() {
+        if steps.is_empty() {
+            continue;
+        }
+        let when = match phase {
+            Phase::Recorded => "recorded, once over the batch".to_owned(),
+            Phase::Live => format!("live, for each {}", plan.levels.name(plan.piece)),
+            Phase::After => "after, once over the batch".to_owned(),
+        };
+        lines.push(format!("{when}: {}", count(plan, steps)));
+        for step in steps {
+            match step {
+                Step::Loop(l) if phase == Phase::Live => lines.push(describe(plan, l)),
+                Step::Loop(_) | Step::Call(_) => {}
+            }
+        }
+    }
+    let kept = plan.slots.iter().filter(|s| matches!(s.kind, SlotKind::Gradient(_)));
+    let names: Vec<String> = kept.map(|s| format!("`{}`", s.name)).collect();
+    if !names.is_empty() {
+        lines.push(format!("stored of vocabulary size: {}", names.join(", ")));
+    }
+    lines
 }
 
 /// "5 loops (2 group, 3 token)".

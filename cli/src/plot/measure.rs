@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 
 use rlc_compiler::check::Checked;
-use rlc_compiler::columns::needed;
-use rlc_compiler::level::{GROUP, Level, LevelKind, TOKEN, VOCAB};
+use rlc_compiler::level::{TOKEN, VOCAB};
 use rlc_compiler::link::Loader;
-use rlc_compiler::op::Ty;
 use rlc_compiler::shape::Shape;
 use rlc_compiler::source::{Source, Sources};
 use rlc_compiler::table::{Array, Data, Table};
@@ -15,6 +13,7 @@ use rlc_runtime::objective::{Backend, Logits, Objective, ObjectiveError};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::program::{Files, Program};
+use crate::synthetic::{self, Read, Sizes};
 use crate::{check, params};
 
 /// Log-probability of every token when it was sampled; low enough that no ratio drawn leads above 0.
@@ -55,9 +54,6 @@ pub struct Measured {
     /// The tokens were entries of distributions.
     pub distribution: bool,
 }
-
-/// A column: path, level, type.
-type Read = (String, Level, Ty);
 
 /// An objective, and how to make batches for it.
 pub struct Probe {
@@ -107,9 +103,9 @@ impl Probe {
         }
         // Log-probs alone where they are enough: then a token is a number and nothing else.
         let alone = read(&mut objective, &["token/logp", "token/entropy"])?;
-        let logits = alone.iter().any(|c| c.1 == VOCAB || c.0 == "token/entropy");
+        let logits = alone.iter().any(|c| c.level == VOCAB || c.path == "token/entropy");
         let columns = if logits { read(&mut objective, &["vocab/logits"])? } else { alone };
-        if !columns.iter().any(|c| c.0 == "token/logp" || c.0 == "vocab/logits") {
+        if !columns.iter().any(|c| c.path == "token/logp" || c.path == "vocab/logits") {
             return Err(Failure::input(
                 "the program does not read `logp`, so there is no ratio to draw it against",
                 "a plot shows d loss/d logp",
@@ -266,37 +262,21 @@ impl Probe {
 
     fn table(&self, lengths: &[usize], ratio: f64, advantage: f64) -> Outcome<Table> {
         let levels = &self.objective.checked().graph.level_table;
-        let sizes: Vec<i64> = lengths.iter().map(|&n| n as i64).collect();
-        let mut table = Table::default();
-        table.set("group/size", Data::I64(vec![sizes.len() as i64]));
-        table.set("rollout/size", Data::I64(sizes.clone()));
-        for level in levels.segmentations() {
-            table.set(format!("{}/size", levels.name(level)), Data::I64(sizes.clone()));
-        }
-        for level in levels.all() {
-            // One row below each token, and in each list.
-            let rows = match levels.def(level).kind {
-                LevelKind::Below => lengths.iter().sum(),
-                LevelKind::List(GROUP) => 1,
-                LevelKind::List(_) => lengths.len(),
-                LevelKind::Standard
-                | LevelKind::Segmentation
-                | LevelKind::Pairs(..)
-                | LevelKind::Derived(_) => continue,
-            };
-            table.set(format!("{}/size", levels.name(level)), Data::I64(vec![1; rows]));
-        }
+        let (groups, rollouts) = (vec![lengths.len()], lengths.to_vec());
+        let mut table =
+            synthetic::structure(levels, &Sizes { groups, rollouts, segments: 1, rows: 1 });
         let shape = Shape::new(levels, &table).map_err(|e| Failure::input(e.to_string(), ""))?;
-        for (path, level, ty) in &self.columns {
-            if *level == VOCAB {
+        for read in &self.columns {
+            let path = read.path.as_str();
+            if read.level == VOCAB {
                 let row = self.logits(if path == "vocab/logits" { ratio } else { 1.0 });
                 let tokens = shape.count(TOKEN);
                 let data = Data::F64(row.repeat(tokens));
-                table.arrays.insert(path.clone(), Array { data, shape: vec![tokens, ENTRIES] });
+                table.arrays.insert(path.to_owned(), Array { data, shape: vec![tokens, ENTRIES] });
                 continue;
             }
-            let count = shape.count(*level);
-            let value = |i: usize| match path.as_str() {
+            let count = shape.count(read.level);
+            let value = |i: usize| match path {
                 "token/logp" => OLD + ratio.ln(),
                 "token/old_logp" | "token/ref_logp" | "token/sampler_logp" => OLD,
                 "token/mask" | "token/entropy" => 1.0,
@@ -307,14 +287,7 @@ impl Probe {
                 _ if path.ends_with(STAND_IN) || path.ends_with("/advantage") => advantage,
                 _ => 0.0,
             };
-            let values = (0..count).map(value);
-            let data = match ty {
-                Ty::Real => Data::F64(values.collect()),
-                Ty::Int => Data::I64(values.map(|v| v as i64).collect()),
-                Ty::Bool => Data::U8(values.map(|v| v as u8).collect()),
-            };
-            let shape = if path.starts_with("batch/") { vec![] } else { vec![count] };
-            table.arrays.insert(path.clone(), Array { data, shape });
+            synthetic::set(&mut table, read, (0..count).map(value).collect());
         }
         Ok(table)
     }
@@ -324,18 +297,7 @@ impl Probe {
 fn read(objective: &mut Objective, policy: &[&str]) -> Outcome<Vec<Read>> {
     let offered: BTreeSet<String> = policy.iter().map(|p| (*p).to_owned()).collect();
     let specialized = objective.specialized(Some(offered)).map_err(failure)?;
-    let graph = &specialized.program.graph;
-    let mut columns = Vec::new();
-    for id in needed(&specialized.program) {
-        let info = &graph.columns[id.0 as usize];
-        let path = graph.column_path(id);
-        if !graph.sources.contains_key(&id) {
-            columns.push((path, info.level, info.ty));
-        } else if path == "batch/seed" {
-            columns.push((path, info.level, Ty::Int));
-        }
-    }
-    Ok(columns)
+    Ok(synthetic::reads(&specialized.program))
 }
 
 /// The program with a column in the place of its advantage.

@@ -1,0 +1,234 @@
+//! `rlc bench`: how fast an objective runs on this machine, beside what memory allows.
+//!
+//! What a pass starts from is either logits or log-probs ([`given`]); hidden states and a projection
+//! are to be the third, with matrix products counted beside bytes.
+
+mod batch;
+mod compile;
+mod cost;
+mod machine;
+mod pass;
+mod progress;
+mod text;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
+use rlc_compiler::check::Checked;
+use rlc_compiler::level::VOCAB;
+use rlc_compiler::specialize::Settings;
+use rlc_compiler::table::Table;
+use rlc_runtime::device::DeviceError;
+use rlc_runtime::objective::{Backend, Objective, ObjectiveError};
+
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::{check, eval, params, program};
+
+use batch::Wanted;
+use progress::Progress;
+use text::Report;
+
+/// Measure an objective: time, bytes and memory of a pass, against this machine's copy bandwidth
+///
+/// Runs the compiled kernel on a made-up ragged batch, or on yours, from columns and logits to loss and
+/// gradient. A pass reuses all memory; `fresh` is what `rlc eval` does, with the batch checked and the
+/// gradient allocated anew. The floor is the time in which this machine copies the bytes that every
+/// pass must move, each array counted once: batches that fit into a cache may run faster than that.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rlc bench grpo                                512 tokens x 32,000 logits
+  rlc bench gspo --tokens 2048 --vocab 8192 --dtype bf16
+  rlc bench grpo --logp --tokens 35422          log-probs given: no logits
+  rlc bench calib.rl --batch b.safetensors --micro-batch 4
+  rlc bench grpo --set beta=0.04 --json | jq .time.pass.median
+  rlc bench --compile-times                     of every library objective
+
+JSON has seconds, bytes, and bytes per second.")]
+pub struct Args {
+    #[arg(value_name = "OBJECTIVE", help = program::HELP, required_unless_present = "compile_times")]
+    objective: Option<String>,
+    /// A batch of yours, a safetensors file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "vocab", "dtype", "groups", "rollouts", "logp"])]
+    batch: Option<PathBuf>,
+    /// Tokens of the batch
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = count())]
+    tokens: usize,
+    /// Entries of a token's logits
+    #[arg(long, value_name = "V", default_value_t = 32_000, value_parser = count())]
+    vocab: usize,
+    /// Number type of the logits
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+    /// Groups [default: 1 to 8, about 64 tokens a rollout]
+    #[arg(long, value_name = "G", value_parser = count())]
+    groups: Option<usize>,
+    /// Rollouts of a group [default: 8]
+    #[arg(long, value_name = "R", value_parser = count())]
+    rollouts: Option<usize>,
+    /// Start from log-probs instead of logits
+    #[arg(long, conflicts_with_all = ["vocab", "dtype"])]
+    logp: bool,
+    /// Run in pieces of N rollouts [default: the whole batch]
+    #[arg(long, value_name = "N", value_parser = count())]
+    micro_batch: Option<usize>,
+    /// Set a param
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// How long to repeat; at least three passes
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    seconds: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Measure the compiler instead, on every library objective
+    #[arg(long, conflicts_with_all = ["objective", "batch"])]
+    compile_times: bool,
+}
+
+/// Number types of logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// 32 bits
+    F32,
+    /// bfloat16
+    Bf16,
+    /// 16 bits
+    F16,
+    /// 64 bits
+    F64,
+}
+
+impl Dtype {
+    fn bytes(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::Bf16 | Dtype::F16 => 2,
+            Dtype::F64 => 8,
+        }
+    }
+}
+
+fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..u64::from(u32::MAX))
+}
+
+/// Runs the command.
+pub fn run(args: &Args, output: &Output) -> Outcome {
+    if !(args.seconds >= 0.0 && args.seconds <= 3600.0) {
+        return Err(Failure::input(
+            format!("`--seconds {}` is no time to measure for", args.seconds),
+            "0 to 3600; 0 is three passes and a rough look at memory",
+        ));
+    }
+    let Some(name) = args.objective.as_deref().filter(|_| !args.compile_times) else {
+        return compile::library(args.json, output);
+    };
+    let load = machine::load();
+    let mut opened = program::open(name)?;
+    let checked = check::or_stop(&mut opened, output)?;
+    let values = params::values(&checked.graph, &args.set)?;
+    let settings = Settings { params: values.clone(), ..Settings::default() };
+    let source = opened.sources.get(opened.root);
+    let progress = Progress::new();
+    progress.say("compiling");
+    let compiling = compile::measure(source, &opened.files, &settings)?;
+
+    progress.say("making the batch");
+    let mut objective = with_params(checked, &values)?;
+    let table = match &args.batch {
+        Some(path) => eval::read(path)?,
+        None => given(args, &mut objective)?,
+    };
+    let time = Duration::from_secs_f64(args.seconds);
+    let micro_batch = args.micro_batch.unwrap_or(usize::MAX);
+    let measured = pass::measure(&mut objective, &table, &values, micro_batch, time, &progress)?;
+    let peak = machine::peak();
+    drop(table);
+    progress.say("copying memory");
+    let copying = machine::copying(Duration::from_secs_f64(args.seconds.min(2.0) / 4.0));
+    progress.end();
+    let report = Report { objective: name, measured, copying, compiling, load, peak };
+    if args.json {
+        return output.print(&format!("{}\n", report.json()));
+    }
+    output.print(&report.text(output))
+}
+
+fn with_params(checked: Checked, values: &[f64]) -> Outcome<Objective> {
+    let names: Vec<String> = checked.graph.params.iter().map(|p| p.name.clone()).collect();
+    let mut objective = Objective::new(checked, Backend::Cpu);
+    for (name, value) in names.iter().zip(values) {
+        objective.set_param(name, *value).map_err(objective_failure)?;
+    }
+    Ok(objective)
+}
+
+/// The made-up batch, with logits or with log-probs.
+fn given(args: &Args, objective: &mut Objective) -> Outcome<Table> {
+    let graph = &objective.checked().graph;
+    let columns =
+        (0..graph.columns.len()).map(|i| graph.column_path(rlc_compiler::hir::ColumnId(i as u16)));
+    let mut offered: BTreeSet<String> = columns.collect();
+    if args.logp {
+        offered.remove("vocab/logits");
+    } else {
+        offered.insert("vocab/logits".to_owned());
+    }
+    let specialized = objective.specialized(Some(offered)).map_err(objective_failure)?;
+    let reads = crate::synthetic::reads(&specialized.program);
+    let vocab_level: Vec<_> = reads.iter().filter(|r| r.level == VOCAB).collect();
+    if let (true, Some(read)) = (args.logp, vocab_level.first()) {
+        return Err(Failure::input(
+            format!("the program reads `{}`, so log-probs are not enough for it", read.path),
+            "leave out `--logp`",
+        ));
+    }
+    let entries = args.tokens as f64 * args.vocab as f64 * vocab_level.len() as f64;
+    let bytes = entries * (args.dtype.bytes() + 4) as f64 * 1.5;
+    if let Some(free) = machine::available().filter(|free| bytes > *free as f64) {
+        return Err(Failure::input(
+            format!(
+                "{} tokens of {} logits need {:.1} GB, and {} are free",
+                args.tokens,
+                args.vocab,
+                bytes / 1e9,
+                text::size(free)
+            ),
+            "a smaller `--tokens` or `--vocab`",
+        ));
+    }
+    let temperature = objective.param("temperature").unwrap_or(1.0);
+    let wanted = Wanted {
+        tokens: args.tokens,
+        vocab: args.vocab,
+        dtype: args.dtype,
+        groups: args.groups,
+        rollouts: args.rollouts,
+        temperature,
+    };
+    batch::build(&specialized.program, &wanted)
+}
+
+fn objective_failure(error: ObjectiveError) -> Failure {
+    match error {
+        ObjectiveError::NotFinite(text) => {
+            Failure::running(text, "measure with a batch of yours: `--batch FILE`")
+        }
+        ObjectiveError::Device(error) => device(error),
+        other => Failure::input(other.to_string(), ""),
+    }
+}
+
+fn device(error: DeviceError) -> Failure {
+    match error {
+        DeviceError::Unsupported(why) => {
+            Failure::input(why.to_string(), "only compiled programs can be measured")
+        }
+        other => Failure::running(other.to_string(), ""),
+    }
+}

@@ -1,0 +1,177 @@
+//! What a pass must move through memory, and what it needs beside its batch: from the plan.
+
+use std::collections::BTreeSet;
+
+use rlc_compiler::clif::Float;
+use rlc_compiler::hir::ColumnId;
+use rlc_compiler::level::VOCAB;
+use rlc_compiler::loops::{Item, Loop, Op, Plan, SlotId, SlotKind, Step, Sweep};
+use rlc_compiler::shape::Shape;
+
+/// Bytes of one pass over the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bytes {
+    /// Vocab-level columns, each entry once.
+    pub logits: usize,
+    /// Vocab-level gradients, each entry once.
+    pub gradients: usize,
+    /// Other columns and structure, once, as the kernel holds them.
+    pub columns: usize,
+    /// Outputs below vocab level, once.
+    pub outputs: usize,
+    /// What loops and sweeps read, each array once per loop or sweep.
+    pub read: usize,
+    /// What they write, counted likewise.
+    pub written: usize,
+}
+
+impl Bytes {
+    /// No pass moves less: every array once.
+    pub fn least(&self) -> usize {
+        self.logits + self.gradients + self.columns + self.outputs
+    }
+}
+
+/// A plan on a batch.
+pub struct Cost<'a> {
+    plan: &'a Plan,
+    shape: &'a Shape,
+    floats: &'a [(ColumnId, Float)],
+}
+
+impl Cost<'_> {
+    /// Looks at a plan. `floats` has the number types of its vocab-level columns.
+    pub fn new<'a>(plan: &'a Plan, shape: &'a Shape, floats: &'a [(ColumnId, Float)]) -> Cost<'a> {
+        Cost { plan, shape, floats }
+    }
+
+    /// What a pass moves.
+    pub fn bytes(&self) -> Bytes {
+        let mut bytes = Bytes::default();
+        for (_, slot) in self.plan.all_slots() {
+            let size = self.size(slot.level, slot.kind);
+            match slot.kind {
+                SlotKind::Entries(_) => bytes.logits += size,
+                SlotKind::Gradient(_) => bytes.gradients += size,
+                SlotKind::Column(_)
+                | SlotKind::Param(_)
+                | SlotKind::Side(_)
+                | SlotKind::Parents(_)
+                | SlotKind::Starts(_) => bytes.columns += size,
+                SlotKind::Stored
+                | SlotKind::Folded(_)
+                | SlotKind::Carried(_)
+                | SlotKind::Ring(_)
+                | SlotKind::Scratch(_) => {}
+            }
+        }
+        let outputs: BTreeSet<SlotId> = self.plan.outputs.iter().map(|o| o.slot).collect();
+        let below = |s: &&SlotId| self.plan.slot(**s).level != VOCAB;
+        bytes.outputs = outputs.iter().filter(below).map(|s| self.slot(*s)).sum();
+        for (_, steps) in self.plan.phases() {
+            for step in steps {
+                match step {
+                    Step::Loop(of) => self.of_loop(of, &mut bytes),
+                    Step::Call(of) => {
+                        bytes.read += of.slots().map(|s| self.slot(s)).sum::<usize>();
+                        bytes.written += self.slot(of.into);
+                    }
+                }
+            }
+        }
+        bytes
+    }
+
+    /// What a kernel holds beside the batch's logits and their gradient.
+    pub fn memory(&self) -> usize {
+        let own = self
+            .plan
+            .slots
+            .iter()
+            .filter(|s| !matches!(s.kind, SlotKind::Entries(_) | SlotKind::Gradient(_)));
+        own.map(|s| self.size(s.level, s.kind)).sum()
+    }
+
+    /// Sweeps over the vocab row of a token.
+    pub fn sweeps(&self) -> usize {
+        let items = self.plan.loops().flat_map(|l| &l.body);
+        items.filter(|i| matches!(i, Item::Sweep(_))).count()
+    }
+
+    fn of_loop(&self, of: &Loop, bytes: &mut Bytes) {
+        let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
+        read.extend(of.head.iter().filter_map(|(_, op)| op.slot()));
+        for level in of.scopes(self.plan) {
+            read.extend(self.plan.parents(level, of.level));
+        }
+        for item in &of.body {
+            match item {
+                // An entry by its number is one of a row that a sweep reads.
+                Item::Let(_, op) => {
+                    read.extend(op.slot().filter(|_| !matches!(op, Op::EntryAt(..))));
+                }
+                Item::Store(slot, _) => {
+                    written.insert(*slot);
+                }
+                Item::Fold { into, scale, .. } => {
+                    for slot in std::iter::once(*into).chain(*scale) {
+                        read.insert(slot);
+                        written.insert(slot);
+                    }
+                }
+                Item::Spread(_, of) | Item::SpreadAt { of, .. } => {
+                    read.extend([of.d, of.index, of.starts]);
+                }
+                Item::Sweep(sweep) => self.of_sweep(sweep, bytes),
+                Item::Scan { .. } | Item::Shift { .. } => {}
+            }
+        }
+        bytes.read += read.iter().map(|s| self.slot(*s)).sum::<usize>();
+        bytes.written += written.iter().map(|s| self.slot(*s)).sum::<usize>();
+    }
+
+    fn of_sweep(&self, sweep: &Sweep, bytes: &mut Bytes) {
+        let read: BTreeSet<SlotId> = sweep
+            .body
+            .iter()
+            .filter_map(|(_, op)| op.slot())
+            .filter(|s| matches!(self.plan.slot(*s).kind, SlotKind::Entries(_)))
+            .collect();
+        bytes.read += read.iter().map(|s| self.slot(*s)).sum::<usize>();
+        bytes.written += sweep.gradients.iter().map(|(s, _)| self.slot(*s)).sum::<usize>();
+    }
+
+    fn slot(&self, id: SlotId) -> usize {
+        let slot = self.plan.slot(id);
+        self.size(slot.level, slot.kind)
+    }
+
+    fn size(&self, level: rlc_compiler::level::Level, kind: SlotKind) -> usize {
+        let rows = self.shape.count(level);
+        match kind {
+            SlotKind::Column(_) | SlotKind::Side(_) | SlotKind::Stored | SlotKind::Folded(_) => {
+                8 * rows
+            }
+            SlotKind::Param(_) => 8,
+            SlotKind::Carried(numbers) => 8 * numbers * rows,
+            SlotKind::Ring(length) => 8 * length,
+            SlotKind::Scratch(numbers) => 8 * numbers * self.shape.vocab,
+            SlotKind::Parents(_) => 4 * rows,
+            SlotKind::Starts(_) => 4 * (rows + 1),
+            SlotKind::Gradient(_) => 4 * self.shape.count(VOCAB),
+            SlotKind::Entries(column) => {
+                let float = self.floats.iter().find(|(id, _)| *id == column);
+                width(float.map_or(Float::F32, |f| f.1)) * self.shape.count(VOCAB)
+            }
+        }
+    }
+}
+
+/// Bytes of a number.
+fn width(float: Float) -> usize {
+    match float {
+        Float::Bf16 | Float::F16 => 2,
+        Float::F32 => 4,
+        Float::F64 => 8,
+    }
+}

@@ -1,0 +1,274 @@
+//! Passes over a batch, timed. Reused: the kernel alone, its memory and the gradients' kept from pass
+//! to pass. Fresh: what `rlc eval` and training do, checks and allocations included.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rlc_compiler::clif::Float;
+use rlc_compiler::columns::{self, Columns};
+use rlc_compiler::hir::ColumnId;
+use rlc_compiler::interp::VocabRows;
+use rlc_compiler::level::{Level, ROLLOUT, TOKEN, VOCAB};
+use rlc_compiler::program::Program;
+use rlc_compiler::shape::Shape;
+use rlc_compiler::table::Table;
+use rlc_runtime::device::Gradient;
+use rlc_runtime::device::cpu::{Kernel, float};
+use rlc_runtime::objective::{Logits, Objective};
+
+use super::cost::{Bytes, Cost};
+use super::progress::Progress;
+use super::{device, machine, objective_failure};
+use crate::explain::kernel;
+use crate::failure::{Failure, Outcome};
+
+/// Threads that kernels use.
+pub const THREADS: usize = 1;
+/// Passes that are timed at least, after one that is not.
+const LEAST: usize = 3;
+
+/// Seconds of each pass.
+#[derive(Debug, Clone, Default)]
+pub struct Times {
+    /// What follows from the recorded batch, and taking the columns in.
+    pub recorded: Vec<f64>,
+    /// All pieces.
+    pub live: Vec<f64>,
+    /// Loss, metrics, states.
+    pub after: Vec<f64>,
+    /// Everything.
+    pub pass: Vec<f64>,
+}
+
+/// What was measured, and what the plan says of it.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Passes with reused buffers.
+    pub reused: Times,
+    /// Passes through the whole runtime.
+    pub fresh: Vec<f64>,
+    /// The loss.
+    pub loss: f64,
+    /// Rows of the batch: groups, rollouts, tokens, entries of a token (0 without logits).
+    pub rows: Rows,
+    /// Pieces that the batch was cut into.
+    pub pieces: usize,
+    /// Name of the coupling level.
+    pub coupling: String,
+    /// Number type of the first vocab-level column.
+    pub dtype: Option<Float>,
+    /// What a pass moves.
+    pub bytes: Bytes,
+    /// Bytes that the plan needs beyond logits and their gradient.
+    pub memory: usize,
+    /// Bytes that passes made the process grow by, where the system says.
+    pub grown: Option<usize>,
+    /// Sweeps over the vocab row of each token.
+    pub sweeps: usize,
+    /// The plan in words.
+    pub plan: Vec<String>,
+}
+
+/// Rows of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows {
+    /// Groups.
+    pub groups: usize,
+    /// Rollouts.
+    pub rollouts: usize,
+    /// Tokens.
+    pub tokens: usize,
+    /// Entries of a token.
+    pub vocab: usize,
+}
+
+/// Runs passes for about `time`, most of it with reused buffers.
+pub fn measure(
+    objective: &mut Objective,
+    table: &Table,
+    params: &[f64],
+    micro_batch: usize,
+    time: Duration,
+    progress: &Progress,
+) -> Outcome<Measured> {
+    let present = table.arrays.keys().cloned().collect();
+    let specialized = objective.specialized(Some(present)).map_err(objective_failure)?;
+    let program = Arc::clone(&specialized.program);
+    let levels = &program.graph.level_table;
+    let bad = |e: rlc_compiler::shape::TableError| Failure::input(e.to_string(), "");
+    let shape = Shape::new(levels, table).map_err(bad)?;
+    let loaded = columns::load(&program, table, &Table::default(), &shape, false).map_err(bad)?;
+    let mut batch = Batch::new(&program, table, &shape, &loaded);
+    let mut kernel = Kernel::new(&program, &batch.floats).map_err(device)?;
+    let pieces = pieces(&shape, program.piece, micro_batch);
+
+    progress.say("warming up");
+    let before = if machine::forget_peak() { machine::resident() } else { None };
+    let mut reused = Times::default();
+    let mut loss = 0.0;
+    let started = Instant::now();
+    while reused.pass.len() <= LEAST || started.elapsed() < time.mul_f64(0.8) {
+        loss = batch.pass(&mut kernel, &shape, params, &pieces, &mut reused)?;
+        progress.pass(&reused.pass, "buffers reused");
+    }
+    reused.drop_first();
+    let grown = before.and_then(|b| Some(machine::peak()?.saturating_sub(b)));
+    let floats = std::mem::take(&mut batch.floats);
+    drop(batch);
+
+    let fresh = fresh(objective, table, micro_batch, time.mul_f64(0.2), progress)?;
+    let cost = Cost::new(kernel.plan(), &shape, &floats);
+    let count = |level: Level| shape.count(level);
+    Ok(Measured {
+        reused,
+        fresh,
+        loss,
+        rows: Rows {
+            groups: count(rlc_compiler::level::GROUP),
+            rollouts: count(ROLLOUT),
+            tokens: count(TOKEN),
+            vocab: shape.vocab,
+        },
+        pieces: pieces.len(),
+        coupling: levels.name(program.coupling).to_owned(),
+        dtype: floats.first().map(|f| f.1),
+        bytes: cost.bytes(),
+        memory: cost.memory(),
+        grown,
+        sweeps: cost.sweeps(),
+        plan: kernel::lines(kernel.plan()),
+    })
+}
+
+/// Passes through the whole runtime, after one that also compiles.
+fn fresh(
+    objective: &mut Objective,
+    table: &Table,
+    micro_batch: usize,
+    time: Duration,
+    progress: &Progress,
+) -> Outcome<Vec<f64>> {
+    let mut pass = || -> Outcome<f64> {
+        let begin = Instant::now();
+        let mut step = objective.begin(table, Logits::InTable).map_err(objective_failure)?;
+        for piece in step.pieces(micro_batch, usize::MAX) {
+            step.live(piece, None).map_err(objective_failure)?;
+        }
+        let outcome = step.finish().map_err(objective_failure)?;
+        drop(std::hint::black_box(outcome));
+        Ok(begin.elapsed().as_secs_f64())
+    };
+    pass()?;
+    let (mut times, started) = (Vec::new(), Instant::now());
+    while times.len() < 2 || started.elapsed() < time {
+        times.push(pass()?);
+        progress.pass(&times, "checks and fresh buffers");
+    }
+    Ok(times)
+}
+
+impl Times {
+    /// The first pass finds its memory cold.
+    fn drop_first(&mut self) {
+        for times in [&mut self.recorded, &mut self.live, &mut self.after, &mut self.pass] {
+            times.remove(0);
+        }
+    }
+}
+
+/// A batch in the form that kernels take.
+struct Batch<'a> {
+    program: &'a Program,
+    given: Vec<(ColumnId, &'a [f64])>,
+    vocab: BTreeMap<ColumnId, VocabRows<'a>>,
+    floats: Vec<(ColumnId, Float)>,
+    gradients: Vec<(ColumnId, Vec<f32>)>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(
+        program: &'a Program,
+        table: &'a Table,
+        shape: &Shape,
+        loaded: &'a Columns,
+    ) -> Batch<'a> {
+        let graph = &program.graph;
+        let (vocab_level, others): (Vec<ColumnId>, Vec<ColumnId>) = columns::needed(program)
+            .into_iter()
+            .partition(|id| graph.columns[id.0 as usize].level == VOCAB);
+        let rows = |id: ColumnId| {
+            let data = table.get(&graph.column_path(id))?.data.floats()?;
+            Some((id, VocabRows { data, first: 0 }))
+        };
+        let vocab: BTreeMap<_, _> = vocab_level.into_iter().filter_map(rows).collect();
+        let floats = vocab.iter().map(|(id, rows)| (*id, float(rows.data))).collect();
+        let gradients = program
+            .grads
+            .iter()
+            .filter(|(id, g)| g.is_some() && graph.columns[id.0 as usize].level == VOCAB)
+            .map(|(id, _)| {
+                let mut memory = vec![0.0; shape.count(VOCAB)];
+                // Touches the pages.
+                memory.fill(1.0);
+                (*id, memory)
+            })
+            .collect();
+        let given = others.into_iter().map(|id| (id, loaded.get(id))).collect();
+        Batch { program, given, vocab, floats, gradients }
+    }
+
+    /// One pass; the loss.
+    fn pass(
+        &mut self,
+        kernel: &mut Kernel,
+        shape: &Shape,
+        params: &[f64],
+        pieces: &[Range<usize>],
+        times: &mut Times,
+    ) -> Outcome<f64> {
+        let start = Instant::now();
+        let mut run = kernel.start(shape, &self.given, params).map_err(device)?;
+        run.recorded(&self.vocab).map_err(device)?;
+        let recorded = Instant::now();
+        for piece in pieces {
+            let entries = shape.range(self.program.piece, piece.clone(), VOCAB);
+            let mut outputs: Vec<Gradient<'_>> = self
+                .gradients
+                .iter_mut()
+                .map(|(id, all)| Gradient { column: *id, data: &mut all[entries.clone()] })
+                .collect();
+            run.live(piece.clone(), &self.vocab, &mut outputs).map_err(device)?;
+        }
+        let live = Instant::now();
+        run.after(&self.vocab).map_err(device)?;
+        let after = Instant::now();
+        let seconds = |from: Instant, to: Instant| (to - from).as_secs_f64();
+        times.recorded.push(seconds(start, recorded));
+        times.live.push(seconds(recorded, live));
+        times.after.push(seconds(live, after));
+        times.pass.push(seconds(start, after));
+        Ok(run.value(self.program.loss).and_then(|v| v.first().copied()).unwrap_or(f64::NAN))
+    }
+}
+
+/// Ranges of rows of the piece level, each of at most `rollouts` rollouts where one row allows it.
+fn pieces(shape: &Shape, level: Level, rollouts: usize) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    let mut inside = 0;
+    for row in 0..shape.count(level) {
+        let size = shape.range(level, row..row + 1, ROLLOUT).len();
+        match out.last_mut() {
+            Some(last) if inside + size <= rollouts => {
+                last.end = row + 1;
+                inside += size;
+            }
+            _ => {
+                inside = size;
+                out.push(row..row + 1);
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,254 @@
+//! What was measured, as a table with units and as JSON.
+
+use rlc_compiler::clif::Float;
+use serde_json::{Value, json};
+
+use super::compile::Compiling;
+use super::machine::{self, Copying};
+use super::pass::{Measured, THREADS};
+use crate::output::Output;
+
+/// A whole measurement.
+pub struct Report<'a> {
+    /// What the command line calls the objective.
+    pub objective: &'a str,
+    /// Passes and plan.
+    pub measured: Measured,
+    /// What memory copies reach.
+    pub copying: Copying,
+    /// Compile times.
+    pub compiling: Compiling,
+    /// How busy the machine was before.
+    pub load: Option<f64>,
+    /// The most bytes this process held before copies were measured.
+    pub peak: Option<usize>,
+}
+
+impl Report<'_> {
+    /// Seconds that copying as many bytes takes.
+    fn floor(&self) -> f64 {
+        let rate = if THREADS == 1 { self.copying.one } else { self.copying.all };
+        self.measured.bytes.least() as f64 / rate
+    }
+
+    fn dtype(&self) -> Option<&'static str> {
+        self.measured.dtype.map(|float| match float {
+            Float::F32 => "f32",
+            Float::F64 => "f64",
+            Float::Bf16 => "bf16",
+            Float::F16 => "f16",
+        })
+    }
+
+    /// The JSON object. Times in seconds, rates in bytes per second.
+    pub fn json(&self) -> Value {
+        let m = &self.measured;
+        let (rows, bytes) = (m.rows, m.bytes);
+        let pass = median(&m.reused.pass);
+        let per_logit = (rows.vocab > 0).then(|| 1e9 * pass / (rows.tokens * rows.vocab) as f64);
+        json!({
+            "objective": self.objective,
+            "coupling": m.coupling,
+            "loss": m.loss,
+            "groups": rows.groups,
+            "rollouts": rows.rollouts,
+            "tokens": rows.tokens,
+            "vocab": rows.vocab,
+            "dtype": self.dtype(),
+            "pieces": m.pieces,
+            "threads": THREADS,
+            "time": {
+                "recorded": spread(&m.reused.recorded),
+                "live": spread(&m.reused.live),
+                "after": spread(&m.reused.after),
+                "pass": spread(&m.reused.pass),
+                "fresh": spread(&m.fresh),
+            },
+            "ns_per_logit": per_logit,
+            "ns_per_token": 1e9 * pass / rows.tokens as f64,
+            "bytes": {
+                "logits": bytes.logits,
+                "gradients": bytes.gradients,
+                "columns": bytes.columns,
+                "outputs": bytes.outputs,
+                "least": bytes.least(),
+                "read": bytes.read,
+                "written": bytes.written,
+            },
+            "copy": {
+                "one_thread": self.copying.one,
+                "all_cores": self.copying.all,
+                "cores": machine::cores(),
+                "buffer": self.copying.buffer,
+            },
+            "floor": self.floor(),
+            "floor_ratio": pass / self.floor(),
+            "memory": { "plan": m.memory, "grown": m.grown, "peak": self.peak },
+            "compile": self.compiling.json(),
+            "sweeps": m.sweeps,
+            "plan": m.plan,
+            "load": self.load,
+            "processor": machine::processor(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "optimised": !cfg!(debug_assertions),
+        })
+    }
+
+    /// The table.
+    pub fn text(&self, output: &Output) -> String {
+        let m = &self.measured;
+        let (rows, b) = (m.rows, m.bytes);
+        let mut text = format!("{}  ", output.bold(self.objective));
+        text.push_str(&plural(rows.tokens, "token"));
+        if let Some(dtype) = self.dtype() {
+            text.push_str(&format!(" x {} logits in {dtype}", grouped(rows.vocab)));
+        }
+        text.push_str(&format!(
+            ", {} in {}, {}; coupling: {}\n\n",
+            plural(rows.rollouts, "rollout"),
+            plural(rows.groups, "group"),
+            plural(m.pieces, "piece"),
+            m.coupling
+        ));
+        text.push_str(&output.dim(&format!("{:10}{:>12}{:>12}\n", "", "min", "median")));
+        let times = [
+            ("recorded", &m.reused.recorded, String::new()),
+            ("live", &m.reused.live, String::new()),
+            ("after", &m.reused.after, String::new()),
+            ("pass", &m.reused.pass, format!("{}, buffers reused", m.reused.pass.len())),
+            ("fresh", &m.fresh, format!("{}, with checks and allocations", m.fresh.len())),
+        ];
+        for (name, times, note) in times {
+            let (low, mid) = (seconds(least(times)), seconds(median(times)));
+            text.push_str(format!("{name:10}{low:>12}{mid:>12}  {note}").trim_end());
+            text.push('\n');
+        }
+        let pass = median(&m.reused.pass);
+        let mut line = |name: &str, rest: String| {
+            text.push_str(&format!("{name:10}{rest}\n"));
+        };
+        let mut speed = format!("{} a token", seconds(pass / rows.tokens as f64));
+        if rows.vocab > 0 {
+            let each = 1e9 * pass / (rows.tokens * rows.vocab) as f64;
+            speed = format!("{each:.2} ns a logit, {speed}");
+        }
+        line("speed", speed);
+        line(
+            "bytes",
+            format!(
+                "{} at least: logits {}, their gradient {}, columns {}, outputs {}",
+                size(b.least()),
+                size(b.logits),
+                size(b.gradients),
+                size(b.columns),
+                size(b.outputs)
+            ),
+        );
+        line("", format!("{} read and {} written by the loops", size(b.read), size(b.written)));
+        let c = &self.copying;
+        line(
+            "copy",
+            format!(
+                "{:.1} GB/s by one thread, {:.1} by {}",
+                c.one / 1e9,
+                c.all / 1e9,
+                machine::cores()
+            ),
+        );
+        line(
+            "floor",
+            format!(
+                "{}: the bytes at least, copied by {}; a pass takes {:.1} times that",
+                seconds(self.floor()),
+                plural(THREADS, "thread"),
+                pass / self.floor()
+            ),
+        );
+        let grown = m.grown.map_or(String::new(), |g| format!(" (measured: {})", size(g)));
+        let peak = self.peak.map_or(String::new(), |p| format!("; process at most {}", size(p)));
+        line(
+            "memory",
+            format!("{} beyond the batch and its gradient{grown}{peak}", size(m.memory)),
+        );
+        line("compile", self.compiling.line());
+        for (i, plan) in m.plan.iter().enumerate() {
+            line(if i == 0 { "plan" } else { "" }, plan.clone());
+        }
+        if let Some(load) = self.load.filter(|l| *l > 0.7 * machine::cores() as f64) {
+            line("note", format!("the machine was busy (load {load:.1}): the minima say more"));
+        }
+        if cfg!(debug_assertions) {
+            line("note", "this rlc was built without optimisation".to_owned());
+        }
+        text
+    }
+}
+
+/// Least and median.
+pub fn spread(times: &[f64]) -> Value {
+    json!({ "min": least(times), "median": median(times), "count": times.len() })
+}
+
+fn least(times: &[f64]) -> f64 {
+    times.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// The middle one, or the mean of the middle two.
+pub fn median(times: &[f64]) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
+/// A time with three digits and a unit.
+pub fn seconds(s: f64) -> String {
+    let units = [(1.0, "s"), (1e-3, "ms"), (1e-6, "us")];
+    let (scale, unit) = units.into_iter().find(|u| s >= u.0).unwrap_or((1e-9, "ns"));
+    digits(s / scale, unit)
+}
+
+/// A time in milliseconds.
+pub fn milliseconds(s: f64) -> String {
+    format!("{:.2} ms", 1e3 * s)
+}
+
+/// A number of bytes with three digits and a unit.
+pub fn size(bytes: usize) -> String {
+    let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    match units.into_iter().find(|u| bytes as f64 >= u.0) {
+        Some((scale, unit)) => digits(bytes as f64 / scale, unit),
+        None => format!("{bytes} B"),
+    }
+}
+
+fn digits(x: f64, unit: &str) -> String {
+    let places = if x >= 99.95 {
+        0
+    } else if x >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{x:.places$} {unit}")
+}
+
+fn plural(n: usize, what: &str) -> String {
+    format!("{} {what}{}", grouped(n), if n == 1 { "" } else { "s" })
+}
+
+/// 32000 as 32,000.
+fn grouped(n: usize) -> String {
+    let text = n.to_string();
+    let mut out = String::new();
+    for (i, c) in text.chars().enumerate() {
+        if i > 0 && (text.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
