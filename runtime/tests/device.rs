@@ -5,7 +5,7 @@ mod device_support;
 
 use std::sync::Arc;
 
-use device_support::compare::{compare, kernel, vocab_of};
+use device_support::compare::{compare, compare_within, kernel, vocab_of};
 use device_support::{Rng, batch, program};
 use rlc_compiler::program::Program;
 use rlc_compiler::stdlib::OBJECTIVES;
@@ -183,5 +183,26 @@ const OTHERS: &[(&str, &str)] = &[
 fn other_programs_match_interpreter() {
     for (name, text) in OTHERS {
         check(name, &program(text));
+    }
+}
+
+/// Rows long enough for the row primitives, which are f32; what has another form stays f64.
+#[test]
+fn long_rows_match_interpreter() {
+    let mut rng = Rng(77);
+    let library = OBJECTIVES.iter().map(|(name, _, text)| (name, text));
+    for (name, text) in library.chain(OTHERS.iter().map(|(n, t)| (n, t))) {
+        let program = program(text);
+        let tables = [256, 301].map(|width| batch(&mut rng, 2, width));
+        let floats: Vec<_> =
+            vocab_of(&program, &tables[0]).iter().map(|(c, r)| (*c, float(r.data))).collect();
+        let mut kernel = kernel(name, &program, &floats);
+        for table in &tables {
+            compare_within(name, &program, &mut kernel, table, 2, 4e-6);
+        }
+        let by_form = ["grpo", "dapo", "gspo", "cispo", "sft", "entropy"];
+        if by_form.contains(name) {
+            assert!(kernel.rows_by_form() > 0, "{name} goes through the blocks");
+        }
     }
 }

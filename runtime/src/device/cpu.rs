@@ -33,6 +33,7 @@ use rlc_compiler::table::Floats;
 
 use super::{DeviceError, Gradient};
 pub use rows::Width;
+pub use sweep::ROW_FROM;
 
 /// Vocab-level columns, each with at least the tokens of the rows that run.
 type Vocab<'a> = BTreeMap<ColumnId, VocabRows<'a>>;
@@ -84,6 +85,11 @@ impl Kernel {
     /// are the same bits.
     pub fn set_width(&mut self, width: Width) {
         self.sweeps.iter_mut().for_each(|s| s.set_width(width));
+    }
+
+    /// How many vocab rows have gone through a row primitive, known by their form.
+    pub fn rows_by_form(&self) -> u64 {
+        self.sweeps.iter().map(sweep::SweepCode::rows_by_form).sum()
     }
 
     /// The loops, for explanation.

@@ -10,8 +10,10 @@
 //! cache; `exp` is a polynomial of 20 operations.
 
 mod block;
+mod form;
 mod lane;
 
+pub use form::ROW_FROM;
 pub(super) use lane::exp;
 
 use std::collections::HashMap;
@@ -116,6 +118,10 @@ pub struct SweepCode {
     /// Where this row's entries lie: columns, gradients, scratch.
     places: Vec<*mut u8>,
     running: Vec<block::Running>,
+    /// May have a form that a row primitive knows.
+    by_form: bool,
+    formulas: Vec<form::Formula>,
+    rows_by_form: u64,
 }
 
 // SAFETY: `places` means something only while `run` runs, which has the code to itself.
@@ -143,6 +149,8 @@ impl SweepCode {
         let gradients = sweep.gradients.iter().map(|(slot, v)| (*slot, build.arg(*v))).collect();
         let scratch = sweep.folds.iter().filter_map(EntryFold::scratch).collect();
         let Build { columns, constants, registers, constant_base: inputs, .. } = build;
+        let by_form = columns.iter().all(|c| !c.scratch)
+            && form::may_fit(&code, &folds, sweep.gradients.len(), columns.len());
         let row = vec![0.0; inputs + constants.len()];
         let memory = vec![0.0; (registers + 2) * BLOCK];
         let width = if width.available() { width } else { Width::Portable };
@@ -161,7 +169,15 @@ impl SweepCode {
             row,
             places: Vec::new(),
             running: Vec::new(),
+            by_form,
+            formulas: Vec::new(),
+            rows_by_form: 0,
         }
+    }
+
+    /// How many rows have gone through a row primitive.
+    pub fn rows_by_form(&self) -> u64 {
+        self.rows_by_form
     }
 
     /// Runs it with other vector instructions; with those of every machine, where this one lacks them.
@@ -213,7 +229,14 @@ impl SweepCode {
             registers: self.registers,
         };
         // SAFETY: the caller vouches for the rows; the width was detected on this machine.
-        unsafe { block::run(self.width, &of, &mut self.memory, &mut self.running, results) }
+        unsafe {
+            let by_form = self.by_form && entries >= ROW_FROM;
+            if by_form && form::run(self.width, &of, &mut self.formulas, results) {
+                self.rows_by_form += 1;
+                return;
+            }
+            block::run(self.width, &of, &mut self.memory, &mut self.running, results);
+        }
     }
 }
 
