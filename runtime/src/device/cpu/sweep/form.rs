@@ -4,6 +4,7 @@
 //! logit, p = exp(s e + o) for one s and o) and single entries, a row primitive does it at a tenth of the
 //! cost. The operators are run once per row over formulas instead of numbers; a row that leaves the form
 //! goes through the blocks.
+#![allow(clippy::cast_ptr_alignment, reason = "rows that are not aligned are left to the blocks")]
 
 use rlc_compiler::clif::Float;
 use rlc_compiler::loops::Guard;
@@ -279,7 +280,7 @@ fn gradient(width: Width, logits: Floats, of: Of, out: &mut [f32]) -> bool {
         }
         return true;
     }
-    if !(f.s > 0.0) {
+    if f.s <= 0.0 {
         return false;
     }
     let row = rows::Row { logits, scale: f.s };
@@ -306,7 +307,7 @@ fn statistics(
     for fold in row.folds {
         let Fold::LogSumExp { x, means } = fold else { return false };
         let Of::Form(f) = of(*x) else { return false };
-        if !f.is_linear() || !(f.c1 > 0.0) {
+        if !f.is_linear() || f.c1 <= 0.0 {
             return false;
         }
         let moment = !means.is_empty();
