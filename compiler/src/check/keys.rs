@@ -18,7 +18,7 @@ use super::{Checker, Scope};
 
 /// A part of a tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+enum Part {
     Level(Level),
     Value(E),
 }
@@ -29,11 +29,13 @@ pub(super) struct Keys {
     /// Named keys by name and view.
     named: HashMap<(String, usize), Option<Level>>,
     /// Every derived level by what tells its elements, so that equal partitions are one level.
-    pub found: Vec<(E, Vec<Part>, usize, Level)>,
+    found: Vec<(E, Vec<Part>, usize, Level)>,
     /// Which rows of a level are elements.
     pub exists: HashMap<Level, E>,
     /// What is paired, and the levels of the left and right side.
     pub pairs: HashMap<Level, (Level, [Level; 2])>,
+    /// Levels of pairs by what they pair, within what, and the view.
+    pub paired: HashMap<(Level, Level, usize), Level>,
 }
 
 impl Keys {

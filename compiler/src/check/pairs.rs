@@ -7,7 +7,7 @@ use crate::op::{Binary, Ty};
 use crate::source::Span;
 
 use super::expr::shorten;
-use super::keys::{Part, Place};
+use super::keys::Place;
 use super::{Checker, Scope};
 
 impl Checker<'_> {
@@ -35,15 +35,9 @@ impl Checker<'_> {
             return None;
         }
         let kept = self.kept(rows, place.view);
-        let marker = self.graph.constant(f64::from(rows.0) * 256.0 + f64::from(outer.0), Ty::Int);
-        let same = |k: &&(E, Vec<Part>, usize, Level)| {
-            k.0 == marker
-                && k.1.is_empty()
-                && k.2 == place.view
-                && self.keys.pairs.contains_key(&k.3)
-        };
-        if let Some(found) = self.keys.found.iter().find(same) {
-            return Some(found.3);
+        let key = (rows, outer, place.view);
+        if let Some(&known) = self.keys.paired.get(&key) {
+            return Some(known);
         }
         if self.graph.level_table.is_full() {
             self.too_many_levels(place.span);
@@ -51,7 +45,7 @@ impl Checker<'_> {
         }
         let table = &mut self.graph.level_table;
         let level = table.add_pairs(place.name.clone(), rows, outer, place.span);
-        self.keys.found.push((marker, Vec::new(), place.view, level));
+        self.keys.paired.insert(key, level);
         let mut sides = [level; 2];
         let mut exists = None;
         for (side, name) in sides.iter_mut().zip(["left", "right"]) {
