@@ -396,7 +396,7 @@ impl Checker<'_> {
             .filter(|c| self.expect_bool(*c, cond.span, &format!("what `{what}` goes by")));
         let outer = self.segment_scope(within, TOKEN, what, scope);
         let (value, outer) = (value?, outer?);
-        if !self.holds_tokens(self.graph.level(value)) {
+        if !self.graph.level_table.contains(self.graph.level(value), TOKEN) {
             let per = self.per(self.graph.level(value));
             self.error(
                 "E0202",

@@ -3,8 +3,9 @@
 use crate::ast::{self, ExprKind, Ident, Partition};
 use crate::diagnostic::nearest;
 use crate::hir::E;
-use crate::level::{GROUP, Level, LevelKind, ROLLOUT, TOKEN};
+use crate::level::{GROUP, Level, LevelKind, ROLLOUT};
 use crate::link::LevelItem;
+use crate::op::Unary;
 
 use super::{Checker, Scope};
 
@@ -198,7 +199,6 @@ impl Checker<'_> {
     /// The rows a filter of `level` leaves, at a level whose rows are the batch's own. Rows in no
     /// element of a derived level stay.
     pub(super) fn kept_rows(&mut self, level: Level, cond: E, keep: bool) -> (Level, E) {
-        use crate::op::Unary;
         let LevelKind::Derived(source) = self.graph.level_table.def(level).kind else {
             let kept = if keep { cond } else { self.graph.unary(Unary::Not, cond) };
             return (level, kept);
@@ -206,10 +206,5 @@ impl Checker<'_> {
         let removed = if keep { self.graph.unary(Unary::Not, cond) } else { cond };
         let removed = self.graph.broadcast(removed, source);
         (source, self.graph.unary(Unary::Not, removed))
-    }
-
-    /// True where some element of `token` lies inside rows of `level`.
-    pub(super) fn holds_tokens(&self, level: Level) -> bool {
-        self.graph.level_table.contains(level, TOKEN)
     }
 }

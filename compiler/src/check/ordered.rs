@@ -18,9 +18,9 @@ impl Checker<'_> {
             "index" | "is_first" | "is_last" => self.numbered(call, scope),
             "next" | "prev" => self.shifted(call, span, scope),
             "top" => self.top(call, span, scope),
-            "discounted" => self.discounted(call, span, scope),
+            "discounted" => self.discounted(call, scope),
             "argmax" | "sort" => self.sorted(call, scope),
-            "pick" => self.pick(call, span, scope),
+            "pick" => self.pick(call, scope),
             _ => {
                 let [x] = self.arguments(call, ["x"])?;
                 let value = self.expr(x, scope)?;
@@ -96,7 +96,7 @@ impl Checker<'_> {
     }
 
     /// x + gamma * (the next row's), from the end of the scope.
-    fn discounted(&mut self, call: &Call, _span: Span, scope: &Scope) -> Option<E> {
+    fn discounted(&mut self, call: &Call, scope: &Scope) -> Option<E> {
         let [x, gamma] = self.arguments(call, ["x", "gamma"])?;
         let value = self.expr(x, scope).and_then(|v| self.expect_number(v, x.span));
         let factor = self.expr(gamma, scope).and_then(|v| self.expect_number(v, gamma.span));
@@ -140,7 +140,7 @@ impl Checker<'_> {
     }
 
     /// The value at the i-th kept row of the scope.
-    fn pick(&mut self, call: &Call, _span: Span, scope: &Scope) -> Option<E> {
+    fn pick(&mut self, call: &Call, scope: &Scope) -> Option<E> {
         let [x, i, default] = self.arguments(call, ["x", "i", "default"])?;
         let value = self.expr(x, scope);
         let wanted =

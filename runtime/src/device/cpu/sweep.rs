@@ -120,7 +120,7 @@ pub struct SweepCode {
     running: Vec<block::Running>,
     /// May have a form that a row primitive knows.
     by_form: bool,
-    formulas: Vec<form::Formula>,
+    formulas: Vec<form::Of>,
     rows_by_form: u64,
 }
 
@@ -153,9 +153,8 @@ impl SweepCode {
             && form::may_fit(&code, &folds, sweep.gradients.len(), columns.len());
         let row = vec![0.0; inputs + constants.len()];
         let memory = vec![0.0; (registers + 2) * BLOCK];
-        let width = if width.available() { width } else { Width::Portable };
         SweepCode {
-            width,
+            width: width.or_portable(),
             code,
             folds,
             columns,
@@ -182,7 +181,7 @@ impl SweepCode {
 
     /// Runs it with other vector instructions; with those of every machine, where this one lacks them.
     pub fn set_width(&mut self, width: Width) {
-        self.width = if width.available() { width } else { Width::Portable };
+        self.width = width.or_portable();
     }
 
     /// Runs the sweep over row `row` of the memory in `table`, an entry per slot.

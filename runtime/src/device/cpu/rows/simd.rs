@@ -47,6 +47,12 @@ impl Width {
         }
     }
 
+    /// Itself where this machine has it, else what every machine has.
+    #[must_use]
+    pub fn or_portable(self) -> Width {
+        if self.available() { self } else { Width::Portable }
+    }
+
     /// The widest that this machine has.
     pub fn widest() -> Width {
         static WIDEST: std::sync::OnceLock<Width> = std::sync::OnceLock::new();

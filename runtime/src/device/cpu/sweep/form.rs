@@ -24,8 +24,7 @@ const HITS: usize = 2;
 
 /// c0 + c1 e + (k0 + k1 e) exp(s e + o) + single entries.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Form {
-    column: u16,
+pub(super) struct Form {
     c0: f64,
     c1: f64,
     s: f64,
@@ -38,7 +37,7 @@ struct Form {
 
 /// What an operator gives for every entry of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Of {
+pub(super) enum Of {
     Number(f64),
     Form(Form),
     /// The entry's number.
@@ -46,13 +45,13 @@ enum Of {
     /// Whether that is this.
     Hit(f64),
     /// Whether exp(s e + o) is above 0.
-    Above(u16, f64, f64),
+    Above(f64, f64),
     Unknown,
 }
 
 impl Form {
-    fn entry(column: u16) -> Form {
-        Form { column, c0: 0.0, c1: 1.0, s: 0.0, o: 0.0, k0: 0.0, k1: 0.0, hits: [None; HITS] }
+    fn linear(c0: f64, c1: f64) -> Form {
+        Form { c0, c1, s: 0.0, o: 0.0, k0: 0.0, k1: 0.0, hits: [None; HITS] }
     }
 
     fn has_exp(&self) -> bool {
@@ -75,7 +74,7 @@ impl Form {
 
     fn plus(self, other: Form) -> Option<Form> {
         let same = (self.s, self.o) == (other.s, other.o);
-        if self.column != other.column || self.has_exp() && other.has_exp() && !same {
+        if self.has_exp() && other.has_exp() && !same {
             return None;
         }
         let exp = if self.has_exp() { self } else { other };
@@ -88,7 +87,6 @@ impl Form {
             return None;
         }
         Some(Form {
-            column: self.column,
             c0: self.c0 + other.c0,
             c1: self.c1 + other.c1,
             s: exp.s,
@@ -102,11 +100,7 @@ impl Form {
     /// Of an exponential alone and a linear form.
     fn times(self, linear: Form) -> Option<Form> {
         let fits = self.is_exp() && self.k1 == 0.0 && linear.is_linear();
-        (fits && self.column == linear.column).then_some(Form {
-            k0: self.k0 * linear.c0,
-            k1: self.k0 * linear.c1,
-            ..self
-        })
+        fits.then_some(Form { k0: self.k0 * linear.c0, k1: self.k0 * linear.c1, ..self })
     }
 }
 
@@ -117,11 +111,6 @@ fn number(x: f64) -> Of {
 fn form(found: Option<Form>) -> Of {
     let finite = |f: &Form| [f.c0, f.c1, f.s, f.o, f.k0, f.k1].iter().all(|x| x.is_finite());
     found.filter(finite).map_or(Of::Unknown, Of::Form)
-}
-
-/// A number as a formula over a column.
-fn constant(x: f64, column: u16) -> Form {
-    Form { c0: x, c1: 0.0, ..Form::entry(column) }
 }
 
 fn unary(op: Unary, x: Of) -> Of {
@@ -142,11 +131,11 @@ fn binary(op: Binary, a: Of, b: Of) -> Of {
         (Binary::Add, Of::Form(a), Of::Form(b)) => form(a.plus(b)),
         (Binary::Sub, Of::Form(a), Of::Form(b)) => form(a.plus(b.scaled(-1.0))),
         (Binary::Add, Of::Form(f), Of::Number(x)) | (Binary::Add, Of::Number(x), Of::Form(f)) => {
-            form(f.plus(constant(x, f.column)))
+            form(f.plus(Form::linear(x, 0.0)))
         }
-        (Binary::Sub, Of::Form(f), Of::Number(x)) => form(f.plus(constant(-x, f.column))),
+        (Binary::Sub, Of::Form(f), Of::Number(x)) => form(f.plus(Form::linear(-x, 0.0))),
         (Binary::Sub, Of::Number(x), Of::Form(f)) => {
-            form(f.scaled(-1.0).plus(constant(x, f.column)))
+            form(f.scaled(-1.0).plus(Form::linear(x, 0.0)))
         }
         // A chain is a product unless a factor is infinite, which no number of a form is.
         (Binary::Mul | Binary::Chain, Of::Form(f), Of::Number(x))
@@ -159,29 +148,22 @@ fn binary(op: Binary, a: Of, b: Of) -> Of {
             Of::Hit(at)
         }
         (Binary::Gt, Of::Form(f), Of::Number(0.0)) if f.is_exp() && f.k1 == 0.0 && f.k0 > 0.0 => {
-            Of::Above(f.column, f.s, f.o)
+            Of::Above(f.s, f.o)
         }
         _ => Of::Unknown,
     }
 }
 
-fn select(c: Of, a: Of, b: Of, column: Option<u16>) -> Of {
+fn select(c: Of, a: Of, b: Of) -> Of {
     match (c, a, b) {
-        (Of::Number(c), a, b) => {
-            if c == 0.0 {
-                b
-            } else {
-                a
-            }
-        }
+        (Of::Number(0.0), _, b) => b,
+        (Of::Number(_), a, _) => a,
         (Of::Hit(at), Of::Number(value), Of::Number(0.0)) => {
-            let Some(column) = column else { return Of::Unknown };
-            let hits = [Some((at, value)), None];
-            Of::Form(Form { c1: 0.0, hits, ..Form::entry(column) })
+            Of::Form(Form { hits: [Some((at, value)), None], ..Form::linear(0.0, 0.0) })
         }
         // Where the exponential is 0 the formula is 0 too: the primitives count it so.
-        (Of::Above(column, s, o), Of::Form(f), Of::Number(0.0))
-            if f.is_exp() && f.column == column && (!f.has_exp() || (f.s, f.o) == (s, o)) =>
+        (Of::Above(s, o), Of::Form(f), Of::Number(0.0))
+            if f.is_exp() && (!f.has_exp() || (f.s, f.o) == (s, o)) =>
         {
             Of::Form(f)
         }
@@ -190,7 +172,8 @@ fn select(c: Of, a: Of, b: Of, column: Option<u16>) -> Of {
     }
 }
 
-/// Whether a sweep may have the form at all: what a row can change are numbers only.
+/// Whether a sweep may have the form at all: it reads one column, and what a row can change are
+/// numbers only.
 pub(super) fn may_fit(code: &[Code], folds: &[Fold], gradients: usize, columns: usize) -> bool {
     let folds_fit = folds.iter().all(|f| match f {
         Fold::LogSumExp { means, .. } => means.iter().all(|m| m.filter.is_none()),
@@ -207,27 +190,27 @@ pub(super) fn may_fit(code: &[Code], folds: &[Fold], gradients: usize, columns: 
 pub(super) unsafe fn run(
     width: Width,
     row: &Row,
-    formulas: &mut Vec<Formula>,
+    formulas: &mut Vec<Of>,
     results: &mut [f64],
 ) -> bool {
     formulas.clear();
-    formulas.resize(row.registers, Formula(Of::Unknown));
-    let of = |formulas: &[Formula], x: Arg| match x {
-        Arg::Block(r) => formulas[r as usize].0,
+    formulas.resize(row.registers, Of::Unknown);
+    let of = |formulas: &[Of], x: Arg| match x {
+        Arg::Block(r) => formulas[r as usize],
         Arg::Row(n) => number(row.numbers[n as usize]),
     };
     for code in row.code {
         let (into, found) = match *code {
-            Code::Entry { into, column } => (into, Of::Form(Form::entry(column))),
+            Code::Entry { into, .. } => (into, Of::Form(Form::linear(0.0, 1.0))),
             Code::Index { into } => (into, Of::Index),
             Code::Unary { op, into, x } => (into, unary(op, of(formulas, x))),
             Code::Binary { op, into, a, b } => (into, binary(op, of(formulas, a), of(formulas, b))),
             Code::Select { into, c, a, b } => {
                 let (c, a, b) = (of(formulas, c), of(formulas, a), of(formulas, b));
-                (into, select(c, a, b, Some(0)))
+                (into, select(c, a, b))
             }
         };
-        formulas[into as usize] = Formula(found);
+        formulas[into as usize] = found;
     }
     let (data, float) = (row.columns[0], row.floats[0].float);
     if data.align_offset(float.bytes()) != 0 {
@@ -322,7 +305,7 @@ fn statistics(
         results[at] = found.lse() + f.c0;
         for (result, mean) in results[at + 1..].iter_mut().zip(means) {
             let g = match of(mean.f) {
-                Of::Number(x) => constant(x, f.column),
+                Of::Number(x) => Form::linear(x, 0.0),
                 Of::Form(g) if g.is_linear() => g,
                 _ => return false,
             };
@@ -337,7 +320,3 @@ fn statistics(
     }
     true
 }
-
-/// A formula in the memory of a sweep.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Formula(Of);
