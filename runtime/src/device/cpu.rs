@@ -336,6 +336,28 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Merges what a step reads, and notes what it will hold a part of.
+    fn cross_before(
+        &mut self,
+        phase: Phase,
+        step: usize,
+        merge: &mut Merge<'_>,
+    ) -> Result<(), DeviceError> {
+        let plan = &self.kernel.plan;
+        let of = &plan.steps(phase)[step];
+        let folds = of.batch_folds(plan);
+        let reads = |p: &BatchFold| of.reads(p.into) || p.scale.is_some_and(|s| of.reads(s));
+        if self.parts.iter().any(reads) {
+            self.cross(merge)?;
+        }
+        for fold in folds {
+            if !self.parts.contains(&fold) {
+                self.parts.push(fold);
+            }
+        }
+        Ok(())
+    }
+
     /// Merges every reduction of which this worker holds a part.
     fn cross(&mut self, merge: &mut Merge<'_>) -> Result<(), DeviceError> {
         let folds = std::mem::take(&mut self.parts);
@@ -373,21 +395,11 @@ impl Run<'_> {
         let tokens = self.shape.range(piece, rows.clone(), TOKEN);
         let table = self.pointers(phase, tokens.clone(), vocab, gradients)?;
         for at in 0..self.kernel.plan.steps(phase).len() {
-            let step = &self.kernel.plan.steps(phase)[at];
-            if self
-                .parts
-                .iter()
-                .any(|p| step.reads(p.into) || p.scale.is_some_and(|s| step.reads(s)))
-            {
-                self.cross(merge)?;
+            if merge.is_some() {
+                self.cross_before(phase, at, merge)?;
             }
             let Kernel { plan, code, memory, scratch, .. } = &mut *self.kernel;
             let step = &plan.steps(phase)[at];
-            for fold in step.batch_folds(plan) {
-                if !self.parts.contains(&fold) {
-                    self.parts.push(fold);
-                }
-            }
             match step {
                 Step::Loop(of) => {
                     let range = self.shape.range(piece, rows.clone(), of.level);
