@@ -17,6 +17,7 @@ pub mod evaluate;
 pub mod external;
 pub mod forward;
 pub mod learner;
+mod lock;
 pub mod offline;
 pub mod optimizer;
 pub mod plot;
