@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use rlc_compiler::check::Checked;
 use rlc_compiler::clif::{self, Float};
+use rlc_compiler::cuda;
 use rlc_compiler::fuse::fuse;
 use rlc_compiler::parse;
 use rlc_compiler::specialize::{Settings, specialize};
@@ -49,6 +50,8 @@ enum Stage {
     Loops,
     /// Cranelift's intermediate code of the loops, for logits of 32 bits
     Clif,
+    /// CUDA C of the live loops, for logits of 32 bits
+    Cuda,
 }
 
 /// Runs the command.
@@ -88,6 +91,11 @@ fn stage(stage: Stage, checked: &Checked, sets: &[String]) -> Outcome<String> {
     let plan = fuse(&program).map_err(|e| Failure::input(e.to_string(), ""))?;
     if stage == Stage::Loops {
         return Ok(plan.print());
+    }
+    if stage == Stage::Cuda {
+        let types = cuda::Types { entries: &|_| Float::F32, gradients: &|_| Float::F32 };
+        let module = cuda::emit(&plan, &types).map_err(|e| Failure::input(e.to_string(), ""))?;
+        return Ok(module.text);
     }
     let target = cpu::target().map_err(|e| Failure::running(e.to_string(), ""))?;
     Ok(clif::print(&plan, &|_| Float::F32, target))

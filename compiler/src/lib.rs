@@ -12,6 +12,7 @@ pub mod autodiff;
 pub mod check;
 pub mod clif;
 pub mod columns;
+pub mod cuda;
 pub mod diagnostic;
 pub mod format;
 pub mod fuse;

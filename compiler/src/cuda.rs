@@ -1,0 +1,128 @@
+//! The live stage as CUDA C: one kernel per loop, and small ones that fold its rows into coarser levels.
+//!
+//! ```text
+//! rows without a sweep    a thread each
+//! rows with a sweep       a block each: its threads share the entries, and all of them run the scalar code
+//! what goes row to row    a thread or block for each row of the scope, its rows in order
+//! folds                   the loop leaves a number per row; a warp per coarse row adds them up, the batch in two steps
+//! ```
+//!
+//! Values of rows are f64. Entries are computed in f32 where the logits have 32 bits or fewer, but for what a
+//! row adds to them before they are compared (see [`sweep`]). No float atomics: every sum has one order, and
+//! a run repeated gives the same bits. The text needs no header and is the same for NVRTC and for a C++ compiler
+//! that has the shim.
+//!
+//! Knows no driver: what is launched with which arguments is data ([`Launch`]), for whoever owns a device.
+
+mod fold;
+mod kernel;
+mod names;
+mod scalar;
+mod sweep;
+
+use crate::clif::Float;
+use crate::fuse::Unsupported;
+use crate::hir::ColumnId;
+use crate::level::Level;
+use crate::loops::{Plan, SlotId, SlotKind, Step};
+
+/// What every module begins with.
+const PRELUDE: &str = include_str!("cuda/prelude.cu");
+
+/// Number types of vocab-level memory.
+pub struct Types<'a> {
+    /// Of a column's entries.
+    pub entries: &'a dyn Fn(ColumnId) -> Float,
+    /// Of a column's gradient; that of the entries where it is written over them.
+    pub gradients: &'a dyn Fn(ColumnId) -> Float,
+}
+
+/// The kernels of a plan's live stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Module {
+    /// CUDA C.
+    pub text: String,
+    /// What is launched for each step of [`Plan::live`], in order.
+    pub steps: Vec<Vec<Launch>>,
+}
+
+/// One launch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launch {
+    /// The kernel.
+    pub kernel: String,
+    /// How many threads it wants.
+    pub grid: Grid,
+    /// Its parameters, each 8 bytes: a pointer or a whole number.
+    pub args: Vec<Arg>,
+}
+
+/// How a kernel's work is shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grid {
+    /// A thread for each row of a level that the piece has; blocks of any size.
+    Threads(Level),
+    /// A block for each such row. Fewer blocks take turns; threads in whole warps.
+    Blocks(Level),
+    /// A warp for each such row.
+    Warps(Level),
+    /// This many blocks.
+    Fixed(u32),
+}
+
+/// A parameter of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arg {
+    /// The memory of a slot: of the whole batch, of the piece's tokens at vocab level, and for scratch as
+    /// much for each block.
+    Slot(SlotId),
+    /// Room for an f64 per row of this level, over the whole batch: what a loop leaves for its folds. Numbered
+    /// within the step; not read after it.
+    Part(u16, Level),
+    /// Room for two f64 for each of [`PARTS`] blocks.
+    Partials,
+    /// The first row at the second level of each row of the first, as u32, and the end.
+    Starts(Level, Level),
+    /// The piece's first row of a level.
+    Begin(Level),
+    /// One past its last.
+    End(Level),
+    /// Rows of a level in the whole batch.
+    Count(Level),
+    /// Entries per token.
+    Vocab,
+    /// The token in the first row of vocab-level memory.
+    Base,
+}
+
+/// Blocks that share a fold into the batch. Part of the order of its sum.
+pub const PARTS: u32 = 256;
+
+/// The live stage of a plan.
+pub fn emit(plan: &Plan, types: &Types) -> Result<Module, Unsupported> {
+    let wide = plan.slots.iter().any(|s| match s.kind {
+        SlotKind::Entries(c) => (types.entries)(c) == Float::F64,
+        _ => false,
+    });
+    let real = if wide { "double" } else { "float" };
+    let mut text = format!("typedef {real} real;\n{PRELUDE}");
+    let mut steps = Vec::new();
+    for step in &plan.live {
+        let launches = match step {
+            Step::Loop(of) => kernel::emit(plan, of, types, &mut text)?,
+            Step::Call(call) => {
+                let slot = plan.slot(call.into);
+                return Err(Unsupported {
+                    what: format!(
+                        "`{}` sorts or groups rows by what the current policy says, which has no CUDA form; \
+                         run it on the CPU",
+                        slot.name
+                    ),
+                    span: None,
+                });
+            }
+        };
+        steps.push(launches);
+    }
+    Ok(Module { text, steps })
+}
