@@ -94,8 +94,7 @@ fn stage(stage: Stage, checked: &Checked, sets: &[String]) -> Outcome<String> {
     }
     if stage == Stage::Cuda {
         let types = cuda::Types { entries: &|_| Float::F32, gradients: &|_| Float::F32 };
-        let module = cuda::emit(&plan, &types).map_err(|e| Failure::input(e.to_string(), ""))?;
-        return Ok(module.text);
+        return Ok(cuda::emit(&plan, &types).text);
     }
     let target = cpu::target().map_err(|e| Failure::running(e.to_string(), ""))?;
     Ok(clif::print(&plan, &|_| Float::F32, target))

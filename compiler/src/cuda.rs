@@ -21,7 +21,6 @@ mod scalar;
 mod sweep;
 
 use crate::clif::Float;
-use crate::fuse::Unsupported;
 use crate::hir::ColumnId;
 use crate::level::Level;
 use crate::loops::{Plan, SlotId, SlotKind, Step};
@@ -42,8 +41,18 @@ pub struct Types<'a> {
 pub struct Module {
     /// CUDA C.
     pub text: String,
-    /// What is launched for each step of [`Plan::live`], in order.
-    pub steps: Vec<Vec<Launch>>,
+    /// What is done for each step of [`Plan::live`], in order.
+    pub steps: Vec<Work>,
+}
+
+/// What a step of the live stage is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Launches, one after the other.
+    Launches(Vec<Launch>),
+    /// A [`Step::Call`], which sorts or groups whole scopes: the host does it, between copies of what it reads
+    /// and writes.
+    Host,
 }
 
 /// One launch.
@@ -99,30 +108,20 @@ pub enum Arg {
 pub const PARTS: u32 = 256;
 
 /// The live stage of a plan.
-pub fn emit(plan: &Plan, types: &Types) -> Result<Module, Unsupported> {
+pub fn emit(plan: &Plan, types: &Types) -> Module {
     let wide = plan.slots.iter().any(|s| match s.kind {
         SlotKind::Entries(c) => (types.entries)(c) == Float::F64,
         _ => false,
     });
     let real = if wide { "double" } else { "float" };
     let mut text = format!("typedef {real} real;\n{PRELUDE}");
-    let mut steps = Vec::new();
-    for step in &plan.live {
-        let launches = match step {
-            Step::Loop(of) => kernel::emit(plan, of, types, &mut text)?,
-            Step::Call(call) => {
-                let slot = plan.slot(call.into);
-                return Err(Unsupported {
-                    what: format!(
-                        "`{}` sorts or groups rows by what the current policy says, which has no CUDA form; \
-                         run it on the CPU",
-                        slot.name
-                    ),
-                    span: None,
-                });
-            }
-        };
-        steps.push(launches);
-    }
-    Ok(Module { text, steps })
+    let steps = plan
+        .live
+        .iter()
+        .map(|step| match step {
+            Step::Loop(of) => Work::Launches(kernel::emit(plan, of, types, &mut text)),
+            Step::Call(_) => Work::Host,
+        })
+        .collect();
+    Module { text, steps }
 }

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use super::names::Names;
 use super::{Arg, Grid, Launch, Types, fold, scalar};
 use crate::clif::Float;
-use crate::fuse::Unsupported;
 use crate::hir::ReduceOp;
 use crate::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, TURN};
 use crate::loops::{Direction, Item, Loop, Op, Plan, SlotId, SlotKind, V};
@@ -53,12 +52,7 @@ pub(super) struct Emit<'a> {
 }
 
 /// Adds the kernels of a loop to the text.
-pub(super) fn emit(
-    plan: &Plan,
-    of: &Loop,
-    types: &Types,
-    text: &mut String,
-) -> Result<Vec<Launch>, Unsupported> {
+pub(super) fn emit(plan: &Plan, of: &Loop, types: &Types, text: &mut String) -> Vec<Launch> {
     let block = of.body.iter().any(|i| matches!(i, Item::Sweep(_) | Item::Spread(..)));
     let mut emit = Emit {
         plan,
@@ -76,11 +70,10 @@ pub(super) fn emit(
         parts: 0,
         indent: 2,
     };
-    emit.write()?;
+    emit.write();
     let mut launches = vec![emit.finish(text)];
-    let left = std::mem::take(&mut emit.left);
-    launches.extend(fold::emit(plan, of, &left, text));
-    Ok(launches)
+    launches.extend(fold::emit(plan, of, &emit.left, text));
+    launches
 }
 
 /// The finest level within whose rows everything stays that goes from row to row.
@@ -105,7 +98,7 @@ fn scope(plan: &Plan, of: &Loop) -> Option<Level> {
 }
 
 impl Emit<'_> {
-    fn write(&mut self) -> Result<(), Unsupported> {
+    fn write(&mut self) {
         let of = self.of;
         for &(v, op) in &of.head {
             self.indent = 1;
@@ -123,9 +116,8 @@ impl Emit<'_> {
             self.parents.push((level, name));
         }
         for item in &of.body {
-            self.item(item)?;
+            self.item(item);
         }
-        Ok(())
     }
 
     /// Puts the kernel together.
@@ -366,7 +358,7 @@ impl Emit<'_> {
         number
     }
 
-    fn item(&mut self, item: &Item) -> Result<(), Unsupported> {
+    fn item(&mut self, item: &Item) {
         match item {
             Item::Let(v, op) => {
                 let text = self.op(*op);
@@ -421,7 +413,6 @@ impl Emit<'_> {
             }
             Item::Sweep(sweep) => self.sweep(sweep),
         }
-        Ok(())
     }
 
     /// What a running value within elements reads, and whether the row counts.

@@ -157,7 +157,7 @@ impl Code<'_, '_> {
     }
 
     /// The value as an f64 text that has the bits it would have outside the sweep; none where it was rounded.
-    fn exact(&self, value: &Value) -> Option<String> {
+    fn exact(value: &Value) -> Option<String> {
         match value {
             Value::Row(name) => Some(name.clone()),
             Value::Index => Some("(double)i".to_owned()),
@@ -209,7 +209,7 @@ impl Code<'_, '_> {
                 if let (Value::Row(c), Value::Row(a), Value::Row(b)) = (&c, &a, &b) {
                     return Value::Row(self.row(&wanted, &scalar::select(c, a, b)));
                 }
-                let c = match self.exact(&c) {
+                let c = match Self::exact(&c) {
                     Some(c) => c,
                     None => self.real(&c),
                 };
@@ -243,7 +243,7 @@ impl Code<'_, '_> {
             return Value::Real(self.entry(wanted, format!("rlc_truth(i == {at})")));
         }
         if op.is_truth()
-            && let (Some(a), Some(b)) = (self.exact(a), self.exact(b))
+            && let (Some(a), Some(b)) = (Self::exact(a), Self::exact(b))
         {
             return Value::Real(self.entry(wanted, scalar::binary(op, &a, &b)));
         }
@@ -253,7 +253,7 @@ impl Code<'_, '_> {
 
     /// Sums and multiples of a linear value stay linear.
     fn linear(&mut self, op: Binary, x: &Value, y: &Value) -> Option<Value> {
-        let text = |x: &Value| self.exact(x);
+        let text = Self::exact;
         let exact = format!("({})", scalar::binary(op, &text(x)?, &text(y)?));
         let (a, b, column) = match (op, x, y) {
             (
@@ -292,7 +292,7 @@ impl Code<'_, '_> {
             EntryFold::LogSumExp { into, x, means } => self.softmax(*into, *x, means),
             EntryFold::Nth { into, x, n, scratch } => {
                 let x = self.value(*x);
-                let x = match self.exact(&x) {
+                let x = match Self::exact(&x) {
                     Some(x) => x,
                     None => format!("(double){}", self.real(&x)),
                 };
@@ -322,7 +322,7 @@ impl Code<'_, '_> {
         let sum = self.name("sum");
         let first = scalar::number(op.identity(), false);
         // Which entry is the largest is told in f64, and so is the result.
-        let wide = matches!(op, ReduceOp::Max | ReduceOp::Min).then(|| self.exact(&x)).flatten();
+        let wide = matches!(op, ReduceOp::Max | ReduceOp::Min).then(|| Self::exact(&x)).flatten();
         let (ty, x) = match wide {
             Some(x) => ("double", format!("(double)({x})")),
             None => ("real", self.real(&x)),
@@ -478,6 +478,7 @@ impl Code<'_, '_> {
     fn write(self, targets: &[Target]) {
         let Code { emit, columns, each, after, .. } = self;
         let vocab = emit.vocab();
+        let each_name = emit.names.unique("each");
         let packed: Vec<&Column> = columns.iter().map(|c| &c.1).filter(|c| !c.scratch).collect();
         let mut params = vec!["const i64 i".to_owned()];
         params.extend(packed.iter().map(|c| format!("const real {}", c.entry)));
@@ -486,7 +487,7 @@ impl Code<'_, '_> {
             // Whoever writes over entries waits for those who read one by itself.
             emit.line("__syncthreads();");
         }
-        emit.line(&format!("auto each = [&]({}) {{", params.join(", ")));
+        emit.line(&format!("auto {each_name} = [&]({}) {{", params.join(", ")));
         emit.indent += 1;
         for (_, column) in columns.iter().filter(|c| c.1.scratch) {
             emit.line(&format!("const real {} = (real){}[i];", column.entry, column.row));
@@ -519,7 +520,7 @@ impl Code<'_, '_> {
         let mut args = vec!["at + k".to_owned()];
         args.extend((0..packed.len()).map(|n| format!("(real)rlc_widen(from_{n}.x[k])")));
         args.extend((0..targets.len()).map(|n| format!("to_{n}.x[k]")));
-        emit.line(&format!("for (int k = 0; k < {lanes}; k++) each({});", args.join(", ")));
+        emit.line(&format!("for (int k = 0; k < {lanes}; k++) {each_name}({});", args.join(", ")));
         for (n, t) in targets.iter().enumerate() {
             emit.line(&format!("*(rlc_pack<{}, {lanes}>*)({} + at) = to_{n};", t.ty, t.row));
         }
@@ -529,7 +530,7 @@ impl Code<'_, '_> {
         args.extend(packed.iter().map(|c| format!("(real)rlc_widen({}[at])", c.row)));
         args.extend(targets.iter().map(|t| format!("{}[at]", t.row)));
         emit.line(&format!(
-            "for (i64 at = packed + threadIdx.x; at < {vocab}; at += blockDim.x) each({});",
+            "for (i64 at = packed + threadIdx.x; at < {vocab}; at += blockDim.x) {each_name}({});",
             args.join(", ")
         ));
         emit.indent -= 1;
