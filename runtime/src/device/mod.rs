@@ -2,6 +2,7 @@
 //! in this folder; what it offers outside is safe, because lengths are checked before code runs.
 
 pub mod cpu;
+pub mod cuda;
 
 use rlc_compiler::clif::Float;
 use rlc_compiler::fuse::Unsupported;
@@ -43,6 +44,9 @@ pub enum DeviceError {
     /// Workers could not share what crosses.
     #[error("{0}")]
     Workers(String),
+    /// The GPU, its driver or its compiler: what failed, and what to do.
+    #[error("{0}")]
+    Cuda(String),
     /// A phase was run before the one it builds on, or rows outside the batch.
     #[error("{0}")]
     Order(&'static str),

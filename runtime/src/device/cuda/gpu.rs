@@ -1,0 +1,154 @@
+//! A GPU through the CUDA driver.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cudarc::driver::result::DriverError;
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, LaunchConfig,
+    PushKernelArg, sys,
+};
+use cudarc::nvrtc::Ptx;
+
+use super::Device;
+use crate::device::DeviceError;
+
+/// One GPU with the kernels of one module.
+pub struct Gpu {
+    stream: Arc<CudaStream>,
+    module: Option<Arc<CudaModule>>,
+    functions: HashMap<String, CudaFunction>,
+}
+
+/// What a GPU is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// As the driver names it.
+    pub name: String,
+    /// `sm_90`.
+    pub architecture: String,
+    /// Bytes free and in all.
+    pub memory: (usize, usize),
+    /// Multiprocessors.
+    pub processors: u32,
+}
+
+/// Whether the driver's library can be loaded.
+pub fn driver_present() -> bool {
+    // SAFETY: looks for the library and loads it, which runs its own initialisers and nothing else.
+    unsafe { sys::is_culib_present() }
+}
+
+fn failed(what: &str) -> impl Fn(DriverError) -> DeviceError + '_ {
+    move |e| {
+        let advice = match e.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                ": take smaller pieces (`--micro-batch`), or give the chunks less memory"
+            }
+            sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU => ": its architecture is not supported",
+            _ => "",
+        };
+        DeviceError::Cuda(format!("{what}: {e}{advice}"))
+    }
+}
+
+impl Gpu {
+    /// GPU number `ordinal`.
+    pub fn new(ordinal: usize) -> Result<Gpu, DeviceError> {
+        if !driver_present() {
+            return Err(DeviceError::Cuda(
+                "the NVIDIA driver (libcuda.so.1) is not on this machine, so there is no GPU to run on: install it, or \
+                 use `--backend cpu`; `rlc doctor` shows what is found"
+                    .to_owned(),
+            ));
+        }
+        let context = CudaContext::new(ordinal).map_err(failed("opening the GPU"))?;
+        Ok(Gpu { stream: context.default_stream(), module: None, functions: HashMap::new() })
+    }
+
+    /// What it is.
+    pub fn about(&self) -> Result<About, DeviceError> {
+        let context = self.stream.context();
+        let failed = failed("asking the GPU what it is");
+        let (major, minor) = context.compute_capability().map_err(&failed)?;
+        let processors = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        Ok(About {
+            name: context.name().map_err(&failed)?,
+            architecture: format!("sm_{major}{minor}"),
+            memory: context.mem_get_info().map_err(&failed)?,
+            processors: context.attribute(processors).map_err(&failed)? as u32,
+        })
+    }
+
+    /// Puts machine code in place of what was loaded.
+    pub fn load(&mut self, code: &[u8]) -> Result<(), DeviceError> {
+        self.functions.clear();
+        let module = self.stream.context().load_module(Ptx::from_binary(code.to_vec()));
+        self.module = Some(module.map_err(failed("loading the kernels"))?);
+        Ok(())
+    }
+
+    /// Waits for everything that was launched.
+    pub fn wait(&self) -> Result<(), DeviceError> {
+        self.stream.synchronize().map_err(failed("running the kernels"))
+    }
+}
+
+impl Device for Gpu {
+    type Memory = CudaSlice<u8>;
+
+    fn alloc(&mut self, bytes: usize) -> Result<CudaSlice<u8>, DeviceError> {
+        let what = format!("taking {:.1} MB of GPU memory", bytes as f64 / 1e6);
+        // SAFETY: kernels write memory before they read it, or `write` does; bytes have no invalid values.
+        unsafe { self.stream.alloc::<u8>(bytes.max(1)) }.map_err(failed(&what))
+    }
+
+    fn address(&self, memory: &CudaSlice<u8>) -> u64 {
+        memory.device_ptr(&self.stream).0
+    }
+
+    fn write(&mut self, to: &mut CudaSlice<u8>, bytes: &[u8]) -> Result<(), DeviceError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut to = to.slice_mut(..bytes.len());
+        self.stream.memcpy_htod(bytes, &mut to).map_err(failed("copying to the GPU"))
+    }
+
+    fn read(&mut self, from: &CudaSlice<u8>, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let from = from.slice(..bytes.len());
+        self.stream.memcpy_dtoh(&from, bytes).map_err(failed("copying from the GPU"))?;
+        self.wait()
+    }
+
+    unsafe fn launch(
+        &mut self,
+        kernel: &str,
+        blocks: u32,
+        threads: u32,
+        args: &[u64],
+    ) -> Result<(), DeviceError> {
+        if !self.functions.contains_key(kernel) {
+            let Some(module) = &self.module else {
+                return Err(DeviceError::Order("kernels are loaded before they are launched"));
+            };
+            let found = module.load_function(kernel).map_err(failed(kernel))?;
+            self.functions.insert(kernel.to_owned(), found);
+        }
+        let function = &self.functions[kernel];
+        let mut builder = self.stream.launch_builder(function);
+        for arg in args {
+            builder.arg(arg);
+        }
+        let config = LaunchConfig {
+            grid_dim: (blocks, 1, 1),
+            block_dim: (threads, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        // SAFETY: as promised by the caller; pointers and whole numbers are 8 bytes each.
+        unsafe { builder.launch(config) }.map(|_| ()).map_err(failed(kernel))
+    }
+}
