@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rlc_compiler::clif::Float;
 use rlc_compiler::hir::ReduceOp;
-use rlc_compiler::loops::{EntryFold, Guard, Loop, Op, SlotId, Sweep, V};
+use rlc_compiler::loops::{EntryFold, Guard, Item, Loop, Op, SlotId, Sweep, V};
 use rlc_compiler::op::{Binary, Unary};
 
 use super::rows::Width;
@@ -152,7 +152,7 @@ impl SweepCode {
         width: Width,
     ) -> Vec<SweepCode> {
         let mut sweeps: Vec<SweepCode> =
-            of.sweeps().map(|s| SweepCode::new(s, lies, width)).collect();
+            of.sweeps().map(|s| SweepCode::new(s, &constants(of, s), lies, width)).collect();
         let found = Arc::new(Mutex::new(memory::Memory::default()));
         let mut later = form::Later::default();
         for sweep in sweeps.iter_mut().rev() {
@@ -170,8 +170,13 @@ impl SweepCode {
         sweeps
     }
 
-    /// Translates a sweep.
-    fn new(sweep: &Sweep, lies: &dyn Fn(SlotId) -> (Float, bool), width: Width) -> SweepCode {
+    /// Translates a sweep. `fixed` has the inputs that are the same number in every row.
+    fn new(
+        sweep: &Sweep,
+        fixed: &[Option<f64>],
+        lies: &dyn Fn(SlotId) -> (Float, bool),
+        width: Width,
+    ) -> SweepCode {
         let mut build = Build::new(sweep, lies);
         let mut code = Vec::new();
         for (at, (v, op)) in sweep.body.iter().enumerate() {
@@ -189,8 +194,7 @@ impl SweepCode {
                 folds: &folds,
                 gradients: &written,
                 registers,
-                inputs,
-                constants: &constants,
+                constants: &[fixed, &constants.iter().copied().map(Some).collect::<Vec<_>>()].concat(),
                 columns: columns.len(),
             })
         });
@@ -292,6 +296,28 @@ impl SweepCode {
             block::run(self.width, &of, &mut self.memory, &mut self.running, results);
         }
     }
+}
+
+/// The numbers among the inputs of a sweep that are constants of its loop.
+fn constants(of: &Loop, sweep: &Sweep) -> Vec<Option<f64>> {
+    let body = of.body.iter().filter_map(|item| match item {
+        Item::Let(v, op) => Some((*v, *op)),
+        Item::Scan { .. }
+        | Item::Shift { .. }
+        | Item::Store(..)
+        | Item::Fold { .. }
+        | Item::Spread(..)
+        | Item::SpreadAt { .. }
+        | Item::Sweep(_) => None,
+    });
+    let known: HashMap<V, f64> = of
+        .head
+        .iter()
+        .copied()
+        .chain(body)
+        .filter_map(|(v, op)| if let Op::Const(x) = op { Some((v, x)) } else { None })
+        .collect();
+    sweep.inputs().iter().map(|v| known.get(v).copied()).collect()
 }
 
 /// What compiled code calls: [`SweepCode::run`]; gives 0.

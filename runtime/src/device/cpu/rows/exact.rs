@@ -52,7 +52,7 @@ pub(super) unsafe fn statistics(
         (out.beside, out.origin, out.lowest) = (none, none, none);
         return out;
     };
-    let most = largest((0..len).map(|i| beside.get(i)));
+    let most = (0..len).find(|i| logit(*i) * scale == max).map_or(0.0, |i| beside.get(i));
     out.origin = if most.is_finite() { most } else { 0.0 };
     let least = |x: f64, y: f64| if y < x { y } else { x };
     out.lowest =
@@ -80,7 +80,7 @@ pub(super) unsafe fn gradient(
             let Place { logits, scale } = t.row;
             // SAFETY: promised by the caller.
             let logit = unsafe { logits.get(i) };
-            let log_p = if logit == f64::NEG_INFINITY { logit } else { logit * scale - t.lse };
+            let log_p = logit * scale - t.lse;
             let p = log_p.exp();
             let mut factor = t.p + t.p_squared * p;
             if t.p_log_p != 0.0 {

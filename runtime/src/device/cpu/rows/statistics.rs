@@ -43,7 +43,7 @@ pub struct Statistics {
     /// sum exp(x - m) ((y - origin) - share (x - m) / scale), within 1e-6 of the sum of absolute values of both parts;
     /// NaN where not wanted. Entries of exp(x - m) = 0 add nothing.
     pub beside: f64,
-    /// A number among those of y, where one is finite; NaN where not wanted.
+    /// About the y beside the largest x; finite. NaN where not wanted.
     pub origin: f64,
     /// The least of all l and y; NaN where not wanted.
     pub lowest: f64,
@@ -197,8 +197,14 @@ impl Kernel for Sweep<'_> {
                 let (factor, moved) =
                     top.raise(largest(s, x, count), self.scale, &mut self.base)?;
                 if beside {
-                    if !origin.is_finite() {
-                        origin = largest(s, y, count);
+                    if factor != 1.0 || moved != 0.0 || !origin.is_finite() {
+                        // What counts most is beside the largest: its difference is exact.
+                        let new = *y.add(place(x, n, top.0));
+                        if new.is_finite() {
+                            let old = if origin.is_finite() { origin } else { 0.0 };
+                            totals.beside += (f64::from(old) - f64::from(new)) * totals.sum;
+                            origin = new;
+                        }
                     }
                     lowest = lowest.min(least(s, x, n)).min(least(s, y, n));
                     totals.beside =
@@ -287,6 +293,24 @@ unsafe fn largest<S: Simd>(s: S, x: *const f32, count: usize) -> f32 {
         }
     }
     s.lane_max(s.max(tops[0], tops[1]))
+}
+
+/// Where one of the first `n` numbers is this; 0 without.
+///
+/// # Safety
+///
+/// `x` has as many, and one.
+#[inline(always)]
+unsafe fn place(x: *const f32, n: usize, is: f32) -> usize {
+    // SAFETY: promised by the caller.
+    let x = unsafe { std::slice::from_raw_parts(x, n) };
+    for (i, chunk) in x.chunks(64).enumerate() {
+        // Without a branch an entry, so that it is vector code.
+        if chunk.iter().fold(false, |found, x| found | (*x == is)) {
+            return i * 64 + chunk.iter().position(|x| *x == is).unwrap_or(0);
+        }
+    }
+    0
 }
 
 /// The least of the first `n` numbers of a block; NaNs may be passed over.

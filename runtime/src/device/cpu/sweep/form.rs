@@ -46,9 +46,8 @@ pub(super) struct Sweep<'a> {
     pub folds: &'a [Fold],
     pub gradients: &'a [Arg],
     pub registers: usize,
-    /// How many numbers of the row are inputs; constants follow.
-    pub inputs: usize,
-    pub constants: &'a [f64],
+    /// The numbers of a row that are the same in every row.
+    pub constants: &'a [Option<f64>],
     pub columns: usize,
 }
 
@@ -65,7 +64,7 @@ impl Known {
             let (into, found) = match *code {
                 Code::Entry { into, column } => {
                     let entry = Linear::entry(column as usize);
-                    (into, Of::Form(Form { plain: entry, terms: Vec::new(), hits: Vec::new() }))
+                    (into, Of::Form(Form::linear(entry)))
                 }
                 Code::Index { into } => (into, Of::Index),
                 Code::Unary { op, into, x } => {
@@ -85,11 +84,8 @@ impl Known {
             registers[into as usize] = found;
         }
         let form = |x: Arg, algebra: &mut Algebra| match sweep.of(&registers, x, algebra) {
-            Of::Number(n) => {
-                let plain = Linear::number(n);
-                Some(Form { plain, terms: Vec::new(), hits: Vec::new() })
-            }
-            Of::Form(f) => Some(f),
+            Of::Number(n) => Some(Form::linear(Linear::number(n))),
+            Of::Form(f) => Some(f).filter(|f| f.held.is_empty()),
             Of::Index | Of::Hit(_) | Of::Above(_) | Of::Unknown => None,
         };
         let linear = |x: Arg, algebra: &mut Algebra| {
@@ -149,8 +145,8 @@ impl Sweep<'_> {
     fn of(&self, registers: &[Of], x: Arg, algebra: &mut Algebra) -> Of {
         match x {
             Arg::Block(r) => registers[r as usize].clone(),
-            Arg::Row(n) => Of::Number(match (n as usize).checked_sub(self.inputs) {
-                Some(constant) => algebra.tape.constant(self.constants[constant]),
+            Arg::Row(n) => Of::Number(match self.constants.get(n as usize).copied().flatten() {
+                Some(x) => algebra.tape.constant(x),
                 None => algebra.tape.input(n),
             }),
         }

@@ -34,6 +34,8 @@ pub(in super::super) struct Form {
     pub terms: Vec<Term>,
     /// Numbers of entries, and what these have on top.
     pub hits: Vec<(N, N)>,
+    /// What counts only where the exponential of an exponent, the first, is above 0.
+    pub held: Vec<(Linear, Linear)>,
 }
 
 /// What an operator gives for every entry of a row.
@@ -98,12 +100,12 @@ impl Linear {
 }
 
 impl Form {
-    fn linear(plain: Linear) -> Form {
-        Form { plain, terms: Vec::new(), hits: Vec::new() }
+    pub(super) fn linear(plain: Linear) -> Form {
+        Form { plain, terms: Vec::new(), hits: Vec::new(), held: Vec::new() }
     }
 
     pub(super) fn is_linear(&self) -> bool {
-        self.terms.is_empty() && self.hits.is_empty()
+        self.terms.is_empty() && self.hits.is_empty() && self.held.is_empty()
     }
 
     /// Whether an entry of minus infinity makes it infinite or NaN.
@@ -128,11 +130,24 @@ impl Form {
             self.insert(term, tape);
         }
         self.hits.extend(other.hits);
+        for (exponent, plain) in other.held {
+            self.hold(exponent, plain, tape);
+        }
         (self.hits.len() <= HITS).then_some(self)
+    }
+
+    fn hold(&mut self, exponent: Linear, plain: Linear, tape: &mut Tape) {
+        match self.held.iter_mut().find(|h| h.0 == exponent) {
+            Some(own) => own.1 = own.1.plus(plain, tape),
+            None => self.held.push((exponent, plain)),
+        }
     }
 
     fn scaled(mut self, by: N, tape: &mut Tape) -> Form {
         self.plain = self.plain.scaled(by, tape);
+        for held in &mut self.held {
+            held.1 = held.1.scaled(by, tape);
+        }
         for term in &mut self.terms {
             term.factor = term.factor.scaled(by, tape);
         }
@@ -166,13 +181,30 @@ impl Form {
                 }
             }
         }
+        for (a, b) in [(self, other), (other, self)] {
+            for (exponent, held) in &a.held {
+                if !b.held.is_empty() {
+                    return None;
+                }
+                for b in b.parts() {
+                    let factor = b.factor.times(*held, tape)?;
+                    if b.exponent == Linear::NONE {
+                        out.hold(*exponent, factor, tape);
+                    } else if b.exponent == *exponent {
+                        out.insert(Term { factor, ..b }, tape);
+                    } else {
+                        return None;
+                    }
+                }
+            }
+        }
         Some(out)
     }
 
     /// An exponential and nothing else.
     fn exponential(&self) -> Option<Linear> {
         let [term] = self.terms.as_slice() else { return None };
-        let alone = self.plain == Linear::NONE && self.hits.is_empty();
+        let alone = self.plain == Linear::NONE && self.hits.is_empty() && self.held.is_empty();
         (alone && term.factor == Linear::number(ONE)).then_some(term.exponent)
     }
 }
@@ -238,6 +270,9 @@ impl Algebra {
             (Binary::Mul | Binary::Chain, Of::Form(a), Of::Form(b)) => {
                 form(a.times(&b, &mut self.tape))
             }
+            (Binary::Pow, Of::Form(f), Of::Number(n)) if self.tape.constant_of(n) == Some(2.0) => {
+                form(f.times(&f, &mut self.tape))
+            }
             (Binary::Div, Of::Form(f), Of::Number(x)) => {
                 let by = self.tape.binary(Binary::Div, ONE, x);
                 self.scaled(f, by)
@@ -279,8 +314,13 @@ impl Algebra {
             (Of::Above(exponent), Of::Form(mut f), Of::Number(ZERO)) => {
                 let twice = exponent.plus(exponent, &mut self.tape);
                 let covered = |t: &Term| t.exponent == exponent || t.exponent == twice;
-                if f.plain != Linear::NONE || !f.hits.is_empty() || !f.terms.iter().all(covered) {
+                let held = f.held.iter().all(|h| h.0 == exponent);
+                if !f.hits.is_empty() || !f.terms.iter().all(covered) || !held {
                     return Of::Unknown;
+                }
+                if f.plain != Linear::NONE {
+                    f.hold(exponent, f.plain, &mut self.tape);
+                    f.plain = Linear::NONE;
                 }
                 f.terms.iter_mut().for_each(|t| t.loose = false);
                 Of::Form(f)
@@ -301,6 +341,9 @@ impl Algebra {
         }
         for hit in &mut f.hits {
             hit.1 = pick(hit.1);
+        }
+        for held in &mut f.held {
+            held.1 = held.1.map2(Linear::NONE, |n, _| pick(n));
         }
         f
     }

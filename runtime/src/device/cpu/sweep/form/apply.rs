@@ -133,6 +133,34 @@ impl Part {
     }
 }
 
+/// The coefficient of one column.
+fn one_of(line: &Line, column: usize) -> [f64; COLUMNS] {
+    let mut out = [0.0; COLUMNS];
+    out[column] = line.c[column];
+    out
+}
+
+/// Adds a part to one of the same exponential, which may have one other column.
+fn insert(part: Part, out: &mut Vec<Part>) {
+    let of = |p: &Part| (p.column, p.scale, p.offset);
+    let fits = |p: &&mut Part| {
+        let alone = p.other.is_none() || part.other.is_none();
+        of(p) == of(&part) && (alone || p.other.map(|o| o.0) == part.other.map(|o| o.0))
+    };
+    match out.iter_mut().find(fits) {
+        Some(own) => {
+            own.a += part.a;
+            own.b += part.b;
+            own.other = match (own.other, part.other) {
+                (Some((y, a)), Some((_, b))) => Some((y, a + b)).filter(|o| o.1 != 0.0),
+                (one, two) => one.or(two),
+            };
+            own.loose |= part.loose;
+        }
+        None => out.push(part),
+    }
+}
+
 /// Formulas of exponentials as parts, those of equal exponents together and squares with what they are
 /// squares of. None for another form.
 fn parts(form: &Form, values: &[f64], out: &mut Vec<Part>) -> Option<()> {
@@ -142,21 +170,13 @@ fn parts(form: &Form, values: &[f64], out: &mut Vec<Part>) -> Option<()> {
         if factor.is_zero() {
             continue;
         }
-        let part = Part::new(&Line::new(&term.exponent, values)?, &factor, term.loose)?;
-        let same = |p: &Part| (p.column, p.scale, p.offset) == (part.column, part.scale, part.offset);
-        match out.iter_mut().find(|p| same(p)) {
-            Some(own) => {
-                let other = match (own.other, part.other) {
-                    (Some((y, a)), Some((z, b))) if y == z => Some((y, a + b)),
-                    (Some(_), Some(_)) => return None,
-                    (one, two) => one.or(two),
-                };
-                own.a += part.a;
-                own.b += part.b;
-                own.other = other.filter(|o| o.1 != 0.0);
-                own.loose |= part.loose;
-            }
-            None => out.push(part),
+        let exponent = Line::new(&term.exponent, values)?;
+        let column = exponent.single()?;
+        let alone = |c: usize| Line { c0: 0.0, c: one_of(&factor, c) };
+        let own = Line { c0: factor.c0, ..alone(column) };
+        let others = (0..COLUMNS).filter(|c| *c != column && factor.c[*c] != 0.0).map(alone);
+        for factor in std::iter::once(own).chain(others) {
+            insert(Part::new(&exponent, &factor, term.loose)?, out);
         }
     }
     let mut at = 0;
@@ -331,6 +351,26 @@ impl Columns {
         ends
     }
 
+    /// Takes from parts that share an exponential what their second column has everywhere, and gives it to the first
+    /// of them: large numbers do not cancel in f32 then.
+    fn balance(&self, parts: &mut [Part]) {
+        for at in 1..parts.len() {
+            let part = parts[at];
+            let same = |p: &Part| {
+                (p.column, p.scale, p.offset) == (part.column, part.scale, part.offset)
+            };
+            let (Some(first), Some((y, d))) = (parts[..at].iter().position(same), part.other) else {
+                continue;
+            };
+            // SAFETY: a row that a form is used for has entries.
+            let typical = unsafe { self.columns[y].0.get(0) };
+            if typical.is_finite() {
+                parts[first].a += d * typical;
+                parts[at].a -= d * typical;
+            }
+        }
+    }
+
     /// Whether a factor that is infinite at entries of minus infinity does no harm.
     fn holds(&self, part: &Part, memory: &mut Memory) -> bool {
         !part.loose
@@ -412,6 +452,7 @@ unsafe fn gradient(
     if room.len() > rows::MOST_TERMS || (plain != 0.0 && !room.is_empty()) || !plain.is_finite() {
         return None;
     }
+    at.balance(room);
     for part in room.iter() {
         let slot = at.slot(part.column);
         let highest = memory.highest(slot).unwrap_or_else(|| at.ends(part.column, memory).1);

@@ -40,7 +40,7 @@ impl Tape {
         }) as u16)
     }
 
-    fn constant_of(&self, n: N) -> Option<f64> {
+    pub(super) fn constant_of(&self, n: N) -> Option<f64> {
         match self.steps[n.0 as usize] {
             Step::Constant(x) => Some(x),
             Step::Input(_) | Step::Unary(..) | Step::Binary(..) | Step::Select(..) => None,
