@@ -163,6 +163,12 @@ fn measure(
     time("  entropy", &mut |r| both(x(r), 0.01, &entropy, Out::F32(&mut out[range(r)])));
     time("  bf16", &mut |r| both(b(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
     time("  bf16 to bf16", &mut |r| both(b(r), 0.0, &plain, Out::Bf16(&mut short[range(r)])));
+    time("  entropy and kl", &mut |r| {
+        let found = statistics(width, x(r), &beside(r), Some(&mut kept));
+        let how = Gradient { kept: Some(&kept), ..terms(x(r), found.lse(), 0.01) };
+        let how = Gradient { other: Some((y(r), -0.01)), ..how };
+        gradient(width, &[how], &add, Out::F32(&mut out[range(r)]));
+    });
     // In place: what is read is the last round's gradient, which is as good as any row.
     let mut own = numbers.f32[..rows * vocab].to_vec();
     time("  in place", &mut |r| {
