@@ -1,7 +1,7 @@
 //! How fast the precompiled row primitives are on this machine: nanoseconds per logit, one thread, best of several
 //! rounds, beside a copy of the same bytes (logits read once, gradients written once).
 //!
-//!     cargo run --release -p rlc-runtime --example row_speed -- [rounds]
+//!     cargo run --release -p rlc-runtime --example row_speed -- [rounds] [width]
 //!
 //! "far" goes row after row over 64 MB of f32 logits, "near" stays on as many rows as fit in 512 KiB.
 #![allow(clippy::unwrap_used, reason = "a measurement, not a library")]
@@ -27,23 +27,30 @@ struct Numbers {
     other: Vec<f32>,
 }
 
-/// Best nanoseconds per logit of `rounds`, each over `rows` rows.
+/// Logits between two readings of the clock: a busy machine leaves so long alone now and then.
+const CHUNK: usize = 1 << 20;
+
+/// Nanoseconds per logit over `rows` rows: of each part of them the best of `rounds`.
 fn time(rounds: usize, rows: usize, vocab: usize, mut row: impl FnMut(usize)) -> f64 {
+    let part = (CHUNK / vocab).clamp(1, rows);
     // Near rows are too short for one clock reading.
-    let repeat = (2_000_000 / (rows * vocab)).max(1);
-    let mut best = f64::INFINITY;
+    let repeat = (CHUNK / (part * vocab)).max(1);
+    let mut best = vec![f64::INFINITY; rows.div_ceil(part)];
     for _ in 0..=rounds {
-        let begin = Instant::now();
-        for _ in 0..repeat {
-            (0..rows).for_each(&mut row);
+        for (p, best) in best.iter_mut().enumerate() {
+            let begin = Instant::now();
+            for _ in 0..repeat {
+                (p * part..((p + 1) * part).min(rows)).for_each(&mut row);
+            }
+            *best = best.min(begin.elapsed().as_secs_f64());
         }
-        best = best.min(begin.elapsed().as_secs_f64());
     }
-    best * 1e9 / (repeat * rows * vocab) as f64
+    best.iter().sum::<f64>() * 1e9 / (repeat * rows * vocab) as f64
 }
 
 fn main() {
     let rounds: usize = std::env::args().nth(1).map_or(5, |a| a.parse().unwrap());
+    let only = std::env::args().nth(2);
     let mut state = 1u64;
     let mut numbers = || -> Vec<f32> {
         (0..FAR)
@@ -80,7 +87,9 @@ fn main() {
                 });
                 println!("  {:8} {name:24} {ns:6.3}", "copy");
             }
-            for width in Width::ALL.into_iter().filter(|w| w.available()) {
+            let named =
+                |w: &Width| only.as_ref().is_none_or(|o| *o == format!("{w:?}").to_lowercase());
+            for width in Width::ALL.into_iter().filter(|w| w.available() && named(w)) {
                 measure(width, (rounds, rows, vocab), &numbers, &mut out);
             }
         }

@@ -13,6 +13,8 @@ mod block;
 mod form;
 mod lane;
 mod memory;
+#[cfg(test)]
+mod tests;
 
 pub use form::ROW_FROM;
 pub(super) use lane::exp;
@@ -194,7 +196,8 @@ impl SweepCode {
                 folds: &folds,
                 gradients: &written,
                 registers,
-                constants: &[fixed, &constants.iter().copied().map(Some).collect::<Vec<_>>()].concat(),
+                constants: &[fixed, &constants.iter().copied().map(Some).collect::<Vec<_>>()]
+                    .concat(),
                 columns: columns.len(),
             })
         });

@@ -53,6 +53,11 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> V {
+        // SAFETY: promised by the caller.
+        unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(bf16_to_f32)
+    }
+    #[inline(always)]
     fn add(self, a: V, b: V) -> V {
         from_fn(|i| a[i] + b[i])
     }

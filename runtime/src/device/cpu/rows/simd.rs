@@ -121,6 +121,12 @@ pub(super) trait Simd: Copy {
     ///
     /// `LANES` numbers can be read at `from`, which need not be aligned.
     unsafe fn load_f16(self, from: *const u16) -> Self::V;
+    /// Bits of bf16 as f32.
+    ///
+    /// # Safety
+    ///
+    /// `LANES` numbers can be read at `from`, which need not be aligned.
+    unsafe fn load_bf16(self, from: *const u16) -> Self::V;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// The larger; the second where either is NaN.

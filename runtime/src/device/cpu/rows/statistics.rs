@@ -3,7 +3,7 @@
 use rlc_compiler::table::Floats;
 
 use super::base::Base;
-use super::block::{BLOCK, Buffer, Source, vectors, widen};
+use super::block::{BLOCK, Buffer, Source, vectors, widen, widen_with};
 use super::simd::{Kernel, Simd, Width, run};
 use super::{Kept, Row, exact};
 
@@ -190,9 +190,9 @@ impl Kernel for Sweep<'_> {
             let n = BLOCK.min(self.len - start);
             let count = vectors::<S>(n);
             // SAFETY: both rows have `len` entries.
-            let (x, y) = unsafe {
-                let x = widen(s, self.x, start, n, &mut x_buffer);
-                (x, if beside { widen(s, self.y, start, n, &mut y_buffer) } else { x })
+            let (x, y, most) = unsafe {
+                let (x, most) = widen_with(s, self.x, start, n, &mut x_buffer);
+                (x, if beside { widen(s, self.y, start, n, &mut y_buffer) } else { x }, most)
             };
             // Its maximum is found on the way, while there is arithmetic to wait for.
             let next = match self.x {
@@ -204,7 +204,10 @@ impl Kernel for Sweep<'_> {
             // SAFETY: `x` and `y` have `count` vectors, the first `n` numbers of the row. So many are kept for each
             // block, and are in the next one, if there is one.
             unsafe {
-                let most = ahead.unwrap_or_else(|| largest(s, x, count));
+                let most = match ahead.or(most) {
+                    Some(most) => most,
+                    None => largest(s, x, count),
+                };
                 let (factor, moved) = top.raise(most, self.scale)?;
                 self.base.reference = top.reference();
                 if beside {
@@ -218,8 +221,7 @@ impl Kernel for Sweep<'_> {
                         }
                     }
                     lowest = lowest.min(least(s, x, n)).min(least(s, y, n));
-                    totals.beside =
-                        shrink(totals.beside - self.share * moved * totals.sum, factor);
+                    totals.beside = shrink(totals.beside - self.share * moved * totals.sum, factor);
                 }
                 totals.moment = shrink(totals.moment + moved * totals.sum, factor);
                 totals.square *= factor * factor;
