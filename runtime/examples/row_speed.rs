@@ -12,7 +12,7 @@ use std::time::Instant;
 use half::{bf16, f16};
 use rlc_compiler::table::Floats;
 use rlc_runtime::device::cpu::rows::{
-    Beside, Gradient, Kept, Out, Row, Wanted, Width, ends, gradient, statistics,
+    Beside, Gradient, Out, Row, Wanted, Width, ends, gradient, statistics,
 };
 
 /// f32 logits that count as far away.
@@ -126,15 +126,13 @@ fn measure(
     let entropy = Wanted { moment: true, ..plain };
     let all = Wanted { square: true, ..entropy };
     let beside = |r: usize| Wanted { beside: Some(Beside { row: y(r), share: 1.0 }), ..entropy };
-    let mut kept = Kept::default();
     time("ends", &mut |r| black(ends(width, x(r).logits)));
-    time("statistics", &mut |r| black(statistics(width, x(r), &plain, None)));
-    time("  kept", &mut |r| black(statistics(width, x(r), &plain, Some(&mut kept))));
-    time("  entropy", &mut |r| black(statistics(width, x(r), &entropy, None)));
-    time("  entropy and square", &mut |r| black(statistics(width, x(r), &all, None)));
-    time("  entropy and kl", &mut |r| black(statistics(width, x(r), &beside(r), None)));
-    time("  bf16", &mut |r| black(statistics(width, b(r), &plain, None)));
-    time("  f16", &mut |r| black(statistics(width, h(r), &plain, None)));
+    time("statistics", &mut |r| black(statistics(width, x(r), &plain)));
+    time("  entropy", &mut |r| black(statistics(width, x(r), &entropy)));
+    time("  entropy and square", &mut |r| black(statistics(width, x(r), &all)));
+    time("  entropy and kl", &mut |r| black(statistics(width, x(r), &beside(r))));
+    time("  bf16", &mut |r| black(statistics(width, b(r), &plain)));
+    time("  f16", &mut |r| black(statistics(width, h(r), &plain)));
     let add = [(7, 0.3)];
     time("gradient", &mut |r| {
         gradient(width, &[terms(x(r), 12.0, 0.0)], &add, Out::F32(&mut out[range(r)]));
@@ -154,7 +152,7 @@ fn measure(
         gradient(width, &[terms(b(r), 12.0, 0.0)], &add, Out::F32(&mut out[range(r)]));
     });
     let both = |x: Row, p_log_p: f64, wanted, out: Out| {
-        let found = statistics(width, x, wanted, None);
+        let found = statistics(width, x, wanted);
         gradient(width, &[terms(x, found.lse(), p_log_p)], &add, out);
     };
     time("both", &mut |r| both(x(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
@@ -162,29 +160,18 @@ fn measure(
     time("  bf16", &mut |r| both(b(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
     let mut short = vec![0u16; rows * vocab];
     time("  bf16 to bf16", &mut |r| both(b(r), 0.0, &plain, Out::Bf16(&mut short[range(r)])));
-    let mut kept = Kept::default();
-    let mut both = |x: Row, p_log_p: f64, wanted, out: Out| {
-        let found = statistics(width, x, wanted, Some(&mut kept));
-        let how = Gradient { kept: Some(&kept), ..terms(x, found.lse(), p_log_p) };
-        gradient(width, &[how], &add, out);
-    };
-    time("both, kept", &mut |r| both(x(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
-    time("  entropy", &mut |r| both(x(r), 0.01, &entropy, Out::F32(&mut out[range(r)])));
-    time("  bf16", &mut |r| both(b(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
-    time("  bf16 to bf16", &mut |r| both(b(r), 0.0, &plain, Out::Bf16(&mut short[range(r)])));
     time("  entropy and kl", &mut |r| {
-        let found = statistics(width, x(r), &beside(r), Some(&mut kept));
-        let how = Gradient { kept: Some(&kept), ..terms(x(r), found.lse(), 0.01) };
-        let how = Gradient { other: Some((y(r), -0.01)), ..how };
+        let found = statistics(width, x(r), &beside(r));
+        let how = Gradient { other: Some((y(r), -0.01)), ..terms(x(r), found.lse(), 0.01) };
         gradient(width, &[how], &add, Out::F32(&mut out[range(r)]));
     });
     // In place: what is read is the last round's gradient, which is as good as any row.
     let mut own = numbers.f32[..rows * vocab].to_vec();
     time("  in place", &mut |r| {
         let row = &mut own[range(r)];
-        let found = statistics(width, of_row(Floats::F32(row)), &plain, Some(&mut kept));
+        let found = statistics(width, of_row(Floats::F32(row)), &plain);
         let how = Gradient { scale: SCALE, lse: found.lse(), p: -0.3, ..Gradient::default() };
-        gradient(width, &[Gradient { kept: Some(&kept), ..how }], &add, Out::F32(row));
+        gradient(width, &[how], &add, Out::F32(row));
     });
 }
 

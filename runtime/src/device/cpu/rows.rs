@@ -29,7 +29,6 @@ mod base;
 mod block;
 mod exact;
 mod gradient;
-mod kept;
 mod portable;
 mod simd;
 mod statistics;
@@ -45,7 +44,6 @@ pub use self::block::Out;
 pub(super) use self::block::{Source, Target};
 pub use self::gradient::{Gradient, MOST_TERMS, gradient};
 pub(super) use self::gradient::{Place, Terms, gradient_at};
-pub use self::kept::Kept;
 pub use self::simd::Width;
 pub use self::statistics::{Beside, Statistics, Wanted, ends, statistics};
 

@@ -162,7 +162,6 @@ impl SweepCode {
             sweep.found = Arc::clone(&found);
             if let Some(known) = &sweep.known {
                 let slot = |c: usize| sweep.columns[c].slot;
-                later.gradients.extend(known.gradient_columns().map(slot));
                 later.squares.extend(known.square_columns().map(slot));
             }
         }

@@ -132,8 +132,6 @@ pub(super) trait Simd: Copy {
     /// The larger; the second where either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
-    /// Where a number is above 0 or NaN.
-    fn above_zero(self, a: Self::V) -> Self::Mask;
     /// `a * b + c`, fused where the machine can.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a * b - c`, fused where the machine can.

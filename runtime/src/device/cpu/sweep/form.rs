@@ -118,12 +118,6 @@ impl Known {
         Some(Known { tape, nonzero, folds, gradients })
     }
 
-    /// Columns of whose exponentials it computes a gradient.
-    pub(super) fn gradient_columns(&self) -> impl Iterator<Item = usize> + '_ {
-        let terms = self.gradients.iter().flat_map(|f| &f.terms);
-        terms.filter_map(|t| single(&t.exponent))
-    }
-
     /// Columns of whose exponentials it sums squares.
     pub(super) fn square_columns(&self) -> impl Iterator<Item = usize> + '_ {
         let sums = self.folds.iter().filter_map(|f| match f {

@@ -23,8 +23,6 @@ pub(in super::super) struct Buffers {
 /// What later sweeps of the loop make of columns.
 #[derive(Debug, Default, Clone)]
 pub(in super::super) struct Later {
-    /// Gradients of their exponentials.
-    pub gradients: Vec<SlotId>,
     /// Sums of squares of their exponentials.
     pub squares: Vec<SlotId>,
 }
@@ -323,9 +321,7 @@ impl Columns {
         let row = rows::Row { logits: self.logits(column), scale };
         let beside = beside.map(|(y, share)| Beside { row: self.logits(y), share });
         let wanted = Wanted { moment, square, beside };
-        let keep = later.gradients.contains(&slot) && memory.kept(slot, scale).is_none();
-        let kept = keep.then(|| memory.keep(slot, scale));
-        let statistics = rows::statistics(self.width, row, &wanted, kept);
+        let statistics = rows::statistics(self.width, row, &wanted);
         if !statistics.max.is_finite() || !statistics.sum.is_finite() {
             return None;
         }
@@ -480,7 +476,6 @@ unsafe fn gradient(
         p_log_p: 0.0,
         p_squared: 0.0,
         other: None,
-        kept: None,
     };
     let mut terms = [none; rows::MOST_TERMS];
     for (terms, part) in terms.iter_mut().zip(room.iter()) {
@@ -494,7 +489,6 @@ unsafe fn gradient(
             p_log_p,
             p_squared: part.squared,
             other: part.other.map(|(y, d)| (source(y), d)),
-            kept: memory.kept(at.slot(part.column), part.scale),
         };
     }
     if plain != 0.0 {
