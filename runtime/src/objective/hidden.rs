@@ -85,6 +85,31 @@ impl Head<'_> {
     }
 }
 
+impl Hidden<'_> {
+    /// All logits, `[tokens, V]`.
+    pub fn logits(&self) -> Vec<f32> {
+        let (tokens, vocab) = self.sizes();
+        let mut into = vec![0.0; tokens * vocab];
+        let forward = Forward { first: 0, vocab, hidden: *self };
+        forward.fill(&(0..tokens), &mut into, &mut Vec::new());
+        into
+    }
+
+    /// The way back from d(loss)/d(logits), `[tokens, V]`: writes d(loss)/d(hidden), `[tokens, H]`, and adds
+    /// to the gradients of the output projection.
+    pub fn backward(&self, d_logits: &[f32], d_hidden: &mut [f32], grads: &mut HeadGrads<'_>) {
+        let (tokens, vocab) = self.sizes();
+        let forward = Forward { first: 0, vocab, hidden: *self };
+        let (low, d_low) = (Vec::new(), Vec::new());
+        Projection { forward, d_hidden, grads, low, d_low }.take(0..tokens, d_logits);
+    }
+
+    fn sizes(&self) -> (usize, usize) {
+        let width = self.width.max(1);
+        (self.rows.len() / width, self.head.weight.len() / width)
+    }
+}
+
 impl Step<'_> {
     /// [`Step::live`] from hidden states: writes d(loss)/d(hidden), `[tokens, H]`, and adds the gradient
     /// of the output projection to `grads`. `room` is the memory for logits, kept by the caller from call
