@@ -294,6 +294,12 @@ fn check(
     Err(ObjectiveError::Batch(TableError(said)))
 }
 
+fn scale(numbers: &mut [f32], by: f32) {
+    for x in numbers {
+        *x *= by;
+    }
+}
+
 /// Logits of hidden states.
 #[derive(Clone, Copy)]
 struct Forward<'a> {
@@ -317,7 +323,7 @@ impl Forward<'_> {
         let h = Matrix::new(&rows[self.place(tokens)], tokens.len(), width);
         into.resize(tokens.len() * rank, 0.0);
         product(into, rank, h, Matrix::new(lora.a, rank, width).turned(), false);
-        into.iter_mut().for_each(|x| *x *= lora.scale);
+        scale(into, lora.scale);
     }
 
     /// Logits. `low` is memory.
@@ -373,7 +379,7 @@ impl Source for Projection<'_, '_> {
         let rank = head.rank(width);
         self.d_low.resize(count * rank, 0.0);
         product(&mut self.d_low, rank, d, Matrix::new(lora.b, vocab, rank), false);
-        self.d_low.iter_mut().for_each(|x| *x *= lora.scale);
+        scale(&mut self.d_low, lora.scale);
         let d_low = Matrix::new(&self.d_low, count, rank);
         product(into, width, d_low, Matrix::new(lora.a, rank, width), true);
         if let Some(grads) = &mut self.grads.lora {
