@@ -101,6 +101,7 @@ pub fn generate_each(
         spare: Vec::new(),
         done: vec![Completion::default(); counts.iter().sum()],
     };
+    let places = options.max_batch.min(batch.places());
     let mut waiting: VecDeque<(usize, usize)> = counts
         .iter()
         .scan(0, |next, count| Some(std::mem::replace(next, *next + count)))
@@ -109,13 +110,13 @@ pub fn generate_each(
     let mut ready: VecDeque<Rollout> = VecDeque::new();
     let mut active: Vec<Rollout> = Vec::new();
     loop {
-        while active.len() < options.max_batch {
+        while active.len() < places {
             if let Some(rollout) = ready.pop_front() {
                 active.extend(batch.begin(rollout)?);
             } else if waiting.is_empty() {
                 break;
             } else {
-                ready = batch.prefill(prompts, &mut waiting, options.max_batch - active.len())?;
+                ready = batch.prefill(prompts, &mut waiting, places - active.len())?;
             }
         }
         if active.is_empty() {
@@ -228,10 +229,26 @@ struct Batch<'a> {
 const PREFILL_TOKENS: usize = 4096;
 /// Rollouts that are worth a thread.
 const LEAST: usize = 4;
+/// Bytes that stay in a last cache between two steps.
+const CACHE: usize = 16 << 20;
 /// Logits that a thread holds at once.
 const LOGITS: usize = 1 << 22;
 
 impl Batch<'_> {
+    /// Rollouts to decode at once: every step reads all of their keys and values again, so no more than stay in cache
+    /// beside the weights, where these leave room for a batch that is worth reading them for.
+    fn places(&self) -> usize {
+        const WORTH: usize = 32;
+        let config = &self.decoder.config;
+        let shape = self.decoder.shape;
+        let tokens = self.options.max_new_tokens.min(config.max_position_embeddings);
+        let own =
+            tokens * config.num_hidden_layers * 2 * shape.kv_heads * shape.dim * size_of::<f32>();
+        let weights = config.parameters() * size_of::<f32>();
+        let fit = CACHE.saturating_sub(weights) / own.max(1);
+        if fit >= WORTH { fit } else { usize::MAX }
+    }
+
     /// Computes the next waiting prompts (each with the place of its first completion), enough for `wanted` rollouts if they fit in one pass.
     fn prefill(
         &mut self,
