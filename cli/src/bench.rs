@@ -10,6 +10,7 @@ mod machine;
 mod pass;
 mod progress;
 mod text;
+mod work;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -23,14 +24,15 @@ use rlc_compiler::specialize::Settings;
 use rlc_compiler::table::Table;
 use rlc_runtime::device::DeviceError;
 use rlc_runtime::objective::{Backend, Objective, ObjectiveError};
+use rlc_runtime::train::assets;
 
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Output, write_file};
 use crate::{check, eval, params, program};
 
 use batch::Wanted;
 use progress::Progress;
-use text::Report;
+use text::{Report, Speed};
 
 /// Measure an objective: time, bytes and memory of a pass, against this machine's copy bandwidth
 ///
@@ -73,6 +75,9 @@ pub struct Args {
     /// Start from log-probs instead of logits
     #[arg(long, conflicts_with_all = ["vocab", "dtype"])]
     logp: bool,
+    /// Threads of kernels and matrix products; the copy bandwidth is that of as many
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
+    threads: usize,
     /// Run in pieces of N rollouts [default: the whole batch]
     #[arg(long, value_name = "N", value_parser = count())]
     micro_batch: Option<usize>,
@@ -82,6 +87,9 @@ pub struct Args {
     /// How long to repeat; at least three passes
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     seconds: f64,
+    /// Where the loss and the gradients that were computed go, a safetensors file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -128,6 +136,9 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     let Some(name) = args.objective.as_deref().filter(|_| !args.compile_times) else {
         return compile::library(args.json, output);
     };
+    if !assets::use_threads(args.threads) {
+        return Err(Failure::running("the number of threads is settled already", "a fault of rlc"));
+    }
     let load = machine::load();
     let mut opened = program::open(name)?;
     let checked = check::or_stop(&mut opened, output)?;
@@ -146,17 +157,34 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     };
     let time = Duration::from_secs_f64(args.seconds);
     let micro_batch = args.micro_batch.unwrap_or(usize::MAX);
-    let measured = pass::measure(&mut objective, &table, &values, micro_batch, time, &progress)?;
+    let keep = args.out.is_some();
+    let (measured, gradients) =
+        pass::measure(&mut objective, &table, &values, micro_batch, time, keep, &progress)?;
     let peak = machine::peak();
     drop(table);
-    progress.say("copying memory");
-    let copying = machine::copying(Duration::from_secs_f64(args.seconds.min(2.0) / 4.0));
+    if let Some(path) = &args.out {
+        let bytes = rlc_runtime::batch::to_bytes(&gradients)
+            .map_err(|why| Failure::running(format!("cannot write the gradients: {why}"), ""))?;
+        write_file(path, &bytes)?;
+    }
+    let speed = speed(args, &progress);
     progress.end();
-    let report = Report { objective: name, measured, copying, compiling, load, peak };
+    let report =
+        Report { objective: name, threads: args.threads, measured, speed, compiling, load, peak };
     if args.json {
         return output.print(&format!("{}\n", report.json()));
     }
     output.print(&report.text(output))
+}
+
+/// What this machine does in the time that is left for it.
+fn speed(args: &Args, progress: &Progress) -> Speed {
+    let time = Duration::from_secs_f64(args.seconds.min(2.0) / 8.0);
+    progress.say("copying memory");
+    let copying = machine::copying(args.threads, 2 * time);
+    progress.say("multiplying matrices");
+    let size = if time.is_zero() { 128 } else { 1024 };
+    Speed { copying, size, multiplying: machine::multiplying(size, time) }
 }
 
 fn with_params(checked: Checked, values: &[f64]) -> Outcome<Objective> {

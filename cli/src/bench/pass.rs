@@ -11,21 +11,20 @@ use rlc_compiler::columns::{self, Columns};
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::interp::VocabRows;
 use rlc_compiler::level::{Level, ROLLOUT, TOKEN, VOCAB};
-use rlc_compiler::program::Program;
+use rlc_compiler::program::{Phase, Program};
 use rlc_compiler::shape::Shape;
-use rlc_compiler::table::Table;
+use rlc_compiler::table::{Array, Data, Table};
 use rlc_runtime::device::Gradient;
 use rlc_runtime::device::cpu::{Kernel, float};
 use rlc_runtime::objective::{Logits, Objective};
 
 use super::cost::{Bytes, Cost};
 use super::progress::Progress;
+use super::work::{self, Work};
 use super::{device, machine, objective_failure};
 use crate::explain::kernel;
 use crate::failure::{Failure, Outcome};
 
-/// Threads that kernels use.
-pub const THREADS: usize = 1;
 /// Passes that are timed at least, after one that is not.
 const LEAST: usize = 3;
 
@@ -65,6 +64,8 @@ pub struct Measured {
     pub memory: usize,
     /// Bytes that passes made the process grow by, where the system says.
     pub grown: Option<usize>,
+    /// What the recorded, live and after phases compute.
+    pub work: [Work; 3],
     /// Sweeps over the vocab row of each token.
     pub sweeps: usize,
     /// The plan in words.
@@ -84,15 +85,17 @@ pub struct Rows {
     pub vocab: usize,
 }
 
-/// Runs passes for about `time`, most of it with reused buffers.
+/// Runs passes for about `time`, most of it with reused buffers. With `keep` the loss and the gradients
+/// that they computed, as `rlc eval` names them; nothing otherwise.
 pub fn measure(
     objective: &mut Objective,
     table: &Table,
     params: &[f64],
     micro_batch: usize,
     time: Duration,
+    keep: bool,
     progress: &Progress,
-) -> Outcome<Measured> {
+) -> Outcome<(Measured, Table)> {
     let present = table.arrays.keys().cloned().collect();
     let specialized = objective.specialized(Some(present)).map_err(objective_failure)?;
     let program = Arc::clone(&specialized.program);
@@ -107,21 +110,25 @@ pub fn measure(
     progress.say("warming up");
     let before = if machine::forget_peak() { machine::resident() } else { None };
     let mut reused = Times::default();
-    let mut loss = 0.0;
+    let mut found = Found::default();
     let started = Instant::now();
     while reused.pass.len() <= LEAST || started.elapsed() < time.mul_f64(0.8) {
-        loss = batch.pass(&mut kernel, &shape, params, &pieces, &mut reused)?;
+        found = batch.pass(&mut kernel, &shape, params, &pieces, &mut reused)?;
         progress.pass(&reused.pass, "buffers reused");
     }
     reused.drop_first();
     let grown = before.and_then(|b| Some(machine::peak()?.saturating_sub(b)));
+    let loss = found.loss;
+    let gradients = if keep { batch.gradients(found, &shape) } else { Table::default() };
     let floats = std::mem::take(&mut batch.floats);
     drop(batch);
 
     let fresh = fresh(objective, table, micro_batch, time.mul_f64(0.2), progress)?;
     let cost = Cost::new(kernel.plan(), &shape, &floats);
     let count = |level: Level| shape.count(level);
-    Ok(Measured {
+    let work = [Phase::Recorded, Phase::Live, Phase::After]
+        .map(|phase| work::of_phase(kernel.plan(), phase, &shape));
+    let measured = Measured {
         reused,
         fresh,
         loss,
@@ -137,9 +144,11 @@ pub fn measure(
         bytes: cost.bytes(),
         memory: cost.memory(),
         grown,
+        work,
         sweeps: cost.sweeps(),
         plan: kernel::lines(kernel.plan()),
-    })
+    };
+    Ok((measured, gradients))
 }
 
 /// Passes through the whole runtime, after one that also compiles.
@@ -176,6 +185,13 @@ impl Times {
             times.remove(0);
         }
     }
+}
+
+/// What a pass computed, but for vocab-level gradients.
+#[derive(Default)]
+struct Found {
+    loss: f64,
+    below: Vec<(ColumnId, Vec<f64>)>,
 }
 
 /// A batch in the form that kernels take.
@@ -227,7 +243,7 @@ impl<'a> Batch<'a> {
         params: &[f64],
         pieces: &[Range<usize>],
         times: &mut Times,
-    ) -> Outcome<f64> {
+    ) -> Outcome<Found> {
         let start = Instant::now();
         let mut run = kernel.start(shape, &self.given, params).map_err(device)?;
         run.recorded(&self.vocab).map_err(device)?;
@@ -249,7 +265,29 @@ impl<'a> Batch<'a> {
         times.live.push(seconds(recorded, live));
         times.after.push(seconds(live, after));
         times.pass.push(seconds(start, after));
-        Ok(run.value(self.program.loss).and_then(|v| v.first().copied()).unwrap_or(f64::NAN))
+        let value = |e| run.value(e).unwrap_or(&[]);
+        let loss = value(self.program.loss).first().copied().unwrap_or(f64::NAN);
+        let graph = &self.program.graph;
+        let below = |id: &ColumnId| graph.columns[id.0 as usize].level != VOCAB;
+        let grads = self.program.grads.iter().filter(|(id, _)| below(id));
+        let below = grads.filter_map(|(id, e)| Some((*id, value((*e)?).to_vec()))).collect();
+        Ok(Found { loss, below })
+    }
+
+    /// Loss and gradients of the last pass.
+    fn gradients(&mut self, found: Found, shape: &Shape) -> Table {
+        let graph = &self.program.graph;
+        let name = |id: ColumnId| format!("grad/{}", graph.columns[id.0 as usize].name);
+        let mut table = Table::default();
+        table.set("loss", Data::F64(vec![found.loss]));
+        for (id, rows) in found.below {
+            table.set(name(id), Data::F64(rows));
+        }
+        for (id, rows) in self.gradients.drain(..) {
+            let shape = vec![shape.count(TOKEN), shape.vocab];
+            table.arrays.insert(name(id), Array { data: Data::F32(rows), shape });
+        }
+        table
     }
 }
 

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::compile::Compiling;
 use super::machine::{self, Copying};
-use super::pass::{Measured, THREADS};
+use super::pass::Measured;
+use super::work::{FUNCTION, Work};
 use crate::output::Output;
 
 /// A whole measurement.
@@ -14,8 +15,10 @@ pub struct Report<'a> {
     pub objective: &'a str,
     /// Passes and plan.
     pub measured: Measured,
-    /// What memory copies reach.
-    pub copying: Copying,
+    /// Threads that passes use.
+    pub threads: usize,
+    /// What this machine does.
+    pub speed: Speed,
     /// Compile times.
     pub compiling: Compiling,
     /// How busy the machine was before.
@@ -24,11 +27,26 @@ pub struct Report<'a> {
     pub peak: Option<usize>,
 }
 
+/// What the machine does at best with the threads in use.
+#[derive(Debug, Clone, Copy)]
+pub struct Speed {
+    /// What memory copies reach.
+    pub copying: Copying,
+    /// Operations per second of a product of f32 matrices.
+    pub multiplying: f64,
+    /// Rows and columns of those matrices.
+    pub size: usize,
+}
+
 impl Report<'_> {
     /// Seconds that copying as many bytes takes.
     fn floor(&self) -> f64 {
-        let rate = if THREADS == 1 { self.copying.one } else { self.copying.all };
-        self.measured.bytes.least() as f64 / rate
+        self.measured.bytes.least() as f64 / self.speed.copying.used
+    }
+
+    /// Operations of all phases.
+    fn flops(&self) -> u64 {
+        self.measured.work.iter().map(|w| w.flops()).sum()
     }
 
     fn dtype(&self) -> Option<&'static str> {
@@ -56,7 +74,7 @@ impl Report<'_> {
             "vocab": rows.vocab,
             "dtype": self.dtype(),
             "pieces": m.pieces,
-            "threads": THREADS,
+            "threads": self.threads,
             "time": {
                 "recorded": spread(&m.reused.recorded),
                 "live": spread(&m.reused.live),
@@ -75,12 +93,21 @@ impl Report<'_> {
                 "read": bytes.read,
                 "written": bytes.written,
             },
-            "copy": {
-                "one_thread": self.copying.one,
-                "all_cores": self.copying.all,
-                "cores": machine::cores(),
-                "buffer": self.copying.buffer,
+            "flops": {
+                "recorded": counted(m.work[0]),
+                "live": counted(m.work[1]),
+                "after": counted(m.work[2]),
+                "function": FUNCTION,
+                "all": self.flops(),
+                "per_second": self.flops() as f64 / pass,
             },
+            "copy": {
+                "one_thread": self.speed.copying.one,
+                "used": self.speed.copying.used,
+                "buffer": self.speed.copying.buffer,
+            },
+            "matrix": { "flops_per_second": self.speed.multiplying, "size": self.speed.size },
+            "cores": machine::cores(),
             "floor": self.floor(),
             "floor_ratio": pass / self.floor(),
             "memory": { "plan": m.memory, "grown": m.grown, "peak": self.peak },
@@ -145,14 +172,29 @@ impl Report<'_> {
             ),
         );
         line("", format!("{} read and {} written by the loops", size(b.read), size(b.written)));
-        let c = &self.copying;
+        let of_phase = |w: &Work| amount(w.flops() as f64, "FLOP");
         line(
-            "copy",
+            "work",
             format!(
-                "{:.1} GB/s by one thread, {:.1} by {}",
-                c.one / 1e9,
-                c.all / 1e9,
-                machine::cores()
+                "{}: recorded {}, live {}, after {}; a function counts {FUNCTION}",
+                amount(self.flops() as f64, "FLOP"),
+                of_phase(&m.work[0]),
+                of_phase(&m.work[1]),
+                of_phase(&m.work[2])
+            ),
+        );
+        let c = &self.speed.copying;
+        let more = format!(", {:.1} by {}", c.used / 1e9, self.threads);
+        let more = if self.threads == 1 { "" } else { &more };
+        line("copy", format!("{:.1} GB/s by one thread{more}", c.one / 1e9));
+        let rate = |of: f64| amount(of, "FLOP/s");
+        line(
+            "matrix",
+            format!(
+                "{} in products of f32 matrices by {}; this pass {}",
+                rate(self.speed.multiplying),
+                plural(self.threads, "thread"),
+                rate(self.flops() as f64 / pass)
             ),
         );
         line(
@@ -160,7 +202,7 @@ impl Report<'_> {
             format!(
                 "{}: the bytes at least, copied by {}; a pass takes {:.1} times that",
                 seconds(self.floor()),
-                plural(THREADS, "thread"),
+                plural(self.threads, "thread"),
                 pass / self.floor()
             ),
         );
@@ -182,6 +224,17 @@ impl Report<'_> {
         }
         text
     }
+}
+
+fn counted(work: Work) -> Value {
+    json!({ "operators": work.operators, "functions": work.functions })
+}
+
+/// A large number with three digits and a unit.
+fn amount(x: f64, unit: &str) -> String {
+    let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let (scale, prefix) = prefixes.into_iter().find(|p| x >= p.0).unwrap_or((1.0, ""));
+    digits(x / scale, &format!("{prefix}{unit}"))
 }
 
 /// Least and median.
