@@ -55,13 +55,7 @@ impl<'a> Matrix<'a> {
 ///
 /// # Panics
 /// When a slice is shorter than its matrix; callers derive both from the same sizes.
-pub fn product(
-    out: &mut [f32],
-    stride: usize,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    accumulate: bool,
-) {
+pub fn product(out: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
     let (rows, columns, inner) = (a.rows, b.columns, a.columns);
     assert_eq!(inner, b.rows, "inner dimensions");
     if rows == 0 || columns == 0 {
