@@ -1,11 +1,12 @@
 //! `rlc bench`: how fast an objective runs on this machine, beside what memory allows.
 //!
-//! What a pass starts from is either logits or log-probs ([`given`]); hidden states and a projection
-//! are to be the third, with matrix products counted beside bytes.
+//! What a pass starts from is logits, log-probs ([`pass`]), or hidden states and an output projection
+//! ([`hidden`]).
 
 mod batch;
 mod compile;
 mod cost;
+mod hidden;
 mod machine;
 mod pass;
 mod progress;
@@ -31,6 +32,7 @@ use crate::output::{Output, write_file};
 use crate::{check, eval, params, program};
 
 use batch::Wanted;
+use hidden::States;
 use progress::Progress;
 use text::{Report, Speed};
 
@@ -46,6 +48,7 @@ Examples:
   rlc bench grpo                                512 tokens x 32,000 logits
   rlc bench gspo --tokens 2048 --vocab 8192 --dtype bf16
   rlc bench grpo --logp --tokens 35422          log-probs given: no logits
+  rlc bench grpo --hidden 896 --tokens 2048 --threads 2 --memory 0.25
   rlc bench calib.rl --batch b.safetensors --micro-batch 4
   rlc bench grpo --set beta=0.04 --json | jq .time.pass.median
   rlc bench --compile-times                     of every library objective
@@ -55,7 +58,7 @@ pub struct Args {
     #[arg(value_name = "OBJECTIVE", help = program::HELP, required_unless_present = "compile_times")]
     objective: Option<String>,
     /// A batch of yours, a safetensors file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "vocab", "dtype", "groups", "rollouts", "logp"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "vocab", "dtype", "groups", "rollouts", "logp", "hidden"])]
     batch: Option<PathBuf>,
     /// Tokens of the batch
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = count())]
@@ -75,6 +78,13 @@ pub struct Args {
     /// Start from log-probs instead of logits
     #[arg(long, conflicts_with_all = ["vocab", "dtype"])]
     logp: bool,
+    /// Start from hidden states of H numbers and an output projection: products are measured beside
+    #[arg(long, value_name = "H", conflicts_with_all = ["logp", "dtype"], value_parser = count())]
+    hidden: Option<usize>,
+    /// From hidden states: memory for logits, as a share of all of them [default: a sixteenth, at
+    /// least 64 tokens and 16 MiB]
+    #[arg(long, value_name = "SHARE")]
+    memory: Option<f64>,
     /// Threads of kernels and matrix products; the copy bandwidth is that of as many
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
     threads: usize,
@@ -136,6 +146,9 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     let Some(name) = args.objective.as_deref().filter(|_| !args.compile_times) else {
         return compile::library(args.json, output);
     };
+    if args.memory.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+        return Err(Failure::input("`--memory` is a share of the logits' memory", "0.25, say"));
+    }
     if !assets::use_threads(args.threads) {
         return Err(Failure::running("the number of threads is settled already", "a fault of rlc"));
     }
@@ -151,17 +164,31 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
 
     progress.say("making the batch");
     let mut objective = with_params(checked, &values)?;
-    let table = match &args.batch {
+    let mut table = match &args.batch {
         Some(path) => eval::read(path)?,
         None => given(args, &mut objective)?,
     };
+    let states = States::take(&mut table)?;
     let time = Duration::from_secs_f64(args.seconds);
     let micro_batch = args.micro_batch.unwrap_or(usize::MAX);
     let keep = args.out.is_some();
-    let (measured, gradients) =
-        pass::measure(&mut objective, &table, &values, micro_batch, time, keep, &progress)?;
+    let (measured, gradients) = match (&states, args.memory) {
+        (Some(states), share) => {
+            let wanted = hidden::Wanted { micro_batch, share, time, keep };
+            hidden::measure(&mut objective, &table, states, &wanted, &progress)?
+        }
+        (None, None) => {
+            pass::measure(&mut objective, &table, &values, micro_batch, time, keep, &progress)?
+        }
+        (None, Some(_)) => {
+            return Err(Failure::input(
+                "`--memory` is for hidden states: logits that are given lie in memory already",
+                "`--hidden H`",
+            ));
+        }
+    };
     let peak = machine::peak();
-    drop(table);
+    drop((table, states));
     if let Some(path) = &args.out {
         let bytes = rlc_runtime::batch::to_bytes(&gradients)
             .map_err(|why| Failure::running(format!("cannot write the gradients: {why}"), ""))?;
@@ -217,7 +244,8 @@ fn given(args: &Args, objective: &mut Objective) -> Outcome<Table> {
         ));
     }
     let entries = args.tokens as f64 * args.vocab as f64 * vocab_level.len() as f64;
-    let bytes = entries * (args.dtype.bytes() + 4) as f64 * 1.5;
+    let states = args.hidden.unwrap_or(0) as f64 * (args.tokens + args.vocab) as f64;
+    let bytes = (entries * (args.dtype.bytes() + 4) as f64 + 16.0 * states) * 1.5;
     if let Some(free) = machine::available().filter(|free| bytes > *free as f64) {
         return Err(Failure::input(
             format!(
@@ -235,6 +263,7 @@ fn given(args: &Args, objective: &mut Objective) -> Outcome<Table> {
         tokens: args.tokens,
         vocab: args.vocab,
         dtype: args.dtype,
+        hidden: args.hidden,
         groups: args.groups,
         rollouts: args.rollouts,
         temperature,

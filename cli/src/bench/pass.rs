@@ -19,6 +19,7 @@ use rlc_runtime::device::cpu::{Kernel, float};
 use rlc_runtime::objective::{Logits, Objective};
 
 use super::cost::{Bytes, Cost};
+use super::hidden::Products;
 use super::progress::Progress;
 use super::work::{self, Work};
 use super::{device, machine, objective_failure};
@@ -46,7 +47,7 @@ pub struct Times {
 pub struct Measured {
     /// Passes with reused buffers.
     pub reused: Times,
-    /// Passes through the whole runtime.
+    /// Passes through the whole runtime; none from hidden states.
     pub fresh: Vec<f64>,
     /// The loss.
     pub loss: f64,
@@ -66,6 +67,8 @@ pub struct Measured {
     pub grown: Option<usize>,
     /// What the recorded, live and after phases compute.
     pub work: [Work; 3],
+    /// Bare matrix products, where passes begin at hidden states.
+    pub products: Option<Products>,
     /// Sweeps over the vocab row of each token.
     pub sweeps: usize,
     /// The plan in words.
@@ -124,31 +127,46 @@ pub fn measure(
     drop(batch);
 
     let fresh = fresh(objective, table, micro_batch, time.mul_f64(0.2), progress)?;
-    let cost = Cost::new(kernel.plan(), &shape, &floats);
+    let mut measured = described(&kernel, &shape, &floats, &program, pieces.len());
+    (measured.reused, measured.fresh) = (reused, fresh);
+    (measured.loss, measured.grown) = (loss, grown);
+    Ok((measured, gradients))
+}
+
+/// What plan and shape say, without a time.
+pub fn described(
+    kernel: &Kernel,
+    shape: &Shape,
+    floats: &[(ColumnId, Float)],
+    program: &Program,
+    pieces: usize,
+) -> Measured {
+    let levels = &program.graph.level_table;
+    let cost = Cost::new(kernel.plan(), shape, floats);
     let count = |level: Level| shape.count(level);
     let work = [Phase::Recorded, Phase::Live, Phase::After]
-        .map(|phase| work::of_phase(kernel.plan(), phase, &shape));
-    let measured = Measured {
-        reused,
-        fresh,
-        loss,
+        .map(|phase| work::of_phase(kernel.plan(), phase, shape));
+    Measured {
+        reused: Times::default(),
+        fresh: Vec::new(),
+        loss: f64::NAN,
         rows: Rows {
             groups: count(rlc_compiler::level::GROUP),
             rollouts: count(ROLLOUT),
             tokens: count(TOKEN),
             vocab: shape.vocab,
         },
-        pieces: pieces.len(),
+        pieces,
         coupling: levels.name(program.coupling).to_owned(),
         dtype: floats.first().map(|f| f.1),
         bytes: cost.bytes(),
         memory: cost.memory(),
-        grown,
+        grown: None,
         work,
+        products: None,
         sweeps: cost.sweeps(),
         plan: kernel::lines(kernel.plan()),
-    };
-    Ok((measured, gradients))
+    }
 }
 
 /// Passes through the whole runtime, after one that also compiles.
@@ -179,6 +197,15 @@ fn fresh(
 }
 
 impl Times {
+    /// Takes a pass in: its beginning and the end of each phase.
+    pub fn add(&mut self, at: [Instant; 4]) {
+        let seconds = |from: usize, to: usize| (at[to] - at[from]).as_secs_f64();
+        self.recorded.push(seconds(0, 1));
+        self.live.push(seconds(1, 2));
+        self.after.push(seconds(2, 3));
+        self.pass.push(seconds(0, 3));
+    }
+
     /// The first pass finds its memory cold.
     fn drop_first(&mut self) {
         for times in [&mut self.recorded, &mut self.live, &mut self.after, &mut self.pass] {
@@ -260,11 +287,7 @@ impl<'a> Batch<'a> {
         let live = Instant::now();
         run.after(&self.vocab).map_err(device)?;
         let after = Instant::now();
-        let seconds = |from: Instant, to: Instant| (to - from).as_secs_f64();
-        times.recorded.push(seconds(start, recorded));
-        times.live.push(seconds(recorded, live));
-        times.after.push(seconds(live, after));
-        times.pass.push(seconds(start, after));
+        times.add([start, recorded, live, after]);
         let value = |e| run.value(e).unwrap_or(&[]);
         let loss = value(self.program.loss).first().copied().unwrap_or(f64::NAN);
         let graph = &self.program.graph;
@@ -292,7 +315,7 @@ impl<'a> Batch<'a> {
 }
 
 /// Ranges of rows of the piece level, each of at most `rollouts` rollouts where one row allows it.
-fn pieces(shape: &Shape, level: Level, rollouts: usize) -> Vec<Range<usize>> {
+pub fn pieces(shape: &Shape, level: Level, rollouts: usize) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
     let mut inside = 0;
     for row in 0..shape.count(level) {

@@ -4,6 +4,7 @@ use rlc_compiler::clif::Float;
 use serde_json::{Value, json};
 
 use super::compile::Compiling;
+use super::hidden::Products;
 use super::machine::{self, Copying};
 use super::pass::Measured;
 use super::work::{FUNCTION, Work};
@@ -44,9 +45,43 @@ impl Report<'_> {
         self.measured.bytes.least() as f64 / self.speed.copying.used
     }
 
-    /// Operations of all phases.
+    /// Operations of all phases and products.
     fn flops(&self) -> u64 {
-        self.measured.work.iter().map(|w| w.flops()).sum()
+        let m = &self.measured;
+        let one = |p: &Products| p.flops(m.rows.tokens, m.rows.vocab);
+        let products = m.products.as_ref().map_or(0, |p| p.count as u64 * one(p));
+        m.work.iter().map(|w| w.flops()).sum::<u64>() + products
+    }
+
+    /// Bytes of all logits, in f32.
+    fn logits(&self) -> f64 {
+        4.0 * self.measured.rows.tokens as f64 * self.measured.rows.vocab as f64
+    }
+
+    /// What passes from hidden states are compared with.
+    fn hidden(&self, of: &Products) -> Value {
+        let whole = of.whole();
+        let [logits, hidden, weight] = &of.times;
+        let one = of.flops(self.measured.rows.tokens, self.measured.rows.vocab);
+        let extra = self.measured.grown.unwrap_or(of.room);
+        json!({
+            "width": of.width,
+            "products": {
+                "count": of.count,
+                "flops": one,
+                "median": median(&whole),
+                "min": least(&whole),
+                "logits": spread(logits),
+                "d_hidden": spread(hidden),
+                "d_weight": spread(weight),
+            },
+            "ratio": median(&self.measured.reused.pass) / median(&whole),
+            "share": of.share,
+            "room": of.room,
+            "extra": extra,
+            "extra_ratio": extra as f64 / self.logits(),
+            "logits": self.logits(),
+        })
     }
 
     fn dtype(&self) -> Option<&'static str> {
@@ -80,10 +115,11 @@ impl Report<'_> {
                 "live": spread(&m.reused.live),
                 "after": spread(&m.reused.after),
                 "pass": spread(&m.reused.pass),
-                "fresh": spread(&m.fresh),
+                "fresh": if m.fresh.is_empty() { Value::Null } else { spread(&m.fresh) },
             },
             "ns_per_logit": per_logit,
             "ns_per_token": 1e9 * pass / rows.tokens as f64,
+            "hidden": m.products.as_ref().map(|p| self.hidden(p)),
             "bytes": {
                 "logits": bytes.logits,
                 "gradients": bytes.gradients,
@@ -138,14 +174,15 @@ impl Report<'_> {
             m.coupling
         ));
         text.push_str(&output.dim(&format!("{:10}{:>12}{:>12}\n", "", "min", "median")));
+        let note = if m.products.is_some() { ", with checks, in turns with products" } else { "" };
         let times = [
             ("recorded", &m.reused.recorded, String::new()),
             ("live", &m.reused.live, String::new()),
             ("after", &m.reused.after, String::new()),
-            ("pass", &m.reused.pass, format!("{}, buffers reused", m.reused.pass.len())),
+            ("pass", &m.reused.pass, format!("{}, buffers reused{note}", m.reused.pass.len())),
             ("fresh", &m.fresh, format!("{}, with checks and allocations", m.fresh.len())),
         ];
-        for (name, times, note) in times {
+        for (name, times, note) in times.into_iter().filter(|t| !t.1.is_empty()) {
             let (low, mid) = (seconds(least(times)), seconds(median(times)));
             text.push_str(format!("{name:10}{low:>12}{mid:>12}  {note}").trim_end());
             text.push('\n');
@@ -163,8 +200,9 @@ impl Report<'_> {
         line(
             "bytes",
             format!(
-                "{} at least: logits {}, their gradient {}, columns {}, outputs {}",
+                "{} at least: {} {}, their gradient {}, columns {}, outputs {}",
                 size(b.least()),
+                if m.products.is_some() { "hidden states and projection" } else { "logits" },
                 size(b.logits),
                 size(b.gradients),
                 size(b.columns),
@@ -183,6 +221,33 @@ impl Report<'_> {
                 of_phase(&m.work[2])
             ),
         );
+        if let Some(products) = &m.products {
+            let whole = median(&products.whole());
+            let flops = products.count as f64 * products.flops(rows.tokens, rows.vocab) as f64;
+            let [logits, hidden, weight] = products.times.each_ref().map(|t| seconds(median(t)));
+            line(
+                "products",
+                format!(
+                    "{} whole and bare, {}; a pass takes {:.2} times that",
+                    seconds(whole),
+                    amount(flops / whole, "FLOP/s"),
+                    pass / whole
+                ),
+            );
+            let twice = if products.count == 4 { " twice" } else { "" };
+            let each = format!("logits {logits}{twice}, d hidden {hidden}, d projection {weight}");
+            line("", format!("{each}; {} each", amount(flops / products.count as f64, "FLOP")));
+            let extra = m.grown.unwrap_or(products.room) as f64;
+            let room = format!("{} of logits at a time", size(products.room));
+            let share = extra / self.logits();
+            line(
+                "",
+                format!(
+                    "{room}; extra memory {share:.3} of all logits' {}",
+                    size(self.logits() as usize)
+                ),
+            );
+        }
         let c = &self.speed.copying;
         let more = format!(", {:.1} by {}", c.used / 1e9, self.threads);
         let more = if self.threads == 1 { "" } else { &more };
