@@ -40,17 +40,20 @@ KEPT = {
 # the edge of the clip may fall to either side, and does so often where a peer takes the log-softmax of bf16 logits in
 # bf16.
 TOLERANCE = {"f32": (1e-3, 0.995), "bf16": (5e-2, 0.7)}
-# (name of the table, start, size, number type, objectives, threads)
+# (name of the table, start, size, number type, objectives, threads, buffers)
 ALL = [
-    ("logits", "logits", "512x32000", "f32", ("grpo", "grpo_entropy", "gspo", "grpo_entropy_kl"), 1),
-    ("logits", "logits", "256x151936", "f32", ("grpo", "grpo_entropy"), 1),
-    ("logits", "logits", "512x32000", "bf16", ("grpo",), 1),
-    ("logits", "logits", "256x151936", "bf16", ("grpo",), 1),
-    ("logits", "logits", "512x32000", "f32", ("grpo",), 2),
-    ("logits", "logits", "256x151936", "f32", ("grpo",), 2),
-    ("logp", "logp", "35422", "f32", ("grpo_k3", "gspo", "calibadv"), 1),
-    ("hidden", "hidden", "2048x896x32000", "f32", ("grpo", "gspo"), 2),
+    ("logits", "logits", "512x32000", "f32", ("grpo", "grpo_entropy", "gspo", "grpo_entropy_kl"), 1, "reused"),
+    ("logits", "logits", "256x151936", "f32", ("grpo", "grpo_entropy"), 1, "reused"),
+    ("logits", "logits", "512x32000", "bf16", ("grpo",), 1, "reused"),
+    ("logits", "logits", "256x151936", "bf16", ("grpo",), 1, "reused"),
+    ("logp", "logp", "35422", "f32", ("grpo_k3", "gspo", "calibadv"), 1, "reused"),
+    ("logits", "logits", "512x32000", "f32", ("grpo",), 2, "reused"),
+    ("logits", "logits", "256x151936", "f32", ("grpo",), 2, "reused"),
+    ("hidden", "hidden", "2048x896x32000", "f32", ("grpo", "gspo"), 2, "reused"),
+    ("fresh", "logits", "512x32000", "f32", ("grpo",), 1, "fresh"),
 ]
+# Ours from hidden states, two threads: tokens, width, vocab, memory as a share of the logits.
+BUDGETS = [(2048, 896, 32_000, 0.25), (2048, 896, 32_000, 0.0625), (512, 896, 151_936, 0.25), (512, 896, 151_936, 0.0625)]
 # The same with everything small, to try the machinery.
 SMALL = {"512x32000": "64x1000", "256x151936": "32x3000", "35422": "20000", "2048x896x32000": "128x64x500"}
 
@@ -76,44 +79,65 @@ def arguments():
 
 
 def jobs(args):
-    """(table, start, size, dtype, objective, threads), one batch after the other."""
+    """(table, start, size, dtype, objective, threads, buffers), one batch after the other."""
     if args.all:
-        for table, start, size, dtype, objectives, threads in ALL:
+        for table, start, size, dtype, objectives, threads, buffers in ALL:
             size = SMALL[size] if args.small else size
-            yield from ((table, start, size, dtype, o, threads) for o in objectives)
+            yield from ((table, start, size, dtype, o, threads, buffers) for o in objectives)
         return
     for size in (args.sizes or SIZES[args.start]).split(","):
         for dtype in args.dtype.split(","):
             for threads in args.threads.split(","):
                 for objective in (args.objectives or ",".join(OBJECTIVES[args.start])).split(","):
-                    yield args.start, args.start, size, dtype, objective, int(threads)
+                    yield args.start, args.start, size, dtype, objective, int(threads), args.buffers
+
+
+def run(command, threads):
+    """What a command prints, run on as many cores."""
+    cores = sorted(os.sched_getaffinity(0))[:threads]
+    environment = {k: v for k, v in os.environ.items() if k not in KEPT}
+    pin = lambda: os.sched_setaffinity(0, cores)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, preexec_fn=pin)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return done.stdout
+
+
+def alone(args):
+    """What has no peer: budgets of hidden states, growth, compile times."""
+    bench = lambda *more: json.loads(run([args.rlc, "bench", *more, "--json"], 2))
+    budgets = []
+    for tokens, width, vocab, share in BUDGETS:
+        if args.small:
+            tokens, width, vocab = tokens // 16, width // 16, vocab // 16
+        for objective in ("grpo", "gspo"):
+            print(f"{objective}, {tokens} x {width} to {vocab}, {share} of the logits", file=sys.stderr)
+            size = ["--tokens", str(tokens), "--hidden", str(width), "--vocab", str(vocab)]
+            seconds = "0.1" if args.small else "4"
+            budget = ["--memory", str(share), "--threads", "2", "--seconds", seconds]
+            budgets.append(bench(objective, *size, *budget))
+    print("growth", file=sys.stderr)
+    plot = Path(args.write).parent / "growth.svg" if args.write else Path(args.out + ".svg")
+    growth = bench("grpo", "--growth", "--seconds", "0" if args.small else "2", "-o", str(plot))
+    return {"budgets": budgets, "growth": growth["growth"], "compile": bench("--compile-times")["compile"]}
 
 
 class Rlc:
     """Our side: one process per turn."""
 
-    def __init__(self, args, objective, file, threads):
+    def __init__(self, args, objective, file, threads, buffers):
         program = HERE / "programs" / f"{objective}.rl"
         what = [str(program)] if program.exists() else [objective]
         if objective == "grpo_k3":
             what = ["grpo", "--set", "beta=0.04"]
         self.command = [args.rlc, "bench", *what, "--batch", str(file), "--threads", str(threads), "--json"]
-        self.buffers, self.threads, self.last = args.buffers, threads, None
+        if buffers == "reused":
+            self.command.append("--only-reused")
+        self.buffers, self.threads, self.last = buffers, threads, None
         self.budget = args.memory
 
     def call(self, *more):
-        cores = sorted(os.sched_getaffinity(0))[: self.threads]
-        environment = {k: v for k, v in os.environ.items() if k not in KEPT}
-        done = subprocess.run(
-            [*self.command, *more],
-            env=environment,
-            capture_output=True,
-            text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )
-        if done.returncode:
-            raise SystemExit(f"{' '.join(self.command)} failed:\n{done.stderr}")
-        self.last = json.loads(done.stdout)
+        self.last = json.loads(run([*self.command, *more], self.threads))
         return self.last
 
     def reference(self, out):
@@ -160,16 +184,16 @@ class Bench:
         self.args, self.results, self.left_out = args, [], {}
         version = subprocess.run([args.rlc, "--version"], capture_output=True, text=True, check=True)
         self.versions = {"rlc": version.stdout.split()[-1], "python": platform.python_version()}
-        self.workers, self.threads, self.made = {}, None, None
+        self.workers, self.hired, self.made = {}, None, None
 
-    def hire(self, threads):
+    def hire(self, threads, buffers):
         """Workers with this many threads."""
-        if self.threads == threads:
+        if self.hired == (threads, buffers):
             return
         self.dismiss()
-        self.threads = threads
+        self.hired = threads, buffers
         names = [f"peer_{name}" for name in self.args.peers.split(",") if name]
-        workers = {name: Peer(name, threads, self.args.buffers) for name in names}
+        workers = {name: Peer(name, threads, buffers) for name in names}
         for name, worker in workers.items():
             error = worker.answer().get("error")
             if error is None:
@@ -206,14 +230,14 @@ class Bench:
                 print(f"{time.perf_counter() - begin:.1f} s", file=sys.stderr)
         self.dismiss()
 
-    def compare(self, folder, table, start, size, dtype, objective, threads):
+    def compare(self, folder, table, start, size, dtype, objective, threads, buffers):
         """One objective on one batch, with one number of threads."""
         entry = {"table": table, "start": start, "size": size, "dtype": dtype, "objective": objective}
-        entry |= {"threads": threads, "buffers": self.args.buffers}
+        entry |= {"threads": threads, "buffers": buffers}
         file, expected = self.batch(folder, start, size, dtype, objective), folder / "expected.safetensors"
-        ours = Rlc(self.args, objective, file, threads)
+        ours = Rlc(self.args, objective, file, threads, buffers)
         ours.reference(expected)
-        self.hire(threads)
+        self.hire(threads, buffers)
         tolerance, share = TOLERANCE[dtype]
         entry["agreement"], contenders = {}, {"rlc": lambda seconds: ours.turn(seconds)}
         for worker in self.workers.values():
@@ -256,6 +280,7 @@ class Bench:
 
 def main():
     args = arguments()
+    begin = time.perf_counter()
     bench = Bench(args)
     bench.run()
     found = {
@@ -266,6 +291,9 @@ def main():
         "arguments": {k: v for k, v in vars(args).items() if k not in ("rlc", "out", "write")},
         "results": bench.results,
     }
+    if args.all:
+        found["alone"] = alone(args)
+    found["minutes"] = (time.perf_counter() - begin) / 60
     Path(args.out + ".json").write_text(json.dumps(found, indent=1) + "\n")
     text = report.whole(found)
     Path(args.out + ".md").write_text(text)

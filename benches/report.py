@@ -83,15 +83,65 @@ def notes(found):
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     processor = found["results"][0]["rlc"].get("processor")
     load = found["load_at_the_end"][0]
-    lines = [f"Measured {found['date']}, {processor}, load at the end {load:.1f}. {versions}."]
+    copies = {e["threads"]: e["rlc"]["copy"]["used"] for e in found["results"]}
+    copied = ", ".join(f"{gb / 1e9:.1f} GB/s with {n}" for n, gb in sorted(copies.items()))
+    lines = [f"Measured {found['date']} in {found['minutes']:.0f} minutes, {processor}, load at the end {load:.1f}. {versions}."]
+    lines.append(f"Copies: {copied} thread(s).")
     lines += [f"Left out: {name}: {why}." for name, why in found["left_out"].items()]
     return "\n".join(lines)
+
+
+def budgets(runs):
+    """Ours from hidden states, under budgets."""
+    head = ["objective", "tokens x width to vocab", "budget", "extra memory", "products", "pass", "pass / products"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for run in runs:
+        hidden, time = run["hidden"], run["time"]["pass"]
+        products = hidden["products"]
+        cells = [
+            run["objective"],
+            f"{run['tokens']:,} x {hidden['width']} to {run['vocab']:,}",
+            f"{hidden['share']:g} of the logits' {megabytes(hidden['logits'])}",
+            f"{megabytes(hidden['extra'])}, {hidden['extra_ratio']:.3f}",
+            f"{products['count']}: {milliseconds(products['median'])} ({milliseconds(products['min'])})",
+            f"{milliseconds(time['median'])} ({milliseconds(time['min'])})",
+            f"{hidden['ratio']:.2f} ({time['min'] / products['min']:.2f})",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def growth(found):
+    """A line for each number that time is measured against."""
+    lines = []
+    for name, series in found.items():
+        points = series["points"]
+        span = f"{points[0]['n']:,} to {points[-1]['n']:,} {name} ({series['fixed']})"
+        if "seconds_per_logit" in series:
+            least, most = (1e9 * s for s in series["seconds_per_logit"])
+            lines.append(f"* {span}: time grows with the power {series['power']:.3f}; {least:.2f} to {most:.2f} ns a logit.")
+        else:
+            least, most = series["of_one_piece"]
+            lines.append(f"* {span}: {least:.2f} to {most:.2f} times the time of one piece.")
+    return "\n".join(lines)
+
+
+def compiling(found):
+    """The range over the library's objectives."""
+    of = lambda part: [times[part]["median"] for times in found.values()]
+    span = lambda part: f"{1e3 * min(of(part)):.2f} to {1e3 * max(of(part)):.2f} ms"
+    return f"Over {len(found)} library objectives: `rlc check` {span('check')}, text to kernel {span('whole')}."
 
 
 def tables(found):
     """Name and text of each table."""
     names = dict.fromkeys(entry["table"] for entry in found["results"])
-    return {name: table([e for e in found["results"] if e["table"] == name]) for name in names}
+    out = {name: table([e for e in found["results"] if e["table"] == name]) for name in names}
+    if "alone" in found:
+        ours = found["alone"]
+        out |= {"budgets": budgets(ours["budgets"]), "growth": growth(ours["growth"])}
+        out["compile"] = compiling(ours["compile"])
+    return out
 
 
 def whole(found):

@@ -6,6 +6,7 @@
 mod batch;
 mod compile;
 mod cost;
+mod growth;
 mod hidden;
 mod machine;
 mod pass;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use rlc_compiler::check::Checked;
+use rlc_compiler::hir::ColumnId;
 use rlc_compiler::level::VOCAB;
 use rlc_compiler::specialize::Settings;
 use rlc_compiler::table::Table;
@@ -51,6 +53,7 @@ Examples:
   rlc bench grpo --hidden 896 --tokens 2048 --threads 2 --memory 0.25
   rlc bench calib.rl --batch b.safetensors --micro-batch 4
   rlc bench grpo --set beta=0.04 --json | jq .time.pass.median
+  rlc bench grpo --growth -o growth.svg         time against tokens, vocabulary and pieces
   rlc bench --compile-times                     of every library objective
 
 JSON has seconds, bytes, and bytes per second.")]
@@ -97,8 +100,15 @@ pub struct Args {
     /// How long to repeat; at least three passes
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     seconds: f64,
-    /// Where the loss and the gradients that were computed go, a safetensors file
-    #[arg(long, value_name = "FILE")]
+    /// Leave out the passes through the whole runtime, `fresh`
+    #[arg(long)]
+    only_reused: bool,
+    /// Measure how time grows with tokens, vocabulary and pieces instead
+    #[arg(long, conflicts_with_all = ["batch", "tokens", "vocab", "groups", "rollouts", "logp", "hidden", "micro_batch"])]
+    growth: bool,
+    /// Where the loss and the gradients that were computed go, a safetensors file; with --growth a plot
+    /// in SVG
+    #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
@@ -157,6 +167,9 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     let checked = check::or_stop(&mut opened, output)?;
     let values = params::values(&checked.graph, &args.set)?;
     let settings = Settings { params: values.clone(), ..Settings::default() };
+    if args.growth {
+        return growth::run(args, &mut with_params(checked, &values)?, &values, output);
+    }
     let source = opened.sources.get(opened.root);
     let progress = Progress::new();
     progress.say("compiling");
@@ -178,7 +191,8 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
             hidden::measure(&mut objective, &table, states, &wanted, &progress)?
         }
         (None, None) => {
-            pass::measure(&mut objective, &table, &values, micro_batch, time, keep, &progress)?
+            let wanted = pass::Wanted { micro_batch, time, keep, fresh: !args.only_reused };
+            pass::measure(&mut objective, &table, &values, &wanted, &progress)?
         }
         (None, Some(_)) => {
             return Err(Failure::input(
@@ -223,12 +237,15 @@ fn with_params(checked: Checked, values: &[f64]) -> Outcome<Objective> {
     Ok(objective)
 }
 
+/// Every column of a program, `level/name`.
+fn columns(objective: &Objective) -> impl Iterator<Item = String> {
+    let graph = &objective.checked().graph;
+    (0..graph.columns.len()).map(|i| graph.column_path(ColumnId(i as u16)))
+}
+
 /// The made-up batch, with logits or with log-probs.
 fn given(args: &Args, objective: &mut Objective) -> Outcome<Table> {
-    let graph = &objective.checked().graph;
-    let columns =
-        (0..graph.columns.len()).map(|i| graph.column_path(rlc_compiler::hir::ColumnId(i as u16)));
-    let mut offered: BTreeSet<String> = columns.collect();
+    let mut offered: BTreeSet<String> = columns(objective).collect();
     if args.logp {
         offered.remove("vocab/logits");
     } else {

@@ -88,17 +88,29 @@ pub struct Rows {
     pub vocab: usize,
 }
 
-/// Runs passes for about `time`, most of it with reused buffers. With `keep` the loss and the gradients
-/// that they computed, as `rlc eval` names them; nothing otherwise.
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Rollouts of a piece.
+    pub micro_batch: usize,
+    /// How long to repeat.
+    pub time: Duration,
+    /// Whether gradients are wanted.
+    pub keep: bool,
+    /// Whether passes through the whole runtime are timed too.
+    pub fresh: bool,
+}
+
+/// Runs passes, most of the time with reused buffers. Where they are wanted, the loss and the gradients
+/// that they computed, as `rlc eval` names them.
 pub fn measure(
     objective: &mut Objective,
     table: &Table,
     params: &[f64],
-    micro_batch: usize,
-    time: Duration,
-    keep: bool,
+    wanted: &Wanted,
     progress: &Progress,
 ) -> Outcome<(Measured, Table)> {
+    let Wanted { micro_batch, time, keep, .. } = *wanted;
     let present = table.arrays.keys().cloned().collect();
     let specialized = objective.specialized(Some(present)).map_err(objective_failure)?;
     let program = Arc::clone(&specialized.program);
@@ -126,7 +138,10 @@ pub fn measure(
     let floats = std::mem::take(&mut batch.floats);
     drop(batch);
 
-    let fresh = fresh(objective, table, micro_batch, time.mul_f64(0.2), progress)?;
+    let fresh = match wanted.fresh {
+        true => fresh(objective, table, micro_batch, time.mul_f64(0.2), progress)?,
+        false => Vec::new(),
+    };
     let mut measured = described(&kernel, &shape, &floats, &program, pieces.len());
     (measured.reused, measured.fresh) = (reused, fresh);
     (measured.loss, measured.grown) = (loss, grown);

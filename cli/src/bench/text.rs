@@ -359,7 +359,7 @@ fn plural(n: usize, what: &str) -> String {
 }
 
 /// 32000 as 32,000.
-fn grouped(n: usize) -> String {
+pub fn grouped(n: usize) -> String {
     let text = n.to_string();
     let mut out = String::new();
     for (i, c) in text.chars().enumerate() {
