@@ -18,6 +18,7 @@ use super::data::{Problem, Source, mix};
 use super::error::{Result, TrainError};
 use super::evaluate::evaluate;
 use super::forward;
+use super::gradients::Gradients;
 use super::learner::{Learner, Outcome, Reads, join_pieces};
 use super::offline::Offline;
 use super::optimizer::AdamW;
@@ -25,9 +26,6 @@ use super::prompts::Known;
 use super::report::{Evaluation, Prompts, Reporter, StepReport, Timing};
 use super::reward::Scorer;
 use super::rollouts::{Codec, model as model_error, sample_batch};
-
-/// Logits of one piece, where the objective allows a cut: 256 MiB.
-const LOGITS_AT_ONCE: usize = 1 << 26;
 
 /// Where batches come from.
 enum Feed {
@@ -52,6 +50,8 @@ pub struct Trainer {
     /// What `sample` statements said so far.
     known: Known,
     saved: Saved,
+    /// Memory that every pass uses again.
+    room: Gradients,
 }
 
 /// A batch, with what it leaves behind.
@@ -212,6 +212,7 @@ impl Trainer {
             reads,
             known: Known::default(),
             saved,
+            room: Gradients::default(),
         })
     }
 
@@ -469,29 +470,9 @@ impl Trainer {
         let vocab = self.model.config().vocab_size;
         let mut update = self.learner.begin(table, vocab)?;
         let budget = self.config.optimizer.micro_batch_tokens;
-        // Logits are the largest array: with a large vocabulary they, not the tokens, set the size.
-        let cost = |r: std::ops::Range<usize>| {
-            let logits = batch.tokens(r.clone()) * vocab;
-            batch.inputs(r).max(logits.saturating_mul(budget) / LOGITS_AT_ONCE)
-        };
-        let pieces = join_pieces(&update.pieces(), cost, budget);
-        let mut grads: Vec<Option<Tensor>> = vec![None; self.optimizer.vars().len()];
-        for piece in pieces {
-            let logits = forward::logits(&self.model, &batch.rollouts[piece.clone()])?;
-            let rows = logits.dim(0)?;
-            let values = logits.detach().flatten_all()?.to_vec1::<f32>()?;
-            let d_logits = update.live(piece, &values)?;
-            let d_logits = Tensor::from_vec(d_logits, (rows, vocab), logits.device())?;
-            let store = rlc_model::seed_backward(&logits, &d_logits).map_err(model_error)?;
-            for (slot, (_, var)) in grads.iter_mut().zip(self.optimizer.vars()) {
-                if let Some(grad) = store.get(var) {
-                    *slot = Some(match slot.take() {
-                        Some(sum) => (sum + grad)?,
-                        None => grad.clone(),
-                    });
-                }
-            }
-        }
+        let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
+        let vars = self.optimizer.vars();
+        let grads = self.room.gradients(&self.model, batch, update.as_mut(), &pieces, vars)?;
         Ok((update.finish()?, grads))
     }
 }

@@ -4,7 +4,8 @@
 //! p_v = exp(x_v - lse(x)),  x_v = scale * l_v        scale is 1 / temperature
 //!
 //! statistics    one sweep: the largest x, sum exp(x - max), and what entropy, sum p^2 and KL to another row need
-//! gradient      one sweep: a sum of terms p, p log p, p log q, p^2 and q to f32 or bf16, also in place
+//! gradient      one sweep: a sum of terms p, p log p, p^2 and p y to f32 or bf16, also in place
+//! ends          one sweep: the least and the largest
 //! exp           the exponential that both are made of
 //! ```
 //!
@@ -29,6 +30,7 @@ mod base;
 mod block;
 mod exact;
 mod gradient;
+mod kept;
 mod portable;
 mod simd;
 mod statistics;
@@ -41,9 +43,12 @@ use self::base::Base;
 use self::simd::{Kernel, Simd};
 
 pub use self::block::Out;
-pub use self::gradient::{Gradient, Other, gradient, gradient_in_place};
+pub(super) use self::block::{Source, Target};
+pub use self::gradient::{Gradient, MOST_TERMS, gradient};
+pub(super) use self::gradient::{Place, Terms, gradient_at};
+pub use self::kept::Kept;
 pub use self::simd::Width;
-pub use self::statistics::{Pair, Statistics, Wanted, statistics, statistics_of_two};
+pub use self::statistics::{Beside, Statistics, Wanted, ends, statistics};
 
 /// A row of logits, and what they are multiplied with before the softmax.
 #[derive(Debug, Clone, Copy)]

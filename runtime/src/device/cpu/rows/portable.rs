@@ -68,6 +68,14 @@ impl Simd for Portable {
         from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
+    fn mul(self, a: V, b: V) -> V {
+        from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    fn above_zero(self, a: V) -> [u32; LANES] {
+        from_fn(|i| if a[i] <= 0.0 { 0 } else { u32::MAX })
+    }
+    #[inline(always)]
     fn mul_add(self, a: V, b: V, c: V) -> V {
         // Without fused hardware `f32::mul_add` is a slow library call.
         from_fn(|i| if FUSED { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] })

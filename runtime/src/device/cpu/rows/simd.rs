@@ -125,6 +125,9 @@ pub(super) trait Simd: Copy {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// The larger; the second where either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Where a number is above 0 or NaN.
+    fn above_zero(self, a: Self::V) -> Self::Mask;
     /// `a * b + c`, fused where the machine can.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a * b + c` where the mask holds, else `c`, whatever `a` and `b` are.
