@@ -7,11 +7,12 @@
 pub mod config;
 mod decode;
 pub mod error;
-mod gemm;
+pub mod gemm;
 mod kv;
 mod logprobs;
 mod model;
 mod ops;
+mod packed;
 pub mod sample;
 mod simd;
 pub mod tokenizer;

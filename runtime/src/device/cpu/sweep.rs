@@ -100,6 +100,7 @@ enum Fold {
 }
 
 /// The code of one sweep.
+#[derive(Clone)]
 pub struct SweepCode {
     width: Width,
     code: Vec<Code>,
@@ -224,6 +225,18 @@ impl SweepCode {
             first: false,
             rows_by_form: 0,
         }
+    }
+
+    /// The same code with memory of its own, for another thread. `all` are whole loops' sweeps, in order.
+    pub fn fork(all: &[SweepCode]) -> Vec<SweepCode> {
+        let mut found = Arc::default();
+        let fork = |of: &SweepCode| {
+            if of.first {
+                found = Arc::default();
+            }
+            SweepCode { rows_by_form: 0, found: Arc::clone(&found), ..of.clone() }
+        };
+        all.iter().map(fork).collect()
     }
 
     /// How many rows have gone through a row primitive.
