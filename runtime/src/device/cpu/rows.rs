@@ -79,10 +79,10 @@ impl Kernel for Exp<'_> {
         for chunk in &mut chunks {
             let at = chunk.as_mut_ptr();
             // SAFETY: a chunk has as many numbers as a vector.
-            unsafe { s.store(at, s.exp(s.load(at), &self.base).0) };
+            unsafe { s.store(at, s.exp(s.load(at), self.base).0) };
         }
         for v in chunks.into_remainder() {
-            *v = s.lane_max(s.exp(s.splat(*v), &self.base).0);
+            *v = s.lane_max(s.exp(s.splat(*v), self.base).0);
         }
     }
 }

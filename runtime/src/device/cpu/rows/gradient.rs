@@ -293,7 +293,7 @@ impl Pass<'_> {
             // SAFETY: promised by the caller.
             unsafe {
                 let below = s.sub(s.load(self.x.add(at)), reference);
-                let (p, some) = s.exp_below(below, &self.ready.base);
+                let (p, some) = s.exp_below(below, self.ready.base);
                 let mut factor = a;
                 if B {
                     factor = s.mul_add(below, b, factor);

@@ -163,13 +163,13 @@ pub(super) trait Simd: Copy {
     /// of the largest is far below 2e-7 of the largest. Exactly 1 at the reference, NaN at NaN, exactly 0 and
     /// unmasked at -infinity.
     #[inline(always)]
-    fn exp(self, l: Self::V, base: &Base) -> (Self::V, Self::Mask) {
+    fn exp(self, l: Self::V, base: Base) -> (Self::V, Self::Mask) {
         self.exp_below(self.sub(l, self.splat(base.reference)), base)
     }
 
     /// The same of `l - reference`.
     #[inline(always)]
-    fn exp_below(self, below: Self::V, base: &Base) -> (Self::V, Self::Mask) {
+    fn exp_below(self, below: Self::V, base: Base) -> (Self::V, Self::Mask) {
         let c = self.splat(base.c);
         let k = self.round(self.mul(below, c));
         let f = self.mul_sub(below, c, k);

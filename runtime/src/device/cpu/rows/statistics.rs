@@ -205,7 +205,7 @@ impl Kernel for Sweep {
                     y,
                     count,
                     next,
-                    base: &self.base,
+                    base: self.base,
                     origin: if origin.is_finite() { origin } else { 0.0 },
                     share: self.share as f32,
                 };
@@ -278,7 +278,7 @@ unsafe fn place(x: *const f32, n: usize, is: f32) -> usize {
     let x = unsafe { std::slice::from_raw_parts(x, n) };
     for (i, chunk) in x.chunks(64).enumerate() {
         // Without a branch an entry, so that it is vector code.
-        if chunk.iter().fold(false, |found, x| found | (*x == is)) {
+        if chunk.iter().fold(0, |found, x| found | u32::from(*x == is)) != 0 {
             return i * 64 + chunk.iter().position(|x| *x == is).unwrap_or(0);
         }
     }
@@ -337,13 +337,13 @@ impl Kernel for Ends {
 }
 
 /// A block to be added to the totals.
-struct Work<'a> {
+struct Work {
     x: *const f32,
     y: *const f32,
     count: usize,
     /// The next block, if its maximum is wanted.
     next: *const f32,
-    base: &'a Base,
+    base: Base,
     origin: f32,
     share: f32,
 }
@@ -360,7 +360,7 @@ struct Sums<V> {
     beside: V,
 }
 
-impl Work<'_> {
+impl Work {
     /// Returns the maximum of the next block, if wanted.
     ///
     /// # Safety

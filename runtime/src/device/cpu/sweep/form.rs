@@ -126,7 +126,7 @@ impl Known {
         });
         // Two exponentials of a column: one may be the square of the other.
         sums.flat_map(|terms| {
-            let of = |t: &Term| single(&t.exponent);
+            let of = |t: &Term| single(t.exponent);
             terms.iter().filter_map(move |t| {
                 let column = of(t)?;
                 (terms.iter().filter(|o| of(o) == Some(column)).count() > 1).then_some(column)
@@ -148,7 +148,7 @@ impl Sweep<'_> {
 }
 
 /// The only column that may have a part in it.
-fn single(x: &Linear) -> Option<usize> {
+fn single(x: Linear) -> Option<usize> {
     let mut with = (0..COLUMNS).filter(|c| x.c[*c] != ZERO);
     with.next().filter(|_| with.next().is_none())
 }
