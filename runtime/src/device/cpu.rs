@@ -10,8 +10,10 @@
 //!
 //! Never decides what is computed, never reads files, never starts threads.
 
+mod block;
 mod call;
 mod code;
+mod given;
 mod row;
 pub mod rows;
 mod run;
@@ -30,6 +32,7 @@ use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Floats;
 
 use super::DeviceError;
+pub use given::Numbers;
 pub use rows::Width;
 pub use run::{Merge, Run};
 pub use sweep::ROW_FROM;
@@ -49,6 +52,8 @@ pub struct Kernel {
     floats: Vec<(ColumnId, Float)>,
     code: code::Code,
     sweeps: Vec<sweep::SweepCode>,
+    blocks: given::Blocks,
+    readers: given::Readers,
     memory: Vec<Memory>,
     scratch: call::Scratch,
 }
@@ -56,6 +61,11 @@ pub struct Kernel {
 /// The memory of one slot.
 enum Memory {
     Numbers(Vec<f64>),
+    /// The caller's column, for the length of a run, and room for a copy of it as f64.
+    Given {
+        lies: given::Lies,
+        copy: Vec<f64>,
+    },
     Rows(Vec<u32>),
     /// The caller's, for the length of one call.
     Outside,
@@ -77,13 +87,21 @@ impl Kernel {
         let sweeps = sweeps.map(|s| sweep::SweepCode::new(s, &lies, width)).collect();
         let (graph, floats) = (program.graph.clone(), floats.to_vec());
         let scratch = call::Scratch::default();
-        Ok(Kernel { plan, graph, floats, code, sweeps, memory, scratch })
+        let blocks = given::Blocks::new(&plan);
+        let readers = given::Readers::new(&plan, &blocks);
+        Ok(Kernel { plan, graph, floats, code, sweeps, blocks, readers, memory, scratch })
     }
 
     /// Computes vocab rows with other vector instructions than the widest of the machine; the numbers
     /// are the same bits.
     pub fn set_width(&mut self, width: Width) {
         self.sweeps.iter_mut().for_each(|s| s.set_width(width));
+        self.blocks.all().for_each(|b| b.set_width(width));
+    }
+
+    /// How many loops ran by blocks of rows in the batch that was started last.
+    pub fn loops_by_blocks(&mut self) -> usize {
+        self.blocks.all().filter(|b| b.is_on()).count()
     }
 
     /// How many vocab rows have gone through a row primitive, known by their form.
@@ -97,26 +115,29 @@ impl Kernel {
     }
 
     /// Takes a batch. `columns` holds the columns that are not vocab level (more than needed does
-    /// no harm), `params` a number per hyperparameter, in the order of the program.
-    pub fn start<'k>(
+    /// no harm), `params` a number per hyperparameter, in the order of the program. Columns are read
+    /// where they lie, unless code needs them as f64 and they are something else.
+    pub fn start<'k, N: Copy + Into<Numbers<'k>>>(
         &'k mut self,
         shape: &'k Shape,
-        columns: &[(ColumnId, &[f64])],
+        columns: &[(ColumnId, N)],
         params: &[f64],
     ) -> Result<Run<'k>, DeviceError> {
-        for (slot, memory) in self.plan.slots.iter().zip(&mut self.memory) {
+        self.blocks.choose(shape);
+        for (n, (slot, memory)) in self.plan.slots.iter().zip(&mut self.memory).enumerate() {
             let rows = shape.count(slot.level);
             match (slot.kind, memory) {
-                (SlotKind::Column(c), Memory::Numbers(into)) => {
-                    let name = self.graph.column_path(c);
+                (SlotKind::Column(c), memory) => {
+                    let name = || self.graph.column_path(c);
                     let Some((_, from)) = columns.iter().find(|(id, _)| *id == c) else {
-                        return Err(DeviceError::Missing(name));
+                        return Err(DeviceError::Missing(name()));
                     };
+                    let from: Numbers<'k> = (*from).into();
                     if from.len() != rows {
-                        return Err(DeviceError::Length { name, given: from.len(), needed: rows });
+                        let (name, given) = (name(), from.len());
+                        return Err(DeviceError::Length { name, given, needed: rows });
                     }
-                    into.clear();
-                    into.extend_from_slice(from);
+                    from.put(memory, self.readers.in_place(n, &self.blocks));
                 }
                 (SlotKind::Param(p), Memory::Numbers(into)) => {
                     let Some(&value) = params.get(p.0 as usize) else {
@@ -150,8 +171,7 @@ impl Kernel {
                     same_length(slot, into.len(), rows + 1)?;
                 }
                 (
-                    SlotKind::Column(_)
-                    | SlotKind::Param(_)
+                    SlotKind::Param(_)
                     | SlotKind::Side(_)
                     | SlotKind::Stored
                     | SlotKind::Folded(_)
@@ -165,6 +185,10 @@ impl Kernel {
                     _,
                 ) => {}
             }
+        }
+        let memory = &self.memory;
+        for block in self.blocks.all().filter(|b| b.is_on()) {
+            block.prepare(&|slot| given::element(memory, slot))?;
         }
         Ok(Run::new(self, shape))
     }
@@ -201,6 +225,8 @@ impl Memory {
 fn numbers(memory: &[Memory], slot: SlotId) -> &[f64] {
     match &memory[slot.index()] {
         Memory::Numbers(x) => x,
+        // SAFETY: only runs read memory.
+        Memory::Given { lies, .. } => unsafe { lies.numbers() },
         Memory::Rows(_) | Memory::Outside => &[],
     }
 }

@@ -1,0 +1,323 @@
+//! Loops over rows, a block of rows at a time.
+//!
+//! ```text
+//! code      a loop as straight code; none where a row waits for another, for a sweep or for a row by number
+//! vector    that code as machine code for AVX-512, eight rows at a time
+//! plain     that code an operator at a time, on every machine and for every operator
+//! ```
+//!
+//! Rows run in segments: those within one row of the finest coarser level that the loop reads or folds into. What belongs
+//! to the segment is computed once, and its folds are added to memory once. Row i of a segment is folded into lane i
+//! modulo [`LANES`] and lanes are added up in order, so both ways give the same bits on every machine.
+
+pub(super) mod code;
+pub(super) mod math;
+mod plain;
+mod vector;
+mod x64;
+
+use std::ops::Range;
+
+use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_module::{Linkage, Module, default_libcall_names};
+use rlc_compiler::level::BATCH;
+use rlc_compiler::loops::{Loop, Plan, SlotId};
+use rlc_compiler::op::{Binary, Unary};
+use rlc_compiler::shape::Shape;
+
+use super::code::isa;
+use super::rows::Width;
+use crate::device::DeviceError;
+use code::{Code, Number};
+
+/// Lanes that folds are laid out in, whatever the machine.
+const LANES: usize = 8;
+
+/// Segments shorter than this many rows on average are left to the scalar code.
+const SHORT: usize = 8;
+
+/// The lanes of one fold.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Lanes([f64; LANES]);
+
+/// How the numbers of an array lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Element {
+    F64,
+    F32,
+    I64,
+    U8,
+}
+
+impl Element {
+    fn bytes(self) -> usize {
+        match self {
+            Element::F64 | Element::I64 => 8,
+            Element::F32 => 4,
+            Element::U8 => 1,
+        }
+    }
+
+    /// The number at `row`.
+    ///
+    /// # Safety
+    ///
+    /// `data` has such elements, that many and one more, aligned.
+    unsafe fn at(self, data: *const u8, row: usize) -> f64 {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            match self {
+                Element::F64 => *data.cast::<f64>().add(row),
+                Element::F32 => f64::from(*data.cast::<f32>().add(row)),
+                Element::I64 => *data.cast::<i64>().add(row) as f64,
+                Element::U8 => f64::from(*data.add(row)),
+            }
+        }
+    }
+}
+
+/// Rows of one segment, with everything that they read and write.
+struct Rows<'a> {
+    range: Range<usize>,
+    columns: &'a [(*const u8, Element)],
+    stores: &'a [*mut f64],
+    numbers: &'a [f64],
+}
+
+type Entry = unsafe extern "sysv64" fn(*const *mut u8, *const f64, *mut Lanes, usize, usize, *mut Lanes);
+
+/// Machine code, with the column types it is for.
+struct Machine {
+    elements: Vec<Element>,
+    constants: Vec<f64>,
+    entry: Entry,
+    /// Owns the code; none only while it is dropped.
+    module: Option<JITModule>,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(module) = self.module.take() {
+            // SAFETY: the entry is called through this machine only, which is being dropped.
+            unsafe { module.free_memory() };
+        }
+    }
+}
+
+/// A loop that can run by blocks, with its memory.
+pub(super) struct Block {
+    code: Code,
+    registers: plain::Registers,
+    width: Width,
+    machine: Option<Machine>,
+    /// This batch is run by blocks.
+    on: bool,
+    /// Number types of the columns, in this batch, and of what segments read.
+    elements: Vec<Element>,
+    numbers: Vec<f64>,
+    folds: Vec<Lanes>,
+    memory: Vec<f64>,
+    room: Vec<Lanes>,
+    pointers: Vec<*mut u8>,
+    columns: Vec<(*const u8, Element)>,
+    stores: Vec<*mut f64>,
+}
+
+// SAFETY: the pointers mean something only while `run` runs, which has the block to itself.
+unsafe impl Send for Block {}
+
+impl Block {
+    /// The block of a loop, if it can be one.
+    pub(super) fn new(plan: &Plan, of: &Loop) -> Option<Block> {
+        let code = code::code(plan, of)?;
+        let registers = plain::Registers::new(&code);
+        Some(Block {
+            registers,
+            width: Width::widest(),
+            machine: None,
+            on: false,
+            elements: Vec::new(),
+            numbers: Vec::new(),
+            folds: Vec::new(),
+            memory: Vec::new(),
+            room: Vec::new(),
+            pointers: Vec::new(),
+            columns: Vec::new(),
+            stores: Vec::new(),
+            code,
+        })
+    }
+
+    /// Runs it with other vector instructions; with those of every machine, where this one lacks them.
+    pub(super) fn set_width(&mut self, width: Width) {
+        self.width = width.or_portable();
+    }
+
+    /// Decides whether this batch goes by blocks: not where segments are short.
+    pub(super) fn choose(&mut self, shape: &Shape) -> bool {
+        let rows = shape.count(self.code.level);
+        self.on = match self.code.segment {
+            None => rows >= SHORT,
+            // Levels of the same rows have no starts: each row is its own segment.
+            Some(level) => {
+                let starts = shape.starts(level, self.code.level);
+                starts.len() > 1 && rows >= SHORT * (starts.len() - 1)
+            }
+        };
+        self.on
+    }
+
+    /// Whether it runs this batch.
+    pub(super) fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Gets ready for columns of the given types. Compiles only where types have changed.
+    pub(super) fn prepare(&mut self, element: &dyn Fn(SlotId) -> Element) -> Result<(), DeviceError> {
+        let code = &self.code;
+        self.elements.clear();
+        self.elements.extend(code.columns.iter().map(|c| element(*c)));
+        let vector = cfg!(target_arch = "x86_64") && self.width == Width::Avx512;
+        if !vector || !vector::fits(code) {
+            self.machine = None;
+        } else if self.machine.as_ref().is_none_or(|m| m.elements != self.elements) {
+            self.machine = Some(compiled(code, &self.elements)?);
+        }
+        let constants = self.machine.as_ref().map_or(&[][..], |m| &m.constants);
+        self.numbers.clear();
+        self.numbers.resize(code.numbers.len(), 0.0);
+        self.numbers.extend_from_slice(constants);
+        self.folds.resize(code.folds.len(), Lanes([0.0; LANES]));
+        if self.machine.is_some() {
+            self.room.resize(code.values.len(), Lanes([0.0; LANES]));
+        } else {
+            self.memory.resize(self.registers.room(), 0.0);
+        }
+        Ok(())
+    }
+
+    /// Runs rows `range` of the loop's level.
+    ///
+    /// # Safety
+    ///
+    /// `table` has an entry for every slot of the plan, each valid for every row of the shape, in the type that
+    /// `element` gives as it did for `prepare`; what is stored and folded into is f64 and no one else's.
+    pub(super) unsafe fn run(
+        &mut self,
+        table: &[*mut u8],
+        element: &dyn Fn(SlotId) -> Element,
+        shape: &Shape,
+        range: Range<usize>,
+    ) {
+        let of = |slot: SlotId| table[slot.index()];
+        let code = &self.code;
+        self.columns.clear();
+        let columns = code.columns.iter().zip(&self.elements);
+        self.columns.extend(columns.map(|(c, e)| (of(*c).cast_const(), *e)));
+        self.stores.clear();
+        self.stores.extend(code.stores.iter().map(|s| of(s.0).cast::<f64>()));
+        self.pointers.clear();
+        self.pointers.extend(code.columns.iter().map(|c| of(*c)));
+        self.pointers.extend(code.stores.iter().map(|s| of(s.0)));
+        let Some(level) = code.segment.filter(|_| !range.is_empty()) else {
+            // SAFETY: as promised by the caller; the one segment reads nothing of coarser rows but the batch's.
+            return unsafe { self.segment(table, element, shape, 0, range) };
+        };
+        let parents = shape.parents(level, code.level);
+        let starts = shape.starts(level, code.level);
+        for row in parents[range.start] as usize..=parents[range.end - 1] as usize {
+            let rows = (starts[row] as usize).max(range.start)..(starts[row + 1] as usize).min(range.end);
+            if !rows.is_empty() {
+                // SAFETY: as promised by the caller; the rows lie in this row of the segments' level.
+                unsafe { self.segment(table, element, shape, row, rows) };
+            }
+        }
+    }
+
+    /// Runs rows that lie in row `segment` of the segments' level.
+    unsafe fn segment(
+        &mut self,
+        table: &[*mut u8],
+        element: &dyn Fn(SlotId) -> Element,
+        shape: &Shape,
+        segment: usize,
+        range: Range<usize>,
+    ) {
+        let code = &self.code;
+        let row_of = |level| match code.segment {
+            _ if level == BATCH => 0,
+            Some(own) if own == level => segment,
+            Some(own) => shape.parents(level, own)[segment] as usize,
+            None => 0,
+        };
+        for (n, number) in code.numbers.iter().enumerate() {
+            // SAFETY: the slot has that row, in its type.
+            let read = |slot: SlotId, row| unsafe {
+                element(slot).at(table[slot.index()].cast_const(), row)
+            };
+            let known = |i: u16| self.numbers[i as usize];
+            self.numbers[n] = match *number {
+                Number::Const(c) => c,
+                Number::Whole(slot) => read(slot, 0),
+                Number::Parent(slot, level) => read(slot, row_of(level)),
+                Number::RowOf(level) => row_of(level) as f64,
+                Number::Unary(op, x) => math::unary(op, known(x)),
+                Number::Binary(op, a, b) => op.eval(known(a), known(b)),
+                Number::Select(c, a, b) => known(if known(c) == 0.0 { b } else { a }),
+            };
+        }
+        for (lanes, fold) in self.folds.iter_mut().zip(&code.folds) {
+            lanes.0 = [fold.op.identity(); LANES];
+        }
+        match &self.machine {
+            // SAFETY: the code was compiled for these columns; all have the rows, and there is room for each value.
+            Some(machine) => unsafe {
+                (machine.entry)(
+                    self.pointers.as_ptr(),
+                    self.numbers.as_ptr(),
+                    self.folds.as_mut_ptr(),
+                    range.start,
+                    range.end,
+                    self.room.as_mut_ptr(),
+                );
+            },
+            None => {
+                let rows = Rows {
+                    range,
+                    columns: &self.columns,
+                    stores: &self.stores,
+                    numbers: &self.numbers,
+                };
+                let (memory, folds) = (&mut self.memory, &mut self.folds);
+                // SAFETY: the width was detected on this machine; the columns have the rows.
+                unsafe { plain::run(self.width, code, &self.registers, &rows, memory, folds) };
+            }
+        }
+        for (lanes, fold) in self.folds.iter().zip(&code.folds) {
+            let total = lanes.0.iter().skip(1).fold(lanes.0[0], |a, b| math::fold(fold.op, a, *b));
+            // SAFETY: the slot has this row, of f64.
+            unsafe {
+                let into = table[fold.into.index()].cast::<f64>().add(row_of(fold.level));
+                *into = math::fold(fold.op, *into, total);
+            }
+        }
+    }
+}
+
+fn compiled(code: &Code, elements: &[Element]) -> Result<Machine, DeviceError> {
+    let failed = |e: String| DeviceError::Compile(e);
+    let vector::Machine { bytes, constants } = vector::machine(code, elements);
+    let builder = JITBuilder::with_isa(isa()?, default_libcall_names());
+    let mut module = JITModule::new(builder);
+    let signature = module.make_signature();
+    let id = module
+        .declare_function("block", Linkage::Local, &signature)
+        .map_err(|e| failed(e.to_string()))?;
+    module.define_function_bytes(id, 64, &bytes, &[]).map_err(|e| failed(e.to_string()))?;
+    module.finalize_definitions().map_err(|e| failed(e.to_string()))?;
+    let pointer = module.get_finalized_function(id);
+    // SAFETY: `vector::machine` gives code of this signature.
+    let entry = unsafe { std::mem::transmute::<*const u8, Entry>(pointer) };
+    Ok(Machine { elements: elements.to_vec(), constants, entry, module: Some(module) })
+}

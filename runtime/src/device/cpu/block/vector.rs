@@ -1,0 +1,717 @@
+//! Machine code for a block: eight rows at a time through vector registers of 512 bits, nothing stored in between.
+//!
+//! ```text
+//! fn(pointers, numbers, folds, begin, end, room)
+//! ```
+//!
+//! runs rows `begin..end`. `pointers` has those of the columns, then those of the stores; `numbers` the segment's, then
+//! [`Machine::constants`]; `folds` eight lanes of each fold; `room` a vector of each value. Every instruction does what
+//! the plain loops do for the same operator, so that the bits are the same.
+
+use std::f64::consts::LOG2_E;
+
+use rlc_compiler::hir::ReduceOp;
+use rlc_compiler::op::{Binary, Unary};
+
+use super::code::{Arg, Code, Step, Value};
+use super::math::{LN2_HIGH, LN2_LOW, TAIL};
+use super::x64::{self as x, Asm, Compare, Lanes, Mem, Op, R9, RAX, RDX, RSI, Rm, Rounding};
+use super::{Element, LANES};
+
+/// Code and the constants that it reads.
+#[derive(Debug)]
+pub struct Machine {
+    pub bytes: Vec<u8>,
+    /// What follows the segment's numbers.
+    pub constants: Vec<f64>,
+}
+
+/// The lanes of the last rows.
+const LEFT: u8 = 7;
+/// Folds whose lanes stay in registers, from the last register on.
+const KEPT_FOLDS: usize = 8;
+const SIGN: f64 = -0.0;
+const SIZE: f64 = f64::from_bits(!(1 << 63));
+
+/// Whether every operator has instructions.
+pub fn fits(code: &Code) -> bool {
+    code.values.iter().all(|v| match *v {
+        Value::Unary(op, _) => match op {
+            Unary::Neg
+            | Unary::Not
+            | Unary::Exp
+            | Unary::Expm1
+            | Unary::Abs
+            | Unary::Relu
+            | Unary::Cast
+            | Unary::IsFinite
+            | Unary::IsNan
+            | Unary::Sqrt
+            | Unary::Sign
+            | Unary::Floor
+            | Unary::Ceil
+            | Unary::Round
+            | Unary::Trunc => true,
+            Unary::Log
+            | Unary::Log1p
+            | Unary::Log1mexp
+            | Unary::Log2
+            | Unary::Sigmoid
+            | Unary::LogSigmoid
+            | Unary::Tanh
+            | Unary::Softplus
+            | Unary::Sin
+            | Unary::Cos => false,
+        },
+        Value::Binary(op, ..) => op != Binary::Pow,
+        Value::Load(_) | Value::RowNumber | Value::Select(..) => true,
+    })
+}
+
+/// Compiles code that fits, for columns of these types.
+pub fn machine(code: &Code, elements: &[Element]) -> Machine {
+    let mut emit = Emit {
+        code,
+        elements,
+        constants: Vec::new(),
+        values: Vec::new(),
+        vectors: [None; 32],
+        masks: [None; 8],
+        uses: uses(code),
+        at: 0,
+        pinned: 0,
+        pinned_masks: 0,
+        left: false,
+    };
+    let mut asm = Asm::default();
+    for fold in 0..code.folds.len().min(KEPT_FOLDS) {
+        asm.one(x::LOAD, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
+    }
+    asm.rows(
+        LEFT,
+        &mut emit,
+        |emit, asm| emit.body(asm, false),
+        |emit, asm| emit.body(asm, true),
+    );
+    for fold in 0..code.folds.len().min(KEPT_FOLDS) {
+        asm.one(x::STORE, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
+    }
+    asm.end();
+    Machine { bytes: asm.bytes, constants: emit.constants }
+}
+
+fn lanes_of(fold: usize) -> u8 {
+    31 - fold as u8
+}
+
+fn fold_memory(fold: usize) -> Mem {
+    Mem { base: RDX, disp: (fold * LANES * 8) as i32, element: None }
+}
+
+/// The steps that read each value, in order.
+fn uses(code: &Code) -> Vec<Vec<usize>> {
+    let mut uses = vec![Vec::new(); code.values.len()];
+    for (at, step) in code.steps.iter().enumerate() {
+        let mut read = |arg: Arg| {
+            if let Arg::Row(v) = arg {
+                uses[v as usize].push(at);
+            }
+        };
+        match *step {
+            Step::Value(v) => code.values[v as usize].args().for_each(&mut read),
+            Step::Store(s) => read(code.stores[s as usize].1),
+            Step::Fold(f) => {
+                let fold = code.folds[f as usize];
+                std::iter::once(fold.x).chain(fold.filter).for_each(&mut read);
+            }
+        }
+    }
+    uses
+}
+
+/// Where a value is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// As numbers.
+    vector: Option<u8>,
+    /// As a condition: not 0, or NaN.
+    mask: Option<u8>,
+    /// The condition says all: the value is 0 or 1.
+    truth: bool,
+    /// As numbers in the room.
+    stored: bool,
+}
+
+struct Emit<'a> {
+    code: &'a Code,
+    elements: &'a [Element],
+    constants: Vec<f64>,
+    values: Vec<Place>,
+    /// The value in each register.
+    vectors: [Option<u16>; 32],
+    masks: [Option<u16>; 8],
+    uses: Vec<Vec<usize>>,
+    /// The present step.
+    at: usize,
+    /// Registers of the present step.
+    pinned: u32,
+    pinned_masks: u8,
+    /// Rows may be fewer than eight.
+    left: bool,
+}
+
+impl Emit<'_> {
+    fn body(&mut self, asm: &mut Asm, left: bool) {
+        self.values = vec![Place::default(); self.code.values.len()];
+        self.vectors = [None; 32];
+        self.masks = [None; 8];
+        self.left = left;
+        for (at, step) in self.code.steps.iter().enumerate() {
+            self.at = at;
+            let folds = self.code.folds.len().min(KEPT_FOLDS) as u32;
+            self.pinned = !(u32::MAX >> folds);
+            self.pinned_masks = 1 | 1 << LEFT;
+            match *step {
+                Step::Value(v) => self.value(asm, v),
+                Step::Store(s) => self.store(asm, s as usize),
+                Step::Fold(f) => self.fold(asm, f as usize),
+            }
+            for v in 0..self.values.len() {
+                if self.code.last[v] <= at {
+                    self.forget(v as u16);
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, v: u16) {
+        let place = std::mem::take(&mut self.values[v as usize]);
+        if let Some(r) = place.vector {
+            self.vectors[r as usize] = None;
+        }
+        if let Some(k) = place.mask {
+            self.masks[k as usize] = None;
+        }
+    }
+
+    fn next_use(&self, v: u16) -> usize {
+        let uses = &self.uses[v as usize];
+        uses.iter().copied().find(|u| *u >= self.at).unwrap_or(usize::MAX)
+    }
+
+    fn room(v: u16) -> Mem {
+        Mem { base: R9, disp: i32::from(v) * 8 * LANES as i32, element: None }
+    }
+
+    fn number(n: u16) -> Mem {
+        Mem { base: RSI, disp: 8 * i32::from(n), element: None }
+    }
+
+    fn constant(&mut self, c: f64) -> Mem {
+        let known = self.constants.iter().position(|k| k.to_bits() == c.to_bits());
+        let at = known.unwrap_or_else(|| {
+            self.constants.push(c);
+            self.constants.len() - 1
+        });
+        let at = self.code.numbers.len() + at;
+        Mem { base: RSI, disp: 8 * at as i32, element: None }
+    }
+
+    /// A register that is free until the step ends.
+    fn vector(&mut self, asm: &mut Asm) -> u8 {
+        let free = |r: &u8| self.pinned >> r & 1 == 0;
+        let r = match (0..32u8).find(|r| free(r) && self.vectors[*r as usize].is_none()) {
+            Some(r) => r,
+            None => {
+                // What is read last goes to the room. There always is one: a step pins a dozen.
+                let far = (0..32u8).filter(free).max_by_key(|r| {
+                    self.vectors[*r as usize].map_or(usize::MAX, |v| self.next_use(v))
+                });
+                let r = far.unwrap_or(0);
+                self.put_away(asm, r);
+                r
+            }
+        };
+        self.pinned |= 1 << r;
+        r
+    }
+
+    fn put_away(&mut self, asm: &mut Asm, r: u8) {
+        let Some(v) = self.vectors[r as usize].take() else { return };
+        let place = &mut self.values[v as usize];
+        place.vector = None;
+        let again = matches!(self.code.values[v as usize], Value::Load(_));
+        let known = place.truth && place.mask.is_some();
+        if !place.stored && !known && !again {
+            place.stored = true;
+            asm.one(x::STORE, r, Rm::Mem(Self::room(v)), Lanes::All);
+        }
+    }
+
+    fn mask(&mut self, asm: &mut Asm) -> u8 {
+        let free = |k: &u8| self.pinned_masks >> k & 1 == 0;
+        let k = match (1..7u8).find(|k| free(k) && self.masks[*k as usize].is_none()) {
+            Some(k) => k,
+            None => {
+                let far = (1..7u8).filter(free).max_by_key(|k| {
+                    self.masks[*k as usize].map_or(usize::MAX, |v| self.next_use(v))
+                });
+                let k = far.unwrap_or(1);
+                if let Some(v) = self.masks[k as usize] {
+                    let place = self.values[v as usize];
+                    if place.truth && place.vector.is_none() && !place.stored {
+                        self.numbers_of(asm, v);
+                    }
+                    self.masks[k as usize] = None;
+                    self.values[v as usize].mask = None;
+                }
+                k
+            }
+        };
+        self.pinned_masks |= 1 << k;
+        k
+    }
+
+    fn is_vector(&mut self, v: u16, r: u8) {
+        self.vectors[r as usize] = Some(v);
+        self.values[v as usize].vector = Some(r);
+    }
+
+    fn is_mask(&mut self, v: u16, k: u8) {
+        self.masks[k as usize] = Some(v);
+        let place = &mut self.values[v as usize];
+        (place.mask, place.truth) = (Some(k), true);
+    }
+
+    /// A value as numbers in a register.
+    fn numbers_of(&mut self, asm: &mut Asm, v: u16) -> u8 {
+        let place = self.values[v as usize];
+        if let Some(r) = place.vector {
+            self.pinned |= 1 << r;
+            return r;
+        }
+        let r = self.vector(asm);
+        if let (Some(k), true) = (place.mask, place.truth) {
+            let one = self.constant(1.0);
+            asm.one(x::EVERY, r, Rm::Mem(one), Lanes::Zero(k));
+        } else if let (false, Value::Load(column)) = (place.stored, self.code.values[v as usize]) {
+            self.load(asm, r, column);
+        } else {
+            asm.one(x::LOAD, r, Rm::Mem(Self::room(v)), Lanes::All);
+        }
+        self.is_vector(v, r);
+        r
+    }
+
+    /// An operand as a register.
+    fn register(&mut self, asm: &mut Asm, arg: Arg) -> u8 {
+        match arg {
+            Arg::Row(v) => self.numbers_of(asm, v),
+            Arg::Number(n) => {
+                let r = self.vector(asm);
+                asm.one(x::EVERY, r, Rm::Mem(Self::number(n)), Lanes::All);
+                r
+            }
+        }
+    }
+
+    /// An operand as whatever an instruction takes last.
+    fn operand(&mut self, asm: &mut Asm, arg: Arg) -> Rm {
+        match arg {
+            Arg::Number(n) => Rm::Every(Self::number(n)),
+            Arg::Row(v) => {
+                let place = self.values[v as usize];
+                if place.stored && place.vector.is_none() {
+                    return Rm::Mem(Self::room(v));
+                }
+                Rm::Zmm(self.numbers_of(asm, v))
+            }
+        }
+    }
+
+    /// An operand as a condition: not 0, or NaN.
+    fn condition(&mut self, asm: &mut Asm, arg: Arg) -> u8 {
+        if let Arg::Row(v) = arg
+            && let Some(k) = self.values[v as usize].mask
+        {
+            self.pinned_masks |= 1 << k;
+            return k;
+        }
+        let r = self.register(asm, arg);
+        let zero = self.constant(0.0);
+        let k = self.mask(asm);
+        asm.compare(Compare::Ne, k, r, Rm::Every(zero), None);
+        if let Arg::Row(v) = arg {
+            self.masks[k as usize] = Some(v);
+            self.values[v as usize].mask = Some(k);
+        }
+        k
+    }
+
+    fn pointer(asm: &mut Asm, n: usize, bytes: u8) -> Mem {
+        asm.pointer(n);
+        Mem { base: RAX, disp: 0, element: Some(bytes) }
+    }
+
+    fn lanes(&self) -> Lanes {
+        if self.left { Lanes::Zero(LEFT) } else { Lanes::All }
+    }
+
+    fn load(&mut self, asm: &mut Asm, r: u8, column: u16) {
+        let element = self.elements[column as usize];
+        let at = Rm::Mem(Self::pointer(asm, column as usize, element.bytes() as u8));
+        let lanes = self.lanes();
+        match element {
+            Element::F64 => asm.one(x::LOAD, r, at, lanes),
+            Element::F32 => asm.one(x::FROM_F32, r, at, lanes),
+            Element::I64 => asm.one(x::FROM_I64, r, at, lanes),
+            Element::U8 => {
+                asm.one(x::WIDEN_U8, r, at, lanes);
+                asm.one(x::FROM_I64, r, Rm::Zmm(r), Lanes::All);
+            }
+        }
+    }
+
+    /// Whether a value is read as a condition only.
+    fn only_condition(&self, v: u16) -> bool {
+        let is = |arg: Arg| arg == Arg::Row(v);
+        self.uses[v as usize].iter().all(|at| match self.code.steps[*at] {
+            Step::Value(user) => match self.code.values[user as usize] {
+                Value::Select(_, a, b) => !is(a) && !is(b),
+                Value::Binary(Binary::And | Binary::Or, ..) | Value::Unary(Unary::Not, _) => true,
+                Value::Load(_) | Value::RowNumber | Value::Unary(..) | Value::Binary(..) => false,
+            },
+            Step::Store(_) => false,
+            Step::Fold(f) => !is(self.code.folds[f as usize].x),
+        })
+    }
+
+    fn value(&mut self, asm: &mut Asm, v: u16) {
+        match self.code.values[v as usize] {
+            Value::Load(column) => {
+                let byte = self.elements[column as usize] == Element::U8;
+                if byte && self.only_condition(v) {
+                    let (r, k) = (self.vector(asm), self.mask(asm));
+                    let at = Rm::Mem(Self::pointer(asm, column as usize, 1));
+                    asm.one(x::WIDEN_U8, r, at, self.lanes());
+                    asm.test(k, r);
+                    self.is_mask(v, k);
+                    return;
+                }
+                let r = self.vector(asm);
+                self.load(asm, r, column);
+                self.is_vector(v, r);
+            }
+            Value::RowNumber => {
+                let r = self.vector(asm);
+                asm.row(r);
+                asm.one(x::FROM_I64, r, Rm::Zmm(r), Lanes::All);
+                let places = self.places();
+                asm.two(x::ADD, r, r, Rm::Mem(places), Lanes::All);
+                self.is_vector(v, r);
+            }
+            Value::Unary(op, a) => self.unary(asm, v, op, a),
+            Value::Binary(op, a, b) => self.binary(asm, v, op, a, b),
+            Value::Select(c, a, b) => {
+                let k = self.condition(asm, c);
+                let r = if self.is_zero(b) {
+                    let a = self.operand(asm, a);
+                    let r = self.vector(asm);
+                    match a {
+                        Rm::Every(m) => asm.one(x::EVERY, r, Rm::Mem(m), Lanes::Zero(k)),
+                        Rm::Mem(_) => asm.one(x::LOAD, r, a, Lanes::Zero(k)),
+                        Rm::Zmm(_) => asm.one(x::MOVE, r, a, Lanes::Zero(k)),
+                    }
+                    r
+                } else {
+                    let (b, a) = (self.register(asm, b), self.operand(asm, a));
+                    let r = self.vector(asm);
+                    asm.two(x::BLEND, r, b, a, Lanes::Keep(k));
+                    r
+                };
+                self.is_vector(v, r);
+            }
+        }
+    }
+
+    /// Positive zero, which a masked instruction gives by itself.
+    fn is_zero(&self, arg: Arg) -> bool {
+        use super::code::Number;
+        match arg {
+            Arg::Number(n) => {
+                matches!(self.code.numbers[n as usize], Number::Const(c) if c.to_bits() == 0)
+            }
+            Arg::Row(_) => false,
+        }
+    }
+
+    /// 0 to 7 as a vector in memory.
+    fn places(&mut self) -> Mem {
+        // Kept together: looked for as a whole.
+        let all: [f64; LANES] = std::array::from_fn(|i| i as f64);
+        let at = self.constants.windows(LANES).position(|w| w == all).unwrap_or_else(|| {
+            self.constants.extend(all);
+            self.constants.len() - LANES
+        });
+        let at = self.code.numbers.len() + at;
+        Mem { base: RSI, disp: 8 * at as i32, element: None }
+    }
+
+    /// `op x` with a constant.
+    fn with(&mut self, asm: &mut Asm, op: Op, into: u8, a: u8, c: f64) {
+        let c = self.constant(c);
+        asm.two(op, into, a, Rm::Every(c), Lanes::All);
+    }
+
+    fn every(&mut self, asm: &mut Asm, c: f64) -> u8 {
+        let c = self.constant(c);
+        let r = self.vector(asm);
+        asm.one(x::EVERY, r, Rm::Mem(c), Lanes::All);
+        r
+    }
+
+    fn unary(&mut self, asm: &mut Asm, v: u16, op: Unary, arg: Arg) {
+        if op == Unary::Not {
+            let c = self.condition(asm, arg);
+            let k = self.mask(asm);
+            asm.mask_not(k, c);
+            return self.is_mask(v, k);
+        }
+        let a = self.register(asm, arg);
+        if matches!(op, Unary::IsNan | Unary::IsFinite) {
+            let k = self.mask(asm);
+            if op == Unary::IsNan {
+                asm.compare(Compare::Unordered, k, a, Rm::Zmm(a), None);
+            } else {
+                let t = self.vector(asm);
+                self.with(asm, x::AND, t, a, SIZE);
+                let most = self.constant(f64::MAX);
+                asm.compare(Compare::Le, k, t, Rm::Every(most), None);
+            }
+            return self.is_mask(v, k);
+        }
+        let r = self.vector(asm);
+        match op {
+            Unary::Neg => self.with(asm, x::XOR, r, a, SIGN),
+            Unary::Abs => self.with(asm, x::AND, r, a, SIZE),
+            Unary::Cast => asm.one(x::MOVE, r, Rm::Zmm(a), Lanes::All),
+            Unary::Sqrt => asm.one(x::SQRT, r, Rm::Zmm(a), Lanes::All),
+            Unary::Floor => asm.round(Rounding::Down, r, Rm::Zmm(a)),
+            Unary::Ceil => asm.round(Rounding::Up, r, Rm::Zmm(a)),
+            Unary::Round => asm.round(Rounding::Nearest, r, Rm::Zmm(a)),
+            Unary::Trunc => asm.round(Rounding::Zero, r, Rm::Zmm(a)),
+            Unary::Relu => {
+                // x where it is not below 0, NaN included.
+                let zero = self.every(asm, 0.0);
+                let k = self.mask(asm);
+                asm.compare(Compare::Lt, k, a, Rm::Zmm(zero), None);
+                asm.two(x::BLEND, r, a, Rm::Zmm(zero), Lanes::Keep(k));
+            }
+            Unary::Sign => {
+                let zero = self.every(asm, 0.0);
+                let (one, minus) = (self.constant(1.0), self.constant(-1.0));
+                asm.two(x::ADD, r, a, Rm::Zmm(zero), Lanes::All);
+                let k = self.mask(asm);
+                asm.compare(Compare::Gt, k, a, Rm::Zmm(zero), None);
+                asm.one(x::EVERY, r, Rm::Mem(one), Lanes::Keep(k));
+                asm.compare(Compare::Lt, k, a, Rm::Zmm(zero), None);
+                asm.one(x::EVERY, r, Rm::Mem(minus), Lanes::Keep(k));
+            }
+            Unary::Exp => self.exp(asm, r, a, -1000.0, false),
+            Unary::Expm1 => self.exp(asm, r, a, -60.0, true),
+            Unary::Not
+            | Unary::IsNan
+            | Unary::IsFinite
+            | Unary::Log
+            | Unary::Log1p
+            | Unary::Log1mexp
+            | Unary::Log2
+            | Unary::Sigmoid
+            | Unary::LogSigmoid
+            | Unary::Tanh
+            | Unary::Softplus
+            | Unary::Sin
+            | Unary::Cos => {}
+        }
+        self.is_vector(v, r);
+    }
+
+    /// e^a, or e^a - 1, operation by operation as in [`super::math`] and in sweeps.
+    fn exp(&mut self, asm: &mut Asm, r: u8, a: u8, least: f64, less_one: bool) {
+        let k = self.every(asm, 1000.0);
+        // The second operand where either is NaN.
+        asm.two(x::MIN, r, k, Rm::Zmm(a), Lanes::All);
+        let low = self.every(asm, least);
+        asm.two(x::MAX, r, low, Rm::Zmm(r), Lanes::All);
+        self.with(asm, x::MUL, k, r, LOG2_E);
+        asm.round(Rounding::Nearest, k, Rm::Zmm(k));
+        let [t, r2, r4, mid] = [(); 4].map(|()| self.vector(asm));
+        for part in [LN2_HIGH, LN2_LOW] {
+            self.with(asm, x::MUL, t, k, part);
+            asm.two(x::SUB, r, r, Rm::Zmm(t), Lanes::All);
+        }
+        asm.two(x::MUL, r2, r, Rm::Zmm(r), Lanes::All);
+        asm.two(x::MUL, r4, r2, Rm::Zmm(r2), Lanes::All);
+        for (sum, from) in [(low, 0), (mid, 4)] {
+            self.with(asm, x::MUL, sum, r, TAIL[from + 1]);
+            self.with(asm, x::ADD, sum, sum, TAIL[from]);
+            self.with(asm, x::MUL, t, r, TAIL[from + 3]);
+            self.with(asm, x::ADD, t, t, TAIL[from + 2]);
+            asm.two(x::MUL, t, t, Rm::Zmm(r2), Lanes::All);
+            asm.two(x::ADD, sum, sum, Rm::Zmm(t), Lanes::All);
+        }
+        asm.two(x::MUL, mid, mid, Rm::Zmm(r4), Lanes::All);
+        asm.two(x::ADD, low, low, Rm::Zmm(mid), Lanes::All);
+        self.with(asm, x::MUL, mid, r, TAIL[9]);
+        self.with(asm, x::ADD, mid, mid, TAIL[8]);
+        self.with(asm, x::MUL, t, r2, TAIL[10]);
+        asm.two(x::ADD, mid, mid, Rm::Zmm(t), Lanes::All);
+        asm.two(x::MUL, r4, r4, Rm::Zmm(r4), Lanes::All);
+        asm.two(x::MUL, mid, mid, Rm::Zmm(r4), Lanes::All);
+        asm.two(x::ADD, low, low, Rm::Zmm(mid), Lanes::All);
+        // low is the tail: r + (r2 / 2 + r2 r tail).
+        asm.two(x::MUL, t, r2, Rm::Zmm(r), Lanes::All);
+        asm.two(x::MUL, t, t, Rm::Zmm(low), Lanes::All);
+        self.with(asm, x::MUL, r2, r2, 0.5);
+        asm.two(x::ADD, t, r2, Rm::Zmm(t), Lanes::All);
+        asm.two(x::ADD, r, r, Rm::Zmm(t), Lanes::All);
+        if less_one {
+            let most = self.every(asm, 100.0);
+            asm.two(x::MIN, t, most, Rm::Zmm(k), Lanes::All);
+            self.with(asm, x::XOR, t, t, SIGN);
+            let one = self.every(asm, 1.0);
+            asm.two(x::SCALE, t, one, Rm::Zmm(t), Lanes::All);
+            asm.two(x::SUB, t, one, Rm::Zmm(t), Lanes::All);
+            asm.two(x::ADD, r, r, Rm::Zmm(t), Lanes::All);
+        } else {
+            self.with(asm, x::ADD, r, r, 1.0);
+        }
+        asm.two(x::SCALE, r, r, Rm::Zmm(k), Lanes::All);
+    }
+
+    fn binary(&mut self, asm: &mut Asm, v: u16, op: Binary, a: Arg, b: Arg) {
+        let compare = match op {
+            Binary::Eq => Some(Compare::Eq),
+            Binary::Ne => Some(Compare::Ne),
+            Binary::Lt => Some(Compare::Lt),
+            Binary::Le => Some(Compare::Le),
+            Binary::Gt => Some(Compare::Gt),
+            Binary::Ge => Some(Compare::Ge),
+            _ => None,
+        };
+        if let Some(how) = compare {
+            let (how, a, b) = match a {
+                Arg::Number(_) => (how.swapped(), b, a),
+                Arg::Row(_) => (how, a, b),
+            };
+            let (a, b) = (self.register(asm, a), self.operand(asm, b));
+            let k = self.mask(asm);
+            asm.compare(how, k, a, b, None);
+            return self.is_mask(v, k);
+        }
+        if matches!(op, Binary::And | Binary::Or) {
+            let (a, b) = (self.condition(asm, a), self.condition(asm, b));
+            let k = self.mask(asm);
+            if op == Binary::And {
+                asm.mask_and(k, a, b);
+            } else {
+                asm.mask_or(k, a, b);
+            }
+            return self.is_mask(v, k);
+        }
+        // Sums and products are the same either way; a number comes last.
+        let (a, b) = match (op, a) {
+            (Binary::Add | Binary::Mul, Arg::Number(_)) => (b, a),
+            _ => (a, b),
+        };
+        let (first, last) = (self.register(asm, a), self.operand(asm, b));
+        let r = self.vector(asm);
+        match op {
+            Binary::Add => asm.two(x::ADD, r, first, last, Lanes::All),
+            Binary::Sub => asm.two(x::SUB, r, first, last, Lanes::All),
+            Binary::Mul => asm.two(x::MUL, r, first, last, Lanes::All),
+            Binary::Div => asm.two(x::DIV, r, first, last, Lanes::All),
+            Binary::Chain => {
+                let k = self.condition(asm, a);
+                asm.two(x::MUL, r, first, last, Lanes::Zero(k));
+            }
+            Binary::Min | Binary::Max => {
+                self.extreme(asm, op == Binary::Min, r, first, last);
+            }
+            Binary::FloorDiv => {
+                asm.two(x::DIV, r, first, last, Lanes::All);
+                asm.round(Rounding::Down, r, Rm::Zmm(r));
+            }
+            Binary::Mod => {
+                asm.two(x::DIV, r, first, last, Lanes::All);
+                asm.round(Rounding::Down, r, Rm::Zmm(r));
+                asm.two(x::MUL, r, r, last, Lanes::All);
+                asm.two(x::SUB, r, first, Rm::Zmm(r), Lanes::All);
+            }
+            Binary::Pow
+            | Binary::Eq
+            | Binary::Ne
+            | Binary::Lt
+            | Binary::Le
+            | Binary::Gt
+            | Binary::Ge
+            | Binary::And
+            | Binary::Or => {}
+        }
+        self.is_vector(v, r);
+    }
+
+    /// The first where it is beyond the second or NaN, else the second.
+    fn extreme(&mut self, asm: &mut Asm, least: bool, r: u8, first: u8, last: Rm) {
+        let op = if least { x::MIN } else { x::MAX };
+        asm.two(op, r, first, last, Lanes::All);
+        let k = self.mask(asm);
+        asm.compare(Compare::Unordered, k, first, Rm::Zmm(first), None);
+        asm.one(x::MOVE, r, Rm::Zmm(first), Lanes::Keep(k));
+    }
+
+    fn store(&mut self, asm: &mut Asm, store: usize) {
+        let r = self.register(asm, self.code.stores[store].1);
+        let at = Rm::Mem(Self::pointer(asm, self.code.columns.len() + store, 8));
+        let lanes = if self.left { Lanes::Keep(LEFT) } else { Lanes::All };
+        asm.one(x::STORE, r, at, lanes);
+    }
+
+    fn fold(&mut self, asm: &mut Asm, at: usize) {
+        let fold = self.code.folds[at];
+        let kept = fold.filter.map(|f| self.condition(asm, f));
+        let lanes = match (kept, self.left) {
+            (None, false) => Lanes::All,
+            (None, true) => Lanes::Keep(LEFT),
+            (Some(k), false) => Lanes::Keep(k),
+            (Some(k), true) => {
+                let both = self.mask(asm);
+                asm.mask_and(both, k, LEFT);
+                Lanes::Keep(both)
+            }
+        };
+        let held = at < KEPT_FOLDS;
+        let sum = if held {
+            lanes_of(at)
+        } else {
+            let r = self.vector(asm);
+            asm.one(x::LOAD, r, Rm::Mem(fold_memory(at)), Lanes::All);
+            r
+        };
+        let last = self.operand(asm, fold.x);
+        match fold.op {
+            ReduceOp::Sum => asm.two(x::ADD, sum, sum, last, lanes),
+            ReduceOp::Prod => asm.two(x::MUL, sum, sum, last, lanes),
+            ReduceOp::Max | ReduceOp::Min => {
+                let r = self.vector(asm);
+                self.extreme(asm, fold.op == ReduceOp::Min, r, sum, last);
+                asm.one(x::MOVE, sum, Rm::Zmm(r), lanes);
+            }
+            // Not among a block's folds.
+            ReduceOp::LogSumExp => {}
+        }
+        if !held {
+            asm.one(x::STORE, sum, Rm::Mem(fold_memory(at)), Lanes::All);
+        }
+    }
+}
