@@ -8,15 +8,18 @@
 //! run.after       once; then the values can be read
 //! ```
 //!
-//! Never decides what is computed, never reads files, never starts threads.
+//! Never decides what is computed and never reads files. Loops over vocab rows share the threads of rayon's
+//! pool; how they are cut, and so every bit, follows from the batch alone.
 
 mod block;
 mod call;
 mod code;
 mod given;
+mod cuts;
 mod row;
 pub mod rows;
 mod run;
+mod source;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -26,15 +29,17 @@ use rlc_compiler::clif::Float;
 use rlc_compiler::fuse::fuse;
 use rlc_compiler::hir::{ColumnId, Graph};
 use rlc_compiler::interp::VocabRows;
-use rlc_compiler::loops::{Loop, Plan, Slot, SlotId, SlotKind};
+use rlc_compiler::loops::{Loop, Plan, Slot, SlotId, SlotKind, Step};
 use rlc_compiler::program::Program;
 use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Floats;
 
 use super::DeviceError;
+use cuts::{Cuts, Threads};
 pub use given::Numbers;
 pub use rows::Width;
 pub use run::{Merge, Run};
+pub use source::{Computed, Room, Source, Sources};
 pub use sweep::ROW_FROM;
 
 /// Vocab-level columns, each with at least the tokens of the rows that run.
@@ -54,6 +59,11 @@ pub struct Kernel {
     sweeps: Vec<sweep::SweepCode>,
     blocks: given::Blocks,
     readers: given::Readers,
+    /// How each loop may be cut, in the order of phases and steps.
+    cuts: [Vec<Option<Cuts>>; 3],
+    threads: Threads,
+    /// Kept for its memory.
+    table: run::Table,
     memory: Vec<Memory>,
     scratch: call::Scratch,
 }
@@ -86,10 +96,36 @@ impl Kernel {
         let sweeps = plan.loops().flat_map(Loop::sweeps);
         let sweeps = sweeps.map(|s| sweep::SweepCode::new(s, &lies, width)).collect();
         let (graph, floats) = (program.graph.clone(), floats.to_vec());
-        let scratch = call::Scratch::default();
         let blocks = given::Blocks::new(&plan);
         let readers = given::Readers::new(&plan, &blocks);
-        Ok(Kernel { plan, graph, floats, code, sweeps, blocks, readers, memory, scratch })
+        let mut at = 0;
+        let cuts = plan.phases().map(|(_, steps)| {
+            let of = |step: &Step| match step {
+                Step::Loop(l) => {
+                    let first = at;
+                    at += l.sweeps().count();
+                    Some(Cuts::new(&plan, l, first..at))
+                }
+                Step::Call(_) => None,
+            };
+            steps.iter().map(of).collect()
+        });
+        let (threads, scratch) = (Threads::default(), call::Scratch::default());
+        let table = run::Table::default();
+        Ok(Kernel {
+            plan,
+            graph,
+            floats,
+            code,
+            sweeps,
+            blocks,
+            readers,
+            cuts,
+            threads,
+            table,
+            memory,
+            scratch,
+        })
     }
 
     /// Computes vocab rows with other vector instructions than the widest of the machine; the numbers
@@ -97,6 +133,7 @@ impl Kernel {
     pub fn set_width(&mut self, width: Width) {
         self.sweeps.iter_mut().for_each(|s| s.set_width(width));
         self.blocks.all().for_each(|b| b.set_width(width));
+        self.threads.forget();
     }
 
     /// How many loops ran by blocks of rows in the batch that was started last.
@@ -106,7 +143,8 @@ impl Kernel {
 
     /// How many vocab rows have gone through a row primitive, known by their form.
     pub fn rows_by_form(&self) -> u64 {
-        self.sweeps.iter().map(sweep::SweepCode::rows_by_form).sum()
+        let own: u64 = self.sweeps.iter().map(sweep::SweepCode::rows_by_form).sum();
+        own + self.threads.rows_by_form()
     }
 
     /// The loops, for explanation.

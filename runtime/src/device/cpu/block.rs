@@ -22,7 +22,6 @@ use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
 use rlc_compiler::level::BATCH;
 use rlc_compiler::loops::{Loop, Plan, SlotId};
-use rlc_compiler::op::{Binary, Unary};
 use rlc_compiler::shape::Shape;
 
 use super::code::isa;

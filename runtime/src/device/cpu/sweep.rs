@@ -96,6 +96,7 @@ enum Fold {
 }
 
 /// The code of one sweep.
+#[derive(Clone)]
 pub struct SweepCode {
     width: Width,
     code: Vec<Code>,
@@ -172,6 +173,11 @@ impl SweepCode {
             formulas: Vec::new(),
             rows_by_form: 0,
         }
+    }
+
+    /// The same code with memory of its own, for another thread.
+    pub fn fork(&self) -> SweepCode {
+        SweepCode { rows_by_form: 0, ..self.clone() }
     }
 
     /// How many rows have gone through a row primitive.
