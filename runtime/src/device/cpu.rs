@@ -76,7 +76,8 @@ enum Memory {
         lies: given::Lies,
         copy: Vec<f64>,
     },
-    Rows(Vec<u32>),
+    /// The shape's maps between levels.
+    Rows,
     /// The caller's, for the length of one call.
     Outside,
 }
@@ -155,7 +156,26 @@ impl Kernel {
     /// Takes a batch. `columns` holds the columns that are not vocab level (more than needed does
     /// no harm), `params` a number per hyperparameter, in the order of the program. Columns are read
     /// where they lie, unless code needs them as f64 and they are something else.
-    pub fn start<'k, N: Copy + Into<Numbers<'k>>>(
+    pub fn start<'k>(
+        &'k mut self,
+        shape: &'k Shape,
+        columns: &[(ColumnId, &'k [f64])],
+        params: &[f64],
+    ) -> Result<Run<'k>, DeviceError> {
+        self.take(shape, columns, params)
+    }
+
+    /// [`Kernel::start`] with columns of any type.
+    pub fn start_with<'k>(
+        &'k mut self,
+        shape: &'k Shape,
+        columns: &[(ColumnId, Numbers<'k>)],
+        params: &[f64],
+    ) -> Result<Run<'k>, DeviceError> {
+        self.take(shape, columns, params)
+    }
+
+    fn take<'k, N: Copy + Into<Numbers<'k>>>(
         &'k mut self,
         shape: &'k Shape,
         columns: &[(ColumnId, N)],
@@ -198,15 +218,12 @@ impl Kernel {
                     into.extend(shape.side(slot.level, right).iter().map(|&r| f64::from(r)));
                     same_length(slot, into.len(), rows)?;
                 }
-                (SlotKind::Parents(coarse), Memory::Rows(into)) => {
-                    into.clear();
-                    into.extend_from_slice(shape.parents(coarse, slot.level));
-                    same_length(slot, into.len(), rows)?;
+                // Read from the shape itself.
+                (SlotKind::Parents(coarse), Memory::Rows) => {
+                    same_length(slot, shape.parents(coarse, slot.level).len(), rows)?;
                 }
-                (SlotKind::Starts(fine), Memory::Rows(into)) => {
-                    into.clear();
-                    into.extend_from_slice(shape.starts(slot.level, fine));
-                    same_length(slot, into.len(), rows + 1)?;
+                (SlotKind::Starts(fine), Memory::Rows) => {
+                    same_length(slot, shape.starts(slot.level, fine).len(), rows + 1)?;
                 }
                 (
                     SlotKind::Param(_)
@@ -254,7 +271,7 @@ impl Memory {
             | SlotKind::Carried(_)
             | SlotKind::Ring(_)
             | SlotKind::Scratch(_) => Memory::Numbers(Vec::new()),
-            SlotKind::Parents(_) | SlotKind::Starts(_) => Memory::Rows(Vec::new()),
+            SlotKind::Parents(_) | SlotKind::Starts(_) => Memory::Rows,
             SlotKind::Entries(_) | SlotKind::Gradient(_) => Memory::Outside,
         }
     }
@@ -265,7 +282,7 @@ fn numbers(memory: &[Memory], slot: SlotId) -> &[f64] {
         Memory::Numbers(x) => x,
         // SAFETY: only runs read memory.
         Memory::Given { lies, .. } => unsafe { lies.numbers() },
-        Memory::Rows(_) | Memory::Outside => &[],
+        Memory::Rows | Memory::Outside => &[],
     }
 }
 

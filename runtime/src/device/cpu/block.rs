@@ -189,7 +189,7 @@ impl Block {
         self.numbers.extend_from_slice(constants);
         self.folds.resize(code.folds.len(), Lanes([0.0; LANES]));
         if self.machine.is_some() {
-            self.room.resize(code.values.len(), Lanes([0.0; LANES]));
+            self.room.resize(code.values.len() * vector::COPIES, Lanes([0.0; LANES]));
         } else {
             self.memory.resize(self.registers.room(), 0.0);
         }

@@ -209,6 +209,6 @@ fn reads(step: &Step, slot: SlotId) -> bool {
 pub(super) fn element(memory: &[Memory], slot: SlotId) -> Element {
     match &memory[slot.index()] {
         Memory::Given { lies, .. } => lies.element,
-        Memory::Numbers(_) | Memory::Rows(_) | Memory::Outside => Element::F64,
+        Memory::Numbers(_) | Memory::Rows | Memory::Outside => Element::F64,
     }
 }

@@ -153,7 +153,7 @@ impl<'k> Run<'k> {
             Memory::Numbers(_) | Memory::Given { .. } => {
                 Some(numbers(&self.kernel.memory, output.slot))
             }
-            Memory::Rows(_) | Memory::Outside => None,
+            Memory::Rows | Memory::Outside => None,
         }
     }
 
@@ -408,7 +408,11 @@ impl<'k> Run<'k> {
                 Memory::Numbers(x) => x.as_mut_ptr().cast(),
                 // Nothing writes to columns.
                 Memory::Given { lies, .. } => lies.data.cast_mut(),
-                Memory::Rows(x) => x.as_mut_ptr().cast(),
+                Memory::Rows => match slot.kind {
+                    SlotKind::Parents(coarse) => pointer_to(self.shape.parents(coarse, slot.level)),
+                    SlotKind::Starts(fine) => pointer_to(self.shape.starts(slot.level, fine)),
+                    _ => std::ptr::null_mut(),
+                },
                 Memory::Outside if !outside.iter().any(|s| s.contains(&id)) => std::ptr::null_mut(),
                 Memory::Outside => match slot.kind {
                     SlotKind::Entries(column) => {
@@ -481,6 +485,11 @@ impl<'k> Run<'k> {
     }
 }
 
+/// Where rows lie; compiled code only reads them.
+fn pointer_to(rows: &[u32]) -> *mut u8 {
+    rows.as_ptr().cast_mut().cast()
+}
+
 /// What compiled code is called with.
 #[derive(Default)]
 pub(super) struct Table {
@@ -524,7 +533,7 @@ fn call(
 ) {
     let mut out = match &mut memory[of.into.index()] {
         Memory::Numbers(out) => std::mem::take(out),
-        Memory::Given { .. } | Memory::Rows(_) | Memory::Outside => return,
+        Memory::Given { .. } | Memory::Rows | Memory::Outside => return,
     };
     let rows = call::Rows {
         range,

@@ -1,11 +1,12 @@
-//! Machine code for a block: eight rows at a time through vector registers of 512 bits, nothing stored in between.
+//! Machine code for a block: rows go through vector registers of 512 bits, eight in each, and nothing is stored in
+//! between. Two vectors of rows go side by side, instruction by instruction, since one alone waits for itself.
 //!
 //! ```text
 //! fn(pointers, numbers, folds, begin, end, room)
 //! ```
 //!
 //! runs rows `begin..end`. `pointers` has those of the columns, then those of the stores; `numbers` the segment's, then
-//! [`Machine::constants`]; `folds` eight lanes of each fold; `room` a vector of each value. Every instruction does what
+//! [`Machine::constants`]; `folds` eight lanes of each fold; `room` [`COPIES`] vectors of each value. Every instruction does what
 //! the plain loops do for the same operator, so that the bits are the same.
 
 use std::f64::consts::LOG2_E;
@@ -13,7 +14,7 @@ use std::f64::consts::LOG2_E;
 use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::op::{Binary, Unary};
 
-use super::code::{Arg, Code, Step, Value};
+use super::code::{Arg, Code, Number, Step, Value};
 use super::math::{LN2_HIGH, LN2_LOW, TAIL};
 use super::x64::{self as x, Asm, Compare, Lanes, Mem, Op, R9, RAX, RDX, RSI, Rm, Rounding};
 use super::{Element, LANES};
@@ -25,6 +26,12 @@ pub struct Machine {
     /// What follows the segment's numbers.
     pub constants: Vec<f64>,
 }
+
+/// Vectors of rows that go side by side.
+pub const COPIES: usize = 2;
+
+/// A register, operand or mask of each copy.
+type Each<T> = [T; COPIES];
 
 /// The lanes of the last rows.
 const LEFT: u8 = 7;
@@ -82,6 +89,7 @@ pub fn machine(code: &Code, elements: &[Element]) -> Machine {
         pinned: 0,
         pinned_masks: 0,
         left: false,
+        copies: 1,
     };
     let mut asm = Asm::default();
     for fold in 0..code.folds.len().min(KEPT_FOLDS) {
@@ -89,9 +97,10 @@ pub fn machine(code: &Code, elements: &[Element]) -> Machine {
     }
     asm.rows(
         LEFT,
+        COPIES as u8 * LANES as u8,
         &mut emit,
-        |emit, asm| emit.body(asm, false),
-        |emit, asm| emit.body(asm, true),
+        |emit, asm| emit.body(asm, COPIES, false),
+        |emit, asm| emit.body(asm, 1, true),
     );
     for fold in 0..code.folds.len().min(KEPT_FOLDS) {
         asm.one(x::STORE, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
@@ -146,10 +155,11 @@ struct Emit<'a> {
     code: &'a Code,
     elements: &'a [Element],
     constants: Vec<f64>,
-    values: Vec<Place>,
-    /// The value in each register.
-    vectors: [Option<u16>; 32],
-    masks: [Option<u16>; 8],
+    /// Of each value of each copy.
+    values: Vec<Each<Place>>,
+    /// The value, and its copy, in each register.
+    vectors: [Option<(u16, usize)>; 32],
+    masks: [Option<(u16, usize)>; 8],
     uses: Vec<Vec<usize>>,
     /// The present step.
     at: usize,
@@ -158,14 +168,15 @@ struct Emit<'a> {
     pinned_masks: u8,
     /// Rows may be fewer than eight.
     left: bool,
+    copies: usize,
 }
 
 impl Emit<'_> {
-    fn body(&mut self, asm: &mut Asm, left: bool) {
-        self.values = vec![Place::default(); self.code.values.len()];
+    fn body(&mut self, asm: &mut Asm, copies: usize, left: bool) {
+        self.values = vec![Each::default(); self.code.values.len()];
         self.vectors = [None; 32];
         self.masks = [None; 8];
-        self.left = left;
+        (self.left, self.copies) = (left, copies);
         for (at, step) in self.code.steps.iter().enumerate() {
             self.at = at;
             let folds = self.code.folds.len().min(KEPT_FOLDS) as u32;
@@ -185,12 +196,13 @@ impl Emit<'_> {
     }
 
     fn forget(&mut self, v: u16) {
-        let place = std::mem::take(&mut self.values[v as usize]);
-        if let Some(r) = place.vector {
-            self.vectors[r as usize] = None;
-        }
-        if let Some(k) = place.mask {
-            self.masks[k as usize] = None;
+        for place in std::mem::take(&mut self.values[v as usize]) {
+            if let Some(r) = place.vector {
+                self.vectors[r as usize] = None;
+            }
+            if let Some(k) = place.mask {
+                self.masks[k as usize] = None;
+            }
         }
     }
 
@@ -199,8 +211,9 @@ impl Emit<'_> {
         uses.iter().copied().find(|u| *u >= self.at).unwrap_or(usize::MAX)
     }
 
-    fn room(v: u16) -> Mem {
-        Mem { base: R9, disp: i32::from(v) * 8 * LANES as i32, element: None }
+    fn room((v, copy): (u16, usize)) -> Mem {
+        let vectors = usize::from(v) * COPIES + copy;
+        Mem { base: R9, disp: (vectors * 8 * LANES) as i32, element: None }
     }
 
     fn number(n: u16) -> Mem {
@@ -223,9 +236,9 @@ impl Emit<'_> {
         let r = match (0..32u8).find(|r| free(r) && self.vectors[*r as usize].is_none()) {
             Some(r) => r,
             None => {
-                // What is read last goes to the room. There always is one: a step pins a dozen.
+                // What is read last goes to the room. There always is one: a step pins two dozen at most.
                 let far = (0..32u8).filter(free).max_by_key(|r| {
-                    self.vectors[*r as usize].map_or(usize::MAX, |v| self.next_use(v))
+                    self.vectors[*r as usize].map_or(usize::MAX, |(v, _)| self.next_use(v))
                 });
                 let r = far.unwrap_or(0);
                 self.put_away(asm, r);
@@ -236,15 +249,24 @@ impl Emit<'_> {
         r
     }
 
+    /// Such a register for each copy.
+    fn vectors(&mut self, asm: &mut Asm) -> Each<u8> {
+        let mut each = [0; COPIES];
+        for r in &mut each[..self.copies] {
+            *r = self.vector(asm);
+        }
+        each
+    }
+
     fn put_away(&mut self, asm: &mut Asm, r: u8) {
-        let Some(v) = self.vectors[r as usize].take() else { return };
-        let place = &mut self.values[v as usize];
+        let Some((v, copy)) = self.vectors[r as usize].take() else { return };
+        let place = &mut self.values[v as usize][copy];
         place.vector = None;
         let again = matches!(self.code.values[v as usize], Value::Load(_));
         let known = place.truth && place.mask.is_some();
         if !place.stored && !known && !again {
             place.stored = true;
-            asm.one(x::STORE, r, Rm::Mem(Self::room(v)), Lanes::All);
+            asm.one(x::STORE, r, Rm::Mem(Self::room((v, copy))), Lanes::All);
         }
     }
 
@@ -254,16 +276,16 @@ impl Emit<'_> {
             Some(k) => k,
             None => {
                 let far = (1..7u8).filter(free).max_by_key(|k| {
-                    self.masks[*k as usize].map_or(usize::MAX, |v| self.next_use(v))
+                    self.masks[*k as usize].map_or(usize::MAX, |(v, _)| self.next_use(v))
                 });
                 let k = far.unwrap_or(1);
-                if let Some(v) = self.masks[k as usize] {
-                    let place = self.values[v as usize];
+                if let Some((v, copy)) = self.masks[k as usize] {
+                    let place = self.values[v as usize][copy];
                     if place.truth && place.vector.is_none() && !place.stored {
-                        self.numbers_of(asm, v);
+                        self.numbers_of(asm, v, copy);
                     }
                     self.masks[k as usize] = None;
-                    self.values[v as usize].mask = None;
+                    self.values[v as usize][copy].mask = None;
                 }
                 k
             }
@@ -272,20 +294,26 @@ impl Emit<'_> {
         k
     }
 
-    fn is_vector(&mut self, v: u16, r: u8) {
-        self.vectors[r as usize] = Some(v);
-        self.values[v as usize].vector = Some(r);
+    fn are_vectors(&mut self, v: u16, each: Each<u8>) {
+        for (copy, r) in each.into_iter().enumerate().take(self.copies) {
+            self.is_vector(v, copy, r);
+        }
     }
 
-    fn is_mask(&mut self, v: u16, k: u8) {
-        self.masks[k as usize] = Some(v);
-        let place = &mut self.values[v as usize];
+    fn is_vector(&mut self, v: u16, copy: usize, r: u8) {
+        self.vectors[r as usize] = Some((v, copy));
+        self.values[v as usize][copy].vector = Some(r);
+    }
+
+    fn is_mask(&mut self, v: u16, copy: usize, k: u8) {
+        self.masks[k as usize] = Some((v, copy));
+        let place = &mut self.values[v as usize][copy];
         (place.mask, place.truth) = (Some(k), true);
     }
 
     /// A value as numbers in a register.
-    fn numbers_of(&mut self, asm: &mut Asm, v: u16) -> u8 {
-        let place = self.values[v as usize];
+    fn numbers_of(&mut self, asm: &mut Asm, v: u16, copy: usize) -> u8 {
+        let place = self.values[v as usize][copy];
         if let Some(r) = place.vector {
             self.pinned |= 1 << r;
             return r;
@@ -295,71 +323,91 @@ impl Emit<'_> {
             let one = self.constant(1.0);
             asm.one(x::EVERY, r, Rm::Mem(one), Lanes::Zero(k));
         } else if let (false, Value::Load(column)) = (place.stored, self.code.values[v as usize]) {
-            self.load(asm, r, column);
+            self.load(asm, r, column, copy);
         } else {
-            asm.one(x::LOAD, r, Rm::Mem(Self::room(v)), Lanes::All);
+            asm.one(x::LOAD, r, Rm::Mem(Self::room((v, copy))), Lanes::All);
         }
-        self.is_vector(v, r);
+        self.is_vector(v, copy, r);
         r
     }
 
-    /// An operand as a register.
-    fn register(&mut self, asm: &mut Asm, arg: Arg) -> u8 {
+    /// An operand as registers.
+    fn registers(&mut self, asm: &mut Asm, arg: Arg) -> Each<u8> {
         match arg {
-            Arg::Row(v) => self.numbers_of(asm, v),
+            Arg::Row(v) => {
+                let mut each = [0; COPIES];
+                for (copy, r) in each.iter_mut().enumerate().take(self.copies) {
+                    *r = self.numbers_of(asm, v, copy);
+                }
+                each
+            }
             Arg::Number(n) => {
                 let r = self.vector(asm);
                 asm.one(x::EVERY, r, Rm::Mem(Self::number(n)), Lanes::All);
-                r
+                [r; COPIES]
             }
         }
     }
 
     /// An operand as whatever an instruction takes last.
-    fn operand(&mut self, asm: &mut Asm, arg: Arg) -> Rm {
-        match arg {
-            Arg::Number(n) => Rm::Every(Self::number(n)),
-            Arg::Row(v) => {
-                let place = self.values[v as usize];
-                if place.stored && place.vector.is_none() {
-                    return Rm::Mem(Self::room(v));
+    fn operands(&mut self, asm: &mut Asm, arg: Arg) -> Each<Rm> {
+        let mut each = [Rm::Zmm(0); COPIES];
+        for (copy, rm) in each.iter_mut().enumerate().take(self.copies) {
+            *rm = match arg {
+                Arg::Number(n) => Rm::Every(Self::number(n)),
+                Arg::Row(v) => {
+                    let place = self.values[v as usize][copy];
+                    if place.stored && place.vector.is_none() {
+                        Rm::Mem(Self::room((v, copy)))
+                    } else {
+                        Rm::Zmm(self.numbers_of(asm, v, copy))
+                    }
                 }
-                Rm::Zmm(self.numbers_of(asm, v))
-            }
+            };
         }
+        each
     }
 
     /// An operand as a condition: not 0, or NaN.
-    fn condition(&mut self, asm: &mut Asm, arg: Arg) -> u8 {
-        if let Arg::Row(v) = arg
-            && let Some(k) = self.values[v as usize].mask
-        {
-            self.pinned_masks |= 1 << k;
-            return k;
+    fn condition(&mut self, asm: &mut Asm, arg: Arg) -> Each<u8> {
+        let mut each = [0; COPIES];
+        for (copy, out) in each.iter_mut().enumerate().take(self.copies) {
+            if let Arg::Row(v) = arg
+                && let Some(k) = self.values[v as usize][copy].mask
+            {
+                self.pinned_masks |= 1 << k;
+                *out = k;
+                continue;
+            }
+            let r = match arg {
+                Arg::Row(v) => self.numbers_of(asm, v, copy),
+                Arg::Number(_) => self.registers(asm, arg)[0],
+            };
+            let zero = self.constant(0.0);
+            let k = self.mask(asm);
+            asm.compare(Compare::Ne, k, r, Rm::Every(zero), None);
+            if let Arg::Row(v) = arg {
+                self.masks[k as usize] = Some((v, copy));
+                self.values[v as usize][copy].mask = Some(k);
+            }
+            *out = k;
         }
-        let r = self.register(asm, arg);
-        let zero = self.constant(0.0);
-        let k = self.mask(asm);
-        asm.compare(Compare::Ne, k, r, Rm::Every(zero), None);
-        if let Arg::Row(v) = arg {
-            self.masks[k as usize] = Some(v);
-            self.values[v as usize].mask = Some(k);
-        }
-        k
+        each
     }
 
-    fn pointer(asm: &mut Asm, n: usize, bytes: u8) -> Mem {
+    /// The rows' elements of an array: the row of the index and those after it.
+    fn pointer(asm: &mut Asm, n: usize, bytes: usize, copy: usize) -> Mem {
         asm.pointer(n);
-        Mem { base: RAX, disp: 0, element: Some(bytes) }
+        Mem { base: RAX, disp: (copy * LANES * bytes) as i32, element: Some(bytes as u8) }
     }
 
     fn lanes(&self) -> Lanes {
         if self.left { Lanes::Zero(LEFT) } else { Lanes::All }
     }
 
-    fn load(&mut self, asm: &mut Asm, r: u8, column: u16) {
+    fn load(&mut self, asm: &mut Asm, r: u8, column: u16, copy: usize) {
         let element = self.elements[column as usize];
-        let at = Rm::Mem(Self::pointer(asm, column as usize, element.bytes() as u8));
+        let at = Rm::Mem(Self::pointer(asm, column as usize, element.bytes(), copy));
         let lanes = self.lanes();
         match element {
             Element::F64 => asm.one(x::LOAD, r, at, lanes),
@@ -390,53 +438,56 @@ impl Emit<'_> {
         match self.code.values[v as usize] {
             Value::Load(column) => {
                 let byte = self.elements[column as usize] == Element::U8;
-                if byte && self.only_condition(v) {
-                    let (r, k) = (self.vector(asm), self.mask(asm));
-                    let at = Rm::Mem(Self::pointer(asm, column as usize, 1));
-                    asm.one(x::WIDEN_U8, r, at, self.lanes());
-                    asm.test(k, r);
-                    self.is_mask(v, k);
-                    return;
+                for copy in 0..self.copies {
+                    let r = self.vector(asm);
+                    if byte && self.only_condition(v) {
+                        let k = self.mask(asm);
+                        let at = Rm::Mem(Self::pointer(asm, column as usize, 1, copy));
+                        asm.one(x::WIDEN_U8, r, at, self.lanes());
+                        asm.test(k, r);
+                        self.is_mask(v, copy, k);
+                    } else {
+                        self.load(asm, r, column, copy);
+                        self.is_vector(v, copy, r);
+                    }
                 }
-                let r = self.vector(asm);
-                self.load(asm, r, column);
-                self.is_vector(v, r);
             }
             Value::RowNumber => {
-                let r = self.vector(asm);
-                asm.row(r);
-                asm.one(x::FROM_I64, r, Rm::Zmm(r), Lanes::All);
-                let places = self.places();
-                asm.two(x::ADD, r, r, Rm::Mem(places), Lanes::All);
-                self.is_vector(v, r);
+                for copy in 0..self.copies {
+                    let r = self.vector(asm);
+                    asm.row(r);
+                    asm.one(x::FROM_I64, r, Rm::Zmm(r), Lanes::All);
+                    let places = self.places(copy);
+                    asm.two(x::ADD, r, r, Rm::Mem(places), Lanes::All);
+                    self.is_vector(v, copy, r);
+                }
             }
             Value::Unary(op, a) => self.unary(asm, v, op, a),
             Value::Binary(op, a, b) => self.binary(asm, v, op, a, b),
-            Value::Select(c, a, b) => {
-                let k = self.condition(asm, c);
-                let r = if self.is_zero(b) {
-                    let a = self.operand(asm, a);
-                    let r = self.vector(asm);
-                    match a {
-                        Rm::Every(m) => asm.one(x::EVERY, r, Rm::Mem(m), Lanes::Zero(k)),
-                        Rm::Mem(_) => asm.one(x::LOAD, r, a, Lanes::Zero(k)),
-                        Rm::Zmm(_) => asm.one(x::MOVE, r, a, Lanes::Zero(k)),
-                    }
-                    r
-                } else {
-                    let (b, a) = (self.register(asm, b), self.operand(asm, a));
-                    let r = self.vector(asm);
-                    asm.two(x::BLEND, r, b, a, Lanes::Keep(k));
-                    r
-                };
-                self.is_vector(v, r);
+            Value::Select(c, a, b) => self.select(asm, v, c, a, b),
+        }
+    }
+
+    fn select(&mut self, asm: &mut Asm, v: u16, c: Arg, a: Arg, b: Arg) {
+        let k = self.condition(asm, c);
+        let zero = self.is_zero(b);
+        let other = if zero { [0; COPIES] } else { self.registers(asm, b) };
+        let taken = self.operands(asm, a);
+        let r = self.vectors(asm);
+        for copy in 0..self.copies {
+            let (r, k, a) = (r[copy], k[copy], taken[copy]);
+            match a {
+                _ if !zero => asm.two(x::BLEND, r, other[copy], a, Lanes::Keep(k)),
+                Rm::Every(m) => asm.one(x::EVERY, r, Rm::Mem(m), Lanes::Zero(k)),
+                Rm::Mem(_) => asm.one(x::LOAD, r, a, Lanes::Zero(k)),
+                Rm::Zmm(_) => asm.one(x::MOVE, r, a, Lanes::Zero(k)),
             }
         }
+        self.are_vectors(v, r);
     }
 
     /// Positive zero, which a masked instruction gives by itself.
     fn is_zero(&self, arg: Arg) -> bool {
-        use super::code::Number;
         match arg {
             Arg::Number(n) => {
                 matches!(self.code.numbers[n as usize], Number::Const(c) if c.to_bits() == 0)
@@ -445,10 +496,9 @@ impl Emit<'_> {
         }
     }
 
-    /// 0 to 7 as a vector in memory.
-    fn places(&mut self) -> Mem {
-        // Kept together: looked for as a whole.
-        let all: [f64; LANES] = std::array::from_fn(|i| i as f64);
+    /// The places of a copy's rows, 0 to 7 or 8 to 15, as a vector in memory.
+    fn places(&mut self, copy: usize) -> Mem {
+        let all: [f64; LANES] = std::array::from_fn(|i| (copy * LANES + i) as f64);
         let at = self.constants.windows(LANES).position(|w| w == all).unwrap_or_else(|| {
             self.constants.extend(all);
             self.constants.len() - LANES
@@ -457,65 +507,95 @@ impl Emit<'_> {
         Mem { base: RSI, disp: 8 * at as i32, element: None }
     }
 
-    /// `op x` with a constant.
-    fn with(&mut self, asm: &mut Asm, op: Op, into: u8, a: u8, c: f64) {
-        let c = self.constant(c);
-        asm.two(op, into, a, Rm::Every(c), Lanes::All);
+    /// `into = a op b` of each copy.
+    fn two(&self, asm: &mut Asm, op: Op, into: Each<u8>, a: Each<u8>, b: Each<u8>) {
+        for copy in 0..self.copies {
+            asm.two(op, into[copy], a[copy], Rm::Zmm(b[copy]), Lanes::All);
+        }
     }
 
-    fn every(&mut self, asm: &mut Asm, c: f64) -> u8 {
+    /// The same with a constant.
+    fn with(&mut self, asm: &mut Asm, op: Op, into: Each<u8>, a: Each<u8>, c: f64) {
+        let c = self.constant(c);
+        for copy in 0..self.copies {
+            asm.two(op, into[copy], a[copy], Rm::Every(c), Lanes::All);
+        }
+    }
+
+    /// A constant in one register for all copies.
+    fn every(&mut self, asm: &mut Asm, c: f64) -> Each<u8> {
         let c = self.constant(c);
         let r = self.vector(asm);
         asm.one(x::EVERY, r, Rm::Mem(c), Lanes::All);
-        r
+        [r; COPIES]
+    }
+
+    fn round(&self, asm: &mut Asm, how: Rounding, into: Each<u8>, x: Each<u8>) {
+        for copy in 0..self.copies {
+            asm.round(how, into[copy], Rm::Zmm(x[copy]));
+        }
     }
 
     fn unary(&mut self, asm: &mut Asm, v: u16, op: Unary, arg: Arg) {
         if op == Unary::Not {
             let c = self.condition(asm, arg);
-            let k = self.mask(asm);
-            asm.mask_not(k, c);
-            return self.is_mask(v, k);
-        }
-        let a = self.register(asm, arg);
-        if matches!(op, Unary::IsNan | Unary::IsFinite) {
-            let k = self.mask(asm);
-            if op == Unary::IsNan {
-                asm.compare(Compare::Unordered, k, a, Rm::Zmm(a), None);
-            } else {
-                let t = self.vector(asm);
-                self.with(asm, x::AND, t, a, SIZE);
-                let most = self.constant(f64::MAX);
-                asm.compare(Compare::Le, k, t, Rm::Every(most), None);
+            for (copy, c) in c.into_iter().enumerate().take(self.copies) {
+                let k = self.mask(asm);
+                asm.mask_not(k, c);
+                self.is_mask(v, copy, k);
             }
-            return self.is_mask(v, k);
+            return;
         }
-        let r = self.vector(asm);
+        let a = self.registers(asm, arg);
+        if matches!(op, Unary::IsNan | Unary::IsFinite) {
+            for (copy, a) in a.into_iter().enumerate().take(self.copies) {
+                let k = self.mask(asm);
+                if op == Unary::IsNan {
+                    asm.compare(Compare::Unordered, k, a, Rm::Zmm(a), None);
+                } else {
+                    let (t, size) = (self.vector(asm), self.constant(SIZE));
+                    asm.two(x::AND, t, a, Rm::Every(size), Lanes::All);
+                    let most = self.constant(f64::MAX);
+                    asm.compare(Compare::Le, k, t, Rm::Every(most), None);
+                }
+                self.is_mask(v, copy, k);
+            }
+            return;
+        }
+        let r = self.vectors(asm);
         match op {
             Unary::Neg => self.with(asm, x::XOR, r, a, SIGN),
             Unary::Abs => self.with(asm, x::AND, r, a, SIZE),
-            Unary::Cast => asm.one(x::MOVE, r, Rm::Zmm(a), Lanes::All),
-            Unary::Sqrt => asm.one(x::SQRT, r, Rm::Zmm(a), Lanes::All),
-            Unary::Floor => asm.round(Rounding::Down, r, Rm::Zmm(a)),
-            Unary::Ceil => asm.round(Rounding::Up, r, Rm::Zmm(a)),
-            Unary::Round => asm.round(Rounding::Nearest, r, Rm::Zmm(a)),
-            Unary::Trunc => asm.round(Rounding::Zero, r, Rm::Zmm(a)),
+            Unary::Floor => self.round(asm, Rounding::Down, r, a),
+            Unary::Ceil => self.round(asm, Rounding::Up, r, a),
+            Unary::Round => self.round(asm, Rounding::Nearest, r, a),
+            Unary::Trunc => self.round(asm, Rounding::Zero, r, a),
+            Unary::Cast | Unary::Sqrt => {
+                let op = if op == Unary::Cast { x::MOVE } else { x::SQRT };
+                for copy in 0..self.copies {
+                    asm.one(op, r[copy], Rm::Zmm(a[copy]), Lanes::All);
+                }
+            }
             Unary::Relu => {
                 // x where it is not below 0, NaN included.
-                let zero = self.every(asm, 0.0);
-                let k = self.mask(asm);
-                asm.compare(Compare::Lt, k, a, Rm::Zmm(zero), None);
-                asm.two(x::BLEND, r, a, Rm::Zmm(zero), Lanes::Keep(k));
+                let zero = self.every(asm, 0.0)[0];
+                for copy in 0..self.copies {
+                    let k = self.mask(asm);
+                    asm.compare(Compare::Lt, k, a[copy], Rm::Zmm(zero), None);
+                    asm.two(x::BLEND, r[copy], a[copy], Rm::Zmm(zero), Lanes::Keep(k));
+                }
             }
             Unary::Sign => {
-                let zero = self.every(asm, 0.0);
+                let zero = self.every(asm, 0.0)[0];
                 let (one, minus) = (self.constant(1.0), self.constant(-1.0));
-                asm.two(x::ADD, r, a, Rm::Zmm(zero), Lanes::All);
-                let k = self.mask(asm);
-                asm.compare(Compare::Gt, k, a, Rm::Zmm(zero), None);
-                asm.one(x::EVERY, r, Rm::Mem(one), Lanes::Keep(k));
-                asm.compare(Compare::Lt, k, a, Rm::Zmm(zero), None);
-                asm.one(x::EVERY, r, Rm::Mem(minus), Lanes::Keep(k));
+                for copy in 0..self.copies {
+                    let (r, a, k) = (r[copy], a[copy], self.mask(asm));
+                    asm.two(x::ADD, r, a, Rm::Zmm(zero), Lanes::All);
+                    asm.compare(Compare::Gt, k, a, Rm::Zmm(zero), None);
+                    asm.one(x::EVERY, r, Rm::Mem(one), Lanes::Keep(k));
+                    asm.compare(Compare::Lt, k, a, Rm::Zmm(zero), None);
+                    asm.one(x::EVERY, r, Rm::Mem(minus), Lanes::Keep(k));
+                }
             }
             Unary::Exp => self.exp(asm, r, a, -1000.0, false),
             Unary::Expm1 => self.exp(asm, r, a, -60.0, true),
@@ -533,132 +613,127 @@ impl Emit<'_> {
             | Unary::Sin
             | Unary::Cos => {}
         }
-        self.is_vector(v, r);
+        self.are_vectors(v, r);
     }
 
     /// e^a, or e^a - 1, operation by operation as in [`super::math`] and in sweeps.
-    fn exp(&mut self, asm: &mut Asm, r: u8, a: u8, least: f64, less_one: bool) {
-        let k = self.every(asm, 1000.0);
+    fn exp(&mut self, asm: &mut Asm, r: Each<u8>, a: Each<u8>, least: f64, less_one: bool) {
+        let (most, lowest) = (self.every(asm, 1000.0), self.every(asm, least));
         // The second operand where either is NaN.
-        asm.two(x::MIN, r, k, Rm::Zmm(a), Lanes::All);
-        let low = self.every(asm, least);
-        asm.two(x::MAX, r, low, Rm::Zmm(r), Lanes::All);
+        self.two(asm, x::MIN, r, most, a);
+        self.two(asm, x::MAX, r, lowest, r);
+        let k = self.vectors(asm);
         self.with(asm, x::MUL, k, r, LOG2_E);
-        asm.round(Rounding::Nearest, k, Rm::Zmm(k));
-        let [t, r2, r4, mid] = [(); 4].map(|()| self.vector(asm));
+        self.round(asm, Rounding::Nearest, k, k);
+        let [t, r2, r4, low, mid] = [(); 5].map(|()| self.vectors(asm));
         for part in [LN2_HIGH, LN2_LOW] {
             self.with(asm, x::MUL, t, k, part);
-            asm.two(x::SUB, r, r, Rm::Zmm(t), Lanes::All);
+            self.two(asm, x::SUB, r, r, t);
         }
-        asm.two(x::MUL, r2, r, Rm::Zmm(r), Lanes::All);
-        asm.two(x::MUL, r4, r2, Rm::Zmm(r2), Lanes::All);
+        self.two(asm, x::MUL, r2, r, r);
+        self.two(asm, x::MUL, r4, r2, r2);
         for (sum, from) in [(low, 0), (mid, 4)] {
             self.with(asm, x::MUL, sum, r, TAIL[from + 1]);
-            self.with(asm, x::ADD, sum, sum, TAIL[from]);
             self.with(asm, x::MUL, t, r, TAIL[from + 3]);
+            self.with(asm, x::ADD, sum, sum, TAIL[from]);
             self.with(asm, x::ADD, t, t, TAIL[from + 2]);
-            asm.two(x::MUL, t, t, Rm::Zmm(r2), Lanes::All);
-            asm.two(x::ADD, sum, sum, Rm::Zmm(t), Lanes::All);
+            self.two(asm, x::MUL, t, t, r2);
+            self.two(asm, x::ADD, sum, sum, t);
         }
-        asm.two(x::MUL, mid, mid, Rm::Zmm(r4), Lanes::All);
-        asm.two(x::ADD, low, low, Rm::Zmm(mid), Lanes::All);
+        self.two(asm, x::MUL, mid, mid, r4);
+        self.two(asm, x::ADD, low, low, mid);
         self.with(asm, x::MUL, mid, r, TAIL[9]);
-        self.with(asm, x::ADD, mid, mid, TAIL[8]);
         self.with(asm, x::MUL, t, r2, TAIL[10]);
-        asm.two(x::ADD, mid, mid, Rm::Zmm(t), Lanes::All);
-        asm.two(x::MUL, r4, r4, Rm::Zmm(r4), Lanes::All);
-        asm.two(x::MUL, mid, mid, Rm::Zmm(r4), Lanes::All);
-        asm.two(x::ADD, low, low, Rm::Zmm(mid), Lanes::All);
+        self.with(asm, x::ADD, mid, mid, TAIL[8]);
+        self.two(asm, x::MUL, r4, r4, r4);
+        self.two(asm, x::ADD, mid, mid, t);
+        self.two(asm, x::MUL, mid, mid, r4);
+        self.two(asm, x::ADD, low, low, mid);
         // low is the tail: r + (r2 / 2 + r2 r tail).
-        asm.two(x::MUL, t, r2, Rm::Zmm(r), Lanes::All);
-        asm.two(x::MUL, t, t, Rm::Zmm(low), Lanes::All);
+        self.two(asm, x::MUL, t, r2, r);
         self.with(asm, x::MUL, r2, r2, 0.5);
-        asm.two(x::ADD, t, r2, Rm::Zmm(t), Lanes::All);
-        asm.two(x::ADD, r, r, Rm::Zmm(t), Lanes::All);
+        self.two(asm, x::MUL, t, t, low);
+        self.two(asm, x::ADD, t, r2, t);
+        self.two(asm, x::ADD, r, r, t);
         if less_one {
-            let most = self.every(asm, 100.0);
-            asm.two(x::MIN, t, most, Rm::Zmm(k), Lanes::All);
+            let (most, one) = (self.every(asm, 100.0), self.every(asm, 1.0));
+            self.two(asm, x::MIN, t, most, k);
             self.with(asm, x::XOR, t, t, SIGN);
-            let one = self.every(asm, 1.0);
-            asm.two(x::SCALE, t, one, Rm::Zmm(t), Lanes::All);
-            asm.two(x::SUB, t, one, Rm::Zmm(t), Lanes::All);
-            asm.two(x::ADD, r, r, Rm::Zmm(t), Lanes::All);
+            self.two(asm, x::SCALE, t, one, t);
+            self.two(asm, x::SUB, t, one, t);
+            self.two(asm, x::ADD, r, r, t);
         } else {
             self.with(asm, x::ADD, r, r, 1.0);
         }
-        asm.two(x::SCALE, r, r, Rm::Zmm(k), Lanes::All);
+        self.two(asm, x::SCALE, r, r, k);
     }
 
     fn binary(&mut self, asm: &mut Asm, v: u16, op: Binary, a: Arg, b: Arg) {
-        let compare = match op {
-            Binary::Eq => Some(Compare::Eq),
-            Binary::Ne => Some(Compare::Ne),
-            Binary::Lt => Some(Compare::Lt),
-            Binary::Le => Some(Compare::Le),
-            Binary::Gt => Some(Compare::Gt),
-            Binary::Ge => Some(Compare::Ge),
-            _ => None,
-        };
-        if let Some(how) = compare {
+        if let Some(how) = compared(op) {
             let (how, a, b) = match a {
                 Arg::Number(_) => (how.swapped(), b, a),
                 Arg::Row(_) => (how, a, b),
             };
-            let (a, b) = (self.register(asm, a), self.operand(asm, b));
-            let k = self.mask(asm);
-            asm.compare(how, k, a, b, None);
-            return self.is_mask(v, k);
+            let (a, b) = (self.registers(asm, a), self.operands(asm, b));
+            for copy in 0..self.copies {
+                let k = self.mask(asm);
+                asm.compare(how, k, a[copy], b[copy], None);
+                self.is_mask(v, copy, k);
+            }
+            return;
         }
         if matches!(op, Binary::And | Binary::Or) {
             let (a, b) = (self.condition(asm, a), self.condition(asm, b));
-            let k = self.mask(asm);
-            if op == Binary::And {
-                asm.mask_and(k, a, b);
-            } else {
-                asm.mask_or(k, a, b);
+            for copy in 0..self.copies {
+                let k = self.mask(asm);
+                if op == Binary::And {
+                    asm.mask_and(k, a[copy], b[copy]);
+                } else {
+                    asm.mask_or(k, a[copy], b[copy]);
+                }
+                self.is_mask(v, copy, k);
             }
-            return self.is_mask(v, k);
+            return;
         }
         // Sums and products are the same either way; a number comes last.
         let (a, b) = match (op, a) {
             (Binary::Add | Binary::Mul, Arg::Number(_)) => (b, a),
             _ => (a, b),
         };
-        let (first, last) = (self.register(asm, a), self.operand(asm, b));
-        let r = self.vector(asm);
-        match op {
-            Binary::Add => asm.two(x::ADD, r, first, last, Lanes::All),
-            Binary::Sub => asm.two(x::SUB, r, first, last, Lanes::All),
-            Binary::Mul => asm.two(x::MUL, r, first, last, Lanes::All),
-            Binary::Div => asm.two(x::DIV, r, first, last, Lanes::All),
-            Binary::Chain => {
-                let k = self.condition(asm, a);
-                asm.two(x::MUL, r, first, last, Lanes::Zero(k));
+        let (first, last) = (self.registers(asm, a), self.operands(asm, b));
+        let factor = if op == Binary::Chain { self.condition(asm, a) } else { [0; COPIES] };
+        let r = self.vectors(asm);
+        for copy in 0..self.copies {
+            let (r, first, last) = (r[copy], first[copy], last[copy]);
+            match op {
+                Binary::Add => asm.two(x::ADD, r, first, last, Lanes::All),
+                Binary::Sub => asm.two(x::SUB, r, first, last, Lanes::All),
+                Binary::Mul => asm.two(x::MUL, r, first, last, Lanes::All),
+                Binary::Div => asm.two(x::DIV, r, first, last, Lanes::All),
+                Binary::Chain => asm.two(x::MUL, r, first, last, Lanes::Zero(factor[copy])),
+                Binary::Min | Binary::Max => {
+                    self.extreme(asm, op == Binary::Min, r, first, last);
+                }
+                Binary::FloorDiv | Binary::Mod => {
+                    asm.two(x::DIV, r, first, last, Lanes::All);
+                    asm.round(Rounding::Down, r, Rm::Zmm(r));
+                    if op == Binary::Mod {
+                        asm.two(x::MUL, r, r, last, Lanes::All);
+                        asm.two(x::SUB, r, first, Rm::Zmm(r), Lanes::All);
+                    }
+                }
+                Binary::Pow
+                | Binary::Eq
+                | Binary::Ne
+                | Binary::Lt
+                | Binary::Le
+                | Binary::Gt
+                | Binary::Ge
+                | Binary::And
+                | Binary::Or => {}
             }
-            Binary::Min | Binary::Max => {
-                self.extreme(asm, op == Binary::Min, r, first, last);
-            }
-            Binary::FloorDiv => {
-                asm.two(x::DIV, r, first, last, Lanes::All);
-                asm.round(Rounding::Down, r, Rm::Zmm(r));
-            }
-            Binary::Mod => {
-                asm.two(x::DIV, r, first, last, Lanes::All);
-                asm.round(Rounding::Down, r, Rm::Zmm(r));
-                asm.two(x::MUL, r, r, last, Lanes::All);
-                asm.two(x::SUB, r, first, Rm::Zmm(r), Lanes::All);
-            }
-            Binary::Pow
-            | Binary::Eq
-            | Binary::Ne
-            | Binary::Lt
-            | Binary::Le
-            | Binary::Gt
-            | Binary::Ge
-            | Binary::And
-            | Binary::Or => {}
         }
-        self.is_vector(v, r);
+        self.are_vectors(v, r);
     }
 
     /// The first where it is beyond the second or NaN, else the second.
@@ -671,25 +746,17 @@ impl Emit<'_> {
     }
 
     fn store(&mut self, asm: &mut Asm, store: usize) {
-        let r = self.register(asm, self.code.stores[store].1);
-        let at = Rm::Mem(Self::pointer(asm, self.code.columns.len() + store, 8));
+        let each = self.registers(asm, self.code.stores[store].1);
         let lanes = if self.left { Lanes::Keep(LEFT) } else { Lanes::All };
-        asm.one(x::STORE, r, at, lanes);
+        for (copy, r) in each.into_iter().enumerate().take(self.copies) {
+            let at = Self::pointer(asm, self.code.columns.len() + store, 8, copy);
+            asm.one(x::STORE, r, Rm::Mem(at), lanes);
+        }
     }
 
     fn fold(&mut self, asm: &mut Asm, at: usize) {
         let fold = self.code.folds[at];
         let kept = fold.filter.map(|f| self.condition(asm, f));
-        let lanes = match (kept, self.left) {
-            (None, false) => Lanes::All,
-            (None, true) => Lanes::Keep(LEFT),
-            (Some(k), false) => Lanes::Keep(k),
-            (Some(k), true) => {
-                let both = self.mask(asm);
-                asm.mask_and(both, k, LEFT);
-                Lanes::Keep(both)
-            }
-        };
         let held = at < KEPT_FOLDS;
         let sum = if held {
             lanes_of(at)
@@ -698,20 +765,55 @@ impl Emit<'_> {
             asm.one(x::LOAD, r, Rm::Mem(fold_memory(at)), Lanes::All);
             r
         };
-        let last = self.operand(asm, fold.x);
-        match fold.op {
-            ReduceOp::Sum => asm.two(x::ADD, sum, sum, last, lanes),
-            ReduceOp::Prod => asm.two(x::MUL, sum, sum, last, lanes),
-            ReduceOp::Max | ReduceOp::Min => {
-                let r = self.vector(asm);
-                self.extreme(asm, fold.op == ReduceOp::Min, r, sum, last);
-                asm.one(x::MOVE, sum, Rm::Zmm(r), lanes);
+        let last = self.operands(asm, fold.x);
+        for copy in 0..self.copies {
+            let lanes = match (kept.map(|k| k[copy]), self.left) {
+                (None, false) => Lanes::All,
+                (None, true) => Lanes::Keep(LEFT),
+                (Some(k), false) => Lanes::Keep(k),
+                (Some(k), true) => {
+                    let both = self.mask(asm);
+                    asm.mask_and(both, k, LEFT);
+                    Lanes::Keep(both)
+                }
+            };
+            match fold.op {
+                ReduceOp::Sum => asm.two(x::ADD, sum, sum, last[copy], lanes),
+                ReduceOp::Prod => asm.two(x::MUL, sum, sum, last[copy], lanes),
+                ReduceOp::Max | ReduceOp::Min => {
+                    let r = self.vector(asm);
+                    self.extreme(asm, fold.op == ReduceOp::Min, r, sum, last[copy]);
+                    asm.one(x::MOVE, sum, Rm::Zmm(r), lanes);
+                }
+                // Not among a block's folds.
+                ReduceOp::LogSumExp => {}
             }
-            // Not among a block's folds.
-            ReduceOp::LogSumExp => {}
         }
         if !held {
             asm.one(x::STORE, sum, Rm::Mem(fold_memory(at)), Lanes::All);
         }
+    }
+}
+
+fn compared(op: Binary) -> Option<Compare> {
+    match op {
+        Binary::Eq => Some(Compare::Eq),
+        Binary::Ne => Some(Compare::Ne),
+        Binary::Lt => Some(Compare::Lt),
+        Binary::Le => Some(Compare::Le),
+        Binary::Gt => Some(Compare::Gt),
+        Binary::Ge => Some(Compare::Ge),
+        Binary::Add
+        | Binary::Sub
+        | Binary::Mul
+        | Binary::Div
+        | Binary::FloorDiv
+        | Binary::Mod
+        | Binary::Pow
+        | Binary::Min
+        | Binary::Max
+        | Binary::And
+        | Binary::Or
+        | Binary::Chain => None,
     }
 }

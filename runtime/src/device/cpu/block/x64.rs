@@ -236,29 +236,35 @@ impl Asm {
         self.evex(Op(2, 1, 1, 0x7c), into, 0, Rm::Zmm(R10), Lanes::All);
     }
 
-    /// Rows `rcx..r8`: `whole` for eight rows at a time, `rest` for what remains, with mask `left`.
+    /// Rows `rcx..r8`: `whole` for `many` rows at a time, `rest` for at most eight with mask `left`.
     pub fn rows<T>(
         &mut self,
         left: u8,
+        many: u8,
         state: &mut T,
         whole: impl FnOnce(&mut T, &mut Asm),
         rest: impl FnOnce(&mut T, &mut Asm),
     ) {
         self.put(&[0x49, 0x89, 0xca]); // mov r10, rcx
         let begin = self.bytes.len();
-        self.put(&[0x4d, 0x8d, 0x5a, 0x08]); // lea r11, [r10 + 8]
+        self.put(&[0x4d, 0x8d, 0x5a, many]); // lea r11, [r10 + many]
         self.put(&[0x4d, 0x39, 0xc3]); // cmp r11, r8
         let few = self.jump(&[0x0f, 0x87]); // ja
         whole(state, self);
-        self.put(&[0x49, 0x83, 0xc2, 0x08]); // add r10, 8
+        self.put(&[0x49, 0x83, 0xc2, many]); // add r10, many
         let again = self.jump(&[0xe9]); // jmp
         self.land_at(&again, begin);
         self.land(&few);
+        let begin = self.bytes.len();
         self.put(&[0x4c, 0x89, 0xc1, 0x4c, 0x29, 0xd1]); // mov rcx, r8; sub rcx, r10
-        let none = self.jump(&[0x0f, 0x84]); // jz
+        let none = self.jump(&[0x0f, 0x86]); // jbe
+        self.put(&[0xb8, 8, 0, 0, 0, 0x48, 0x39, 0xc1, 0x48, 0x0f, 0x47, 0xc8]); // mov eax, 8; cmp rcx, rax; cmova rcx, rax
         self.put(&[0xb8, 1, 0, 0, 0, 0xd3, 0xe0, 0xff, 0xc8]); // mov eax, 1; shl eax, cl; dec eax
         self.put(&[0xc5, 0xf9, 0x92, 0xc0 | left << 3]); // kmovb left, eax
         rest(state, self);
+        self.put(&[0x49, 0x83, 0xc2, 0x08]); // add r10, 8
+        let again = self.jump(&[0xe9]); // jmp
+        self.land_at(&again, begin);
         self.land(&none);
     }
 
