@@ -14,7 +14,7 @@ use rlc_compiler::source::{Source, Sources};
 use rlc_compiler::specialize::{Settings, specialize};
 use rlc_compiler::stdlib;
 use rlc_compiler::table::{Data, Table};
-use rlc_runtime::device::cpu::Kernel;
+use rlc_runtime::device::cpu::{Kernel, Numbers};
 
 fn main() {
     let mut plan = false;
@@ -102,14 +102,20 @@ fn measure(name: &str, table: &Table, plan: bool) {
     }
     let shape = Shape::new(&program.graph.level_table, table).unwrap();
     let loaded = columns::load(&program, table, &Table::default(), &shape, false).unwrap();
-    let given: Vec<(ColumnId, &[f64])> =
-        columns::needed(&program).into_iter().map(|c| (c, loaded.get(c))).collect();
+    let typed = |c: ColumnId| match table.get(&program.graph.column_path(c)).map(|a| &a.data) {
+        Some(Data::F32(x)) => Numbers::F32(x),
+        Some(Data::I64(x)) => Numbers::I64(x),
+        Some(Data::U8(x)) => Numbers::U8(x),
+        _ => Numbers::F64(loaded.get(c)),
+    };
+    let given: Vec<(ColumnId, Numbers)> =
+        columns::needed(&program).into_iter().map(|c| (c, typed(c))).collect();
     let none = BTreeMap::new();
     let mut best = [f64::INFINITY; 5];
     let mut loss = 0.0;
     for _ in 0..2000 {
         let t0 = Instant::now();
-        let mut run = kernel.start(&shape, &given, &params).unwrap();
+        let mut run = kernel.start_with(&shape, &given, &params).unwrap();
         let t1 = Instant::now();
         run.recorded(&none).unwrap();
         let t2 = Instant::now();

@@ -77,14 +77,14 @@ pub unsafe fn run(
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn avx2(c: &Code, r: &Registers, rows: &Rows, m: &mut [f64], folds: &mut [Lanes]) {
     // SAFETY: the same promise.
     unsafe { all(c, r, rows, m, folds) }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,f16c")]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,f16c")]
 unsafe fn avx512(c: &Code, r: &Registers, rows: &Rows, m: &mut [f64], folds: &mut [Lanes]) {
     // SAFETY: the same promise.
     unsafe { all(c, r, rows, m, folds) }
@@ -222,7 +222,7 @@ impl Block<'_> {
         match op {
             Unary::Neg => self.map(v, x, |x| -x),
             Unary::Not => self.map(v, x, |x| truth(x == 0.0)),
-            Unary::Exp => self.map(v, x, |x| math::unary(Unary::Exp, x)),
+            Unary::Exp => self.map(v, x, math::exp),
             Unary::Expm1 => self.map(v, x, math::expm1),
             Unary::Abs => self.map(v, x, f64::abs),
             Unary::Relu => self.map(v, x, |x| Unary::Relu.eval(x)),

@@ -15,9 +15,8 @@ use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::op::{Binary, Unary};
 
 use super::code::{Arg, Code, Number, Step, Value};
-use super::math::{LN2_HIGH, LN2_LOW, TAIL};
 use super::x64::{self as x, Asm, Compare, Lanes, Mem, Op, R9, RAX, RDX, RSI, Rm, Rounding};
-use super::{Element, LANES};
+use super::{Element, LANES, math};
 
 /// Code and the constants that it reads.
 #[derive(Debug)]
@@ -498,13 +497,7 @@ impl Emit<'_> {
 
     /// The places of a copy's rows, 0 to 7 or 8 to 15, as a vector in memory.
     fn places(&mut self, copy: usize) -> Mem {
-        let all: [f64; LANES] = std::array::from_fn(|i| (copy * LANES + i) as f64);
-        let at = self.constants.windows(LANES).position(|w| w == all).unwrap_or_else(|| {
-            self.constants.extend(all);
-            self.constants.len() - LANES
-        });
-        let at = self.code.numbers.len() + at;
-        Mem { base: RSI, disp: 8 * at as i32, element: None }
+        self.row_of(std::array::from_fn(|i| (copy * LANES + i) as f64))
     }
 
     /// `into = a op b` of each copy.
@@ -616,56 +609,80 @@ impl Emit<'_> {
         self.are_vectors(v, r);
     }
 
-    /// e^a, or e^a - 1, operation by operation as in [`super::math`] and in sweeps.
+    /// e^a, or e^a - 1, operation by operation as in [`math`].
     fn exp(&mut self, asm: &mut Asm, r: Each<u8>, a: Each<u8>, least: f64, less_one: bool) {
         let (most, lowest) = (self.every(asm, 1000.0), self.every(asm, least));
         // The second operand where either is NaN.
         self.two(asm, x::MIN, r, most, a);
         self.two(asm, x::MAX, r, lowest, r);
-        let k = self.vectors(asm);
-        self.with(asm, x::MUL, k, r, LOG2_E);
-        self.round(asm, Rounding::Nearest, k, k);
-        let [t, r2, r4, low, mid] = [(); 5].map(|()| self.vectors(asm));
-        for part in [LN2_HIGH, LN2_LOW] {
-            self.with(asm, x::MUL, t, k, part);
-            self.two(asm, x::SUB, r, r, t);
-        }
+        let [power, k, r2, low, middle, part] = [(); 6].map(|()| self.vectors(asm));
+        self.fill(asm, power, math::ROUND);
+        self.with(asm, x::FMA_TO, power, r, LOG2_E);
+        self.with(asm, x::SUB, k, power, math::ROUND);
+        self.with(asm, x::FMA_FROM, r, k, math::LN2_HIGH);
+        self.with(asm, x::FMA_FROM, r, k, math::LN2_LOW);
         self.two(asm, x::MUL, r2, r, r);
-        self.two(asm, x::MUL, r4, r2, r2);
-        for (sum, from) in [(low, 0), (mid, 4)] {
-            self.with(asm, x::MUL, sum, r, TAIL[from + 1]);
-            self.with(asm, x::MUL, t, r, TAIL[from + 3]);
-            self.with(asm, x::ADD, sum, sum, TAIL[from]);
-            self.with(asm, x::ADD, t, t, TAIL[from + 2]);
-            self.two(asm, x::MUL, t, t, r2);
-            self.two(asm, x::ADD, sum, sum, t);
+        for (sum, from) in [(low, 0), (middle, 2), (part, 4)] {
+            self.fill(asm, sum, math::TAYLOR[from + 1]);
+            self.with(asm, x::FMA, sum, r, math::TAYLOR[from]);
         }
-        self.two(asm, x::MUL, mid, mid, r4);
-        self.two(asm, x::ADD, low, low, mid);
-        self.with(asm, x::MUL, mid, r, TAIL[9]);
-        self.with(asm, x::MUL, t, r2, TAIL[10]);
-        self.with(asm, x::ADD, mid, mid, TAIL[8]);
-        self.two(asm, x::MUL, r4, r4, r4);
-        self.two(asm, x::ADD, mid, mid, t);
-        self.two(asm, x::MUL, mid, mid, r4);
-        self.two(asm, x::ADD, low, low, mid);
-        // low is the tail: r + (r2 / 2 + r2 r tail).
-        self.two(asm, x::MUL, t, r2, r);
-        self.with(asm, x::MUL, r2, r2, 0.5);
-        self.two(asm, x::MUL, t, t, low);
-        self.two(asm, x::ADD, t, r2, t);
-        self.two(asm, x::ADD, r, r, t);
+        self.two(asm, x::FMA, part, r2, middle);
+        self.two(asm, x::FMA, part, r2, low);
+        self.two(asm, x::FMA, part, r2, r);
         if less_one {
-            let (most, one) = (self.every(asm, 100.0), self.every(asm, 1.0));
-            self.two(asm, x::MIN, t, most, k);
-            self.with(asm, x::XOR, t, t, SIGN);
-            self.two(asm, x::SCALE, t, one, t);
-            self.two(asm, x::SUB, t, one, t);
-            self.two(asm, x::ADD, r, r, t);
+            let (rest, one) = (low, middle);
+            for copy in 0..self.copies {
+                asm.one(x::MOVE, rest[copy], Rm::Zmm(power[copy]), Lanes::All);
+            }
+            self.pick(asm, power, &math::POWERS);
+            self.pick(asm, rest, &math::POWERS_LOW);
+            let most = self.every(asm, 100.0);
+            self.two(asm, x::MIN, one, most, k);
+            self.round(asm, Rounding::Down, one, one);
+            self.with(asm, x::XOR, one, one, SIGN);
+            let unit = self.every(asm, 1.0);
+            self.two(asm, x::SCALE, one, unit, one);
+            self.two(asm, x::SUB, one, power, one);
+            self.two(asm, x::ADD, one, one, rest);
+            self.two(asm, x::FMA, part, power, one);
         } else {
-            self.with(asm, x::ADD, r, r, 1.0);
+            self.pick(asm, power, &math::POWERS);
+            self.two(asm, x::FMA, part, power, power);
         }
-        self.two(asm, x::SCALE, r, r, k);
+        self.two(asm, x::SCALE, r, part, k);
+    }
+
+    /// A constant in each copy's register.
+    fn fill(&mut self, asm: &mut Asm, into: Each<u8>, c: f64) {
+        let c = self.constant(c);
+        for r in &into[..self.copies] {
+            asm.one(x::EVERY, *r, Rm::Mem(c), Lanes::All);
+        }
+    }
+
+    /// The entries of a table at the places that the registers hold.
+    fn pick(&mut self, asm: &mut Asm, into: Each<u8>, table: &[f64; 2 * LANES]) {
+        let first = self.vector(asm);
+        let [low, high] = [0, LANES].map(|at| {
+            let half: [f64; LANES] = std::array::from_fn(|i| table[at + i]);
+            Rm::Mem(self.row_of(half))
+        });
+        asm.one(x::LOAD, first, low, Lanes::All);
+        for r in &into[..self.copies] {
+            asm.two(x::PICK, *r, first, high, Lanes::All);
+        }
+        // Free for the rest of the step.
+        self.pinned &= !(1 << first);
+    }
+
+    /// A vector in memory.
+    fn row_of(&mut self, all: [f64; LANES]) -> Mem {
+        let at = self.constants.windows(LANES).position(|w| w == all).unwrap_or_else(|| {
+            self.constants.extend(all);
+            self.constants.len() - LANES
+        });
+        let at = self.code.numbers.len() + at;
+        Mem { base: RSI, disp: 8 * at as i32, element: None }
     }
 
     fn binary(&mut self, asm: &mut Asm, v: u16, op: Binary, a: Arg, b: Arg) {

@@ -57,6 +57,14 @@ pub const AND: Op = Op(1, 1, 1, 0xdb);
 pub const XOR: Op = Op(1, 1, 1, 0xef);
 /// a * 2^floor(b).
 pub const SCALE: Op = Op(2, 1, 1, 0x2c);
+/// `into = into * a + b`
+pub const FMA: Op = Op(2, 1, 1, 0xa8);
+/// `into = a * b + into`
+pub const FMA_TO: Op = Op(2, 1, 1, 0xb8);
+/// `into = into - a * b`
+pub const FMA_FROM: Op = Op(2, 1, 1, 0xbc);
+/// `into` = the number of a, then b, at the place in the low four bits of `into`.
+pub const PICK: Op = Op(2, 1, 1, 0x77);
 /// b where the mask, else a.
 pub const BLEND: Op = Op(2, 1, 1, 0x65);
 /// Instructions of one operand.
