@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Rows run in segments: those within one row of the finest coarser level that the loop reads or folds into. What belongs
-//! to the segment is computed once, and its folds are added to memory once. Row i of a segment is folded into lane i
-//! modulo [`LANES`] and lanes are added up in order, so both ways give the same bits on every machine.
+//! to the segment is computed once, and a fold's lanes are added to memory once for each row that is folded into. Row i of
+//! a segment is folded into lane i modulo [`LANES`] and lanes are added up in order, so both ways give the same bits on
+//! every machine.
 
 pub(super) mod code;
 pub(super) mod math;
@@ -20,7 +21,7 @@ use std::ops::Range;
 
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
-use rlc_compiler::level::BATCH;
+use rlc_compiler::level::{BATCH, Level};
 use rlc_compiler::loops::{Loop, Plan, SlotId};
 use rlc_compiler::shape::Shape;
 
@@ -116,6 +117,8 @@ pub(super) struct Block {
     elements: Vec<Element>,
     numbers: Vec<f64>,
     folds: Vec<Lanes>,
+    /// The row that each fold's lanes are of.
+    rows: Vec<Option<usize>>,
     memory: Vec<f64>,
     room: Vec<Lanes>,
     pointers: Vec<*mut u8>,
@@ -139,6 +142,7 @@ impl Block {
             elements: Vec::new(),
             numbers: Vec::new(),
             folds: Vec::new(),
+            rows: Vec::new(),
             memory: Vec::new(),
             room: Vec::new(),
             pointers: Vec::new(),
@@ -209,6 +213,9 @@ impl Block {
         shape: &Shape,
         range: Range<usize>,
     ) {
+        if range.is_empty() {
+            return;
+        }
         let of = |slot: SlotId| table[slot.index()];
         let code = &self.code;
         self.columns.clear();
@@ -219,42 +226,54 @@ impl Block {
         self.pointers.clear();
         self.pointers.extend(code.columns.iter().map(|c| of(*c)));
         self.pointers.extend(code.stores.iter().map(|s| of(s.0)));
-        let Some(level) = code.segment.filter(|_| !range.is_empty()) else {
-            // SAFETY: as promised by the caller; the one segment reads nothing of coarser rows but the batch's.
-            return unsafe { self.segment(table, element, shape, 0, range) };
+        for (lanes, fold) in self.folds.iter_mut().zip(&code.folds) {
+            *lanes = Lanes([fold.op.identity(); LANES]);
+        }
+        self.rows.clear();
+        self.rows.resize(code.folds.len(), None);
+        // SAFETY: every slot that numbers read has these rows, in its type.
+        let read = |slot: SlotId, row| unsafe {
+            element(slot).at(table[slot.index()].cast_const(), row)
         };
-        let parents = shape.parents(level, code.level);
-        let starts = shape.starts(level, code.level);
-        for row in parents[range.start] as usize..=parents[range.end - 1] as usize {
-            let rows = (starts[row] as usize).max(range.start)..(starts[row + 1] as usize).min(range.end);
-            if !rows.is_empty() {
-                // SAFETY: as promised by the caller; the rows lie in this row of the segments' level.
-                unsafe { self.segment(table, element, shape, row, rows) };
+        self.count(code::When::Once, &read, &|_| 0);
+        match self.code.segment {
+            // SAFETY: as promised by the caller.
+            None => unsafe { self.segment(table, &read, &|_| 0, range) },
+            Some(level) => {
+                let parents = shape.parents(level, self.code.level);
+                let starts = shape.starts(level, self.code.level);
+                for row in parents[range.start] as usize..=parents[range.end - 1] as usize {
+                    let first = (starts[row] as usize).max(range.start);
+                    let end = (starts[row + 1] as usize).min(range.end);
+                    let row_of = |coarse| match coarse {
+                        BATCH => 0,
+                        own if own == level => row,
+                        coarse => shape.parents(coarse, level)[row] as usize,
+                    };
+                    if first < end {
+                        // SAFETY: as promised by the caller; the rows lie in this row of the segments' level.
+                        unsafe { self.segment(table, &read, &row_of, first..end) };
+                    }
+                }
             }
+        }
+        for fold in 0..self.code.folds.len() {
+            // SAFETY: as promised by the caller.
+            unsafe { self.put(table, fold) };
         }
     }
 
-    /// Runs rows that lie in row `segment` of the segments' level.
-    unsafe fn segment(
+    /// Computes numbers: those of the batch, or those of a segment in the rows that `row_of` gives.
+    fn count(
         &mut self,
-        table: &[*mut u8],
-        element: &dyn Fn(SlotId) -> Element,
-        shape: &Shape,
-        segment: usize,
-        range: Range<usize>,
+        when: code::When,
+        read: &dyn Fn(SlotId, usize) -> f64,
+        row_of: &dyn Fn(Level) -> usize,
     ) {
-        let code = &self.code;
-        let row_of = |level| match code.segment {
-            _ if level == BATCH => 0,
-            Some(own) if own == level => segment,
-            Some(own) => shape.parents(level, own)[segment] as usize,
-            None => 0,
-        };
-        for (n, number) in code.numbers.iter().enumerate() {
-            // SAFETY: the slot has that row, in its type.
-            let read = |slot: SlotId, row| unsafe {
-                element(slot).at(table[slot.index()].cast_const(), row)
-            };
+        for (n, number) in self.code.numbers.iter().enumerate() {
+            if self.code.when[n] != when {
+                continue;
+            }
             let known = |i: u16| self.numbers[i as usize];
             self.numbers[n] = match *number {
                 Number::Const(c) => c,
@@ -266,12 +285,30 @@ impl Block {
                 Number::Select(c, a, b) => known(if known(c) == 0.0 { b } else { a }),
             };
         }
-        for (lanes, fold) in self.folds.iter_mut().zip(&code.folds) {
-            lanes.0 = [fold.op.identity(); LANES];
+    }
+
+    /// Runs rows that lie in one segment.
+    unsafe fn segment(
+        &mut self,
+        table: &[*mut u8],
+        read: &dyn Fn(SlotId, usize) -> f64,
+        row_of: &dyn Fn(Level) -> usize,
+        range: Range<usize>,
+    ) {
+        self.count(code::When::Segment, read, row_of);
+        for at in 0..self.rows.len() {
+            let row = row_of(self.code.folds[at].level);
+            if self.rows[at] != Some(row) {
+                // SAFETY: as promised by the caller.
+                unsafe { self.put(table, at) };
+                self.rows[at] = Some(row);
+            }
         }
-        match &self.machine {
+        let code = &self.code;
+        let finite = code.factors.iter().all(|n| self.numbers[*n as usize].is_finite());
+        if let (Some(machine), true) = (&self.machine, finite) {
             // SAFETY: the code was compiled for these columns; all have the rows, and there is room for each value.
-            Some(machine) => unsafe {
+            unsafe {
                 (machine.entry)(
                     self.pointers.as_ptr(),
                     self.numbers.as_ptr(),
@@ -280,26 +317,27 @@ impl Block {
                     range.end,
                     self.room.as_mut_ptr(),
                 );
-            },
-            None => {
-                let rows = Rows {
-                    range,
-                    columns: &self.columns,
-                    stores: &self.stores,
-                    numbers: &self.numbers,
-                };
-                let (memory, folds) = (&mut self.memory, &mut self.folds);
-                // SAFETY: the width was detected on this machine; the columns have the rows.
-                unsafe { plain::run(self.width, code, &self.registers, &rows, memory, folds) };
             }
+            return;
         }
-        for (lanes, fold) in self.folds.iter().zip(&code.folds) {
-            let total = lanes.0.iter().skip(1).fold(lanes.0[0], |a, b| math::fold(fold.op, a, *b));
-            // SAFETY: the slot has this row, of f64.
-            unsafe {
-                let into = table[fold.into.index()].cast::<f64>().add(row_of(fold.level));
-                *into = math::fold(fold.op, *into, total);
-            }
+        self.memory.resize(self.registers.room(), 0.0);
+        let rows =
+            Rows { range, columns: &self.columns, stores: &self.stores, numbers: &self.numbers };
+        let (memory, folds) = (&mut self.memory, &mut self.folds);
+        // SAFETY: the width was detected on this machine; the columns have the rows.
+        unsafe { plain::run(self.width, code, &self.registers, &rows, memory, folds) };
+    }
+
+    /// Adds the lanes of a fold to the row that they are of, and empties them.
+    unsafe fn put(&mut self, table: &[*mut u8], at: usize) {
+        let Some(row) = self.rows[at].take() else { return };
+        let fold = &self.code.folds[at];
+        let lanes = std::mem::replace(&mut self.folds[at], Lanes([fold.op.identity(); LANES]));
+        let total = lanes.0[1..].iter().fold(lanes.0[0], |a, b| math::fold(fold.op, a, *b));
+        // SAFETY: the slot has this row, of f64.
+        unsafe {
+            let into = table[fold.into.index()].cast::<f64>().add(row);
+            *into = math::fold(fold.op, *into, total);
         }
     }
 }

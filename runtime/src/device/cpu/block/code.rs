@@ -64,6 +64,15 @@ pub enum Number {
     Select(u16, u16, u16),
 }
 
+/// When a number is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Once for all rows.
+    Once,
+    /// For each segment.
+    Segment,
+}
+
 /// What is added up.
 #[derive(Debug, Clone, Copy)]
 pub struct Fold {
@@ -103,6 +112,10 @@ pub struct Code {
     pub values: Vec<Value>,
     /// Numbers of the segment, likewise.
     pub numbers: Vec<Number>,
+    /// When each of them is computed.
+    pub when: Vec<When>,
+    /// Numbers by which adjoints of rows are multiplied: where they are finite, an adjoint of 0 needs no care.
+    pub factors: Vec<u16>,
     /// Slots that are written, with their values.
     pub stores: Vec<(SlotId, Arg)>,
     /// Folds.
@@ -126,6 +139,8 @@ pub fn code(plan: &Plan, of: &Loop) -> Option<Code> {
             columns: Vec::new(),
             values: Vec::new(),
             numbers: Vec::new(),
+            when: Vec::new(),
+            factors: Vec::new(),
             stores: Vec::new(),
             folds: Vec::new(),
             steps: Vec::new(),
@@ -270,6 +285,29 @@ impl Build<'_> {
             })?),
         };
         let out = &mut self.out;
+        for number in &out.numbers {
+            let of = |n: u16| out.when[n as usize];
+            let any = |all: &[u16]| {
+                let each = all.iter().any(|n| of(*n) == When::Segment);
+                if each { When::Segment } else { When::Once }
+            };
+            let when = match *number {
+                Number::Const(_) | Number::Whole(_) => When::Once,
+                Number::Parent(_, BATCH) | Number::RowOf(BATCH) => When::Once,
+                Number::Parent(..) | Number::RowOf(_) => When::Segment,
+                Number::Unary(_, x) => of(x),
+                Number::Binary(_, a, b) => any(&[a, b]),
+                Number::Select(c, a, b) => any(&[c, a, b]),
+            };
+            out.when.push(when);
+        }
+        for value in &out.values {
+            if let Value::Binary(Binary::Chain, Arg::Row(_), Arg::Number(n)) = *value
+                && !out.factors.contains(&n)
+            {
+                out.factors.push(n);
+            }
+        }
         out.last = vec![0; out.values.len()];
         for (at, step) in out.steps.iter().enumerate() {
             let mut read = |arg: Arg| {

@@ -145,6 +145,12 @@ impl Block<'_> {
         }
     }
 
+    /// A finite number: it makes nothing of 0.
+    #[inline(always)]
+    fn is_finite(&self, arg: Arg) -> bool {
+        matches!(self.read(arg), Operand::One(x) if x.is_finite())
+    }
+
     #[inline(always)]
     fn map(&mut self, v: u16, x: Arg, f: impl Fn(f64) -> f64) {
         let (out, [x]) = self.apart(v, [x]);
@@ -255,6 +261,7 @@ impl Block<'_> {
             Binary::Sub => self.pair(v, a, b, |a, b| a - b),
             Binary::Mul => self.pair(v, a, b, |a, b| a * b),
             Binary::Div => self.pair(v, a, b, |a, b| a / b),
+            Binary::Chain if self.is_finite(b) => self.pair(v, a, b, |a, b| a * b),
             Binary::Chain => self.pair(v, a, b, |a, b| {
                 let product = a * b;
                 if a == 0.0 { 0.0 } else { product }

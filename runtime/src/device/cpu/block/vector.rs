@@ -718,6 +718,11 @@ impl Emit<'_> {
             _ => (a, b),
         };
         let (first, last) = (self.registers(asm, a), self.operands(asm, b));
+        // A finite number makes nothing of 0; others go through the plain loops.
+        let op = match (op, b) {
+            (Binary::Chain, Arg::Number(_)) => Binary::Mul,
+            _ => op,
+        };
         let factor = if op == Binary::Chain { self.condition(asm, a) } else { [0; COPIES] };
         let r = self.vectors(asm);
         for copy in 0..self.copies {
