@@ -87,9 +87,8 @@ struct Rows<'a> {
 
 type Entry = unsafe extern "sysv64" fn(*const *mut u8, *const f64, *mut Lanes, usize, usize, *mut Lanes);
 
-/// Machine code, with the column types it is for.
+/// Machine code, loaded.
 struct Machine {
-    elements: Vec<Element>,
     constants: Vec<f64>,
     entry: Entry,
     /// Owns the code; none only while it is dropped.
@@ -111,6 +110,8 @@ pub(super) struct Block {
     registers: plain::Registers,
     width: Width,
     machine: Option<Machine>,
+    /// The column types for which there is machine code, or for which there cannot be any.
+    compiled_for: Option<Vec<Element>>,
     /// This batch is run by blocks.
     on: bool,
     /// Number types of the columns, in this batch, and of what segments read.
@@ -138,6 +139,7 @@ impl Block {
             registers,
             width: Width::widest(),
             machine: None,
+            compiled_for: None,
             on: false,
             elements: Vec::new(),
             numbers: Vec::new(),
@@ -182,10 +184,15 @@ impl Block {
         self.elements.clear();
         self.elements.extend(code.columns.iter().map(|c| element(*c)));
         let vector = cfg!(target_arch = "x86_64") && self.width == Width::Avx512;
-        if !vector || !vector::fits(code) {
+        if !vector {
             self.machine = None;
-        } else if self.machine.as_ref().is_none_or(|m| m.elements != self.elements) {
-            self.machine = Some(compiled(code, &self.elements)?);
+            self.compiled_for = None;
+        } else if self.compiled_for.as_ref() != Some(&self.elements) {
+            self.machine = match vector::machine(code, &self.elements) {
+                Some(machine) => Some(loaded(machine)?),
+                None => None,
+            };
+            self.compiled_for = Some(self.elements.clone());
         }
         let constants = self.machine.as_ref().map_or(&[][..], |m| &m.constants);
         self.numbers.clear();
@@ -342,19 +349,18 @@ impl Block {
     }
 }
 
-fn compiled(code: &Code, elements: &[Element]) -> Result<Machine, DeviceError> {
+fn loaded(code: vector::Machine) -> Result<Machine, DeviceError> {
     let failed = |e: String| DeviceError::Compile(e);
-    let vector::Machine { bytes, constants } = vector::machine(code, elements);
     let builder = JITBuilder::with_isa(isa()?, default_libcall_names());
     let mut module = JITModule::new(builder);
     let signature = module.make_signature();
     let id = module
         .declare_function("block", Linkage::Local, &signature)
         .map_err(|e| failed(e.to_string()))?;
-    module.define_function_bytes(id, 64, &bytes, &[]).map_err(|e| failed(e.to_string()))?;
+    module.define_function_bytes(id, 64, &code.bytes, &[]).map_err(|e| failed(e.to_string()))?;
     module.finalize_definitions().map_err(|e| failed(e.to_string()))?;
     let pointer = module.get_finalized_function(id);
     // SAFETY: `vector::machine` gives code of this signature.
     let entry = unsafe { std::mem::transmute::<*const u8, Entry>(pointer) };
-    Ok(Machine { elements: elements.to_vec(), constants, entry, module: Some(module) })
+    Ok(Machine { constants: code.constants, entry, module: Some(module) })
 }

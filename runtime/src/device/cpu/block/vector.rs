@@ -1,5 +1,5 @@
 //! Machine code for a block: rows go through vector registers of 512 bits, eight in each, and nothing is stored in
-//! between. Two vectors of rows go side by side, instruction by instruction, since one alone waits for itself.
+//! between. Three vectors of rows go side by side, instruction by instruction, since one alone waits for itself.
 //!
 //! ```text
 //! fn(pointers, numbers, folds, begin, end, room)
@@ -27,7 +27,7 @@ pub struct Machine {
 }
 
 /// Vectors of rows that go side by side.
-pub const COPIES: usize = 2;
+pub const COPIES: usize = 3;
 
 /// A register, operand or mask of each copy.
 type Each<T> = [T; COPIES];
@@ -35,12 +35,12 @@ type Each<T> = [T; COPIES];
 /// The lanes of the last rows.
 const LEFT: u8 = 7;
 /// Folds whose lanes stay in registers, from the last register on.
-const KEPT_FOLDS: usize = 8;
+const KEPT_FOLDS: usize = 4;
 const SIGN: f64 = -0.0;
 const SIZE: f64 = f64::from_bits(!(1 << 63));
 
 /// Whether every operator has instructions.
-pub fn fits(code: &Code) -> bool {
+fn fits(code: &Code) -> bool {
     code.values.iter().all(|v| match *v {
         Value::Unary(op, _) => match op {
             Unary::Neg
@@ -74,8 +74,12 @@ pub fn fits(code: &Code) -> bool {
     })
 }
 
-/// Compiles code that fits, for columns of these types.
-pub fn machine(code: &Code, elements: &[Element]) -> Machine {
+/// Compiles code for columns of these types; none where an operator has no instructions, or a step needs more
+/// registers than there are.
+pub fn machine(code: &Code, elements: &[Element]) -> Option<Machine> {
+    if !fits(code) {
+        return None;
+    }
     let mut emit = Emit {
         code,
         elements,
@@ -89,6 +93,7 @@ pub fn machine(code: &Code, elements: &[Element]) -> Machine {
         pinned_masks: 0,
         left: false,
         copies: 1,
+        lacks: false,
     };
     let mut asm = Asm::default();
     for fold in 0..code.folds.len().min(KEPT_FOLDS) {
@@ -105,7 +110,7 @@ pub fn machine(code: &Code, elements: &[Element]) -> Machine {
         asm.one(x::STORE, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
     }
     asm.end();
-    Machine { bytes: asm.bytes, constants: emit.constants }
+    (!emit.lacks).then_some(Machine { bytes: asm.bytes, constants: emit.constants })
 }
 
 fn lanes_of(fold: usize) -> u8 {
@@ -168,6 +173,8 @@ struct Emit<'a> {
     /// Rows may be fewer than eight.
     left: bool,
     copies: usize,
+    /// A step found no register.
+    lacks: bool,
 }
 
 impl Emit<'_> {
@@ -235,10 +242,11 @@ impl Emit<'_> {
         let r = match (0..32u8).find(|r| free(r) && self.vectors[*r as usize].is_none()) {
             Some(r) => r,
             None => {
-                // What is read last goes to the room. There always is one: a step pins two dozen at most.
+                // What is read last goes to the room.
                 let far = (0..32u8).filter(free).max_by_key(|r| {
                     self.vectors[*r as usize].map_or(usize::MAX, |(v, _)| self.next_use(v))
                 });
+                self.lacks |= far.is_none();
                 let r = far.unwrap_or(0);
                 self.put_away(asm, r);
                 r
@@ -277,6 +285,7 @@ impl Emit<'_> {
                 let far = (1..7u8).filter(free).max_by_key(|k| {
                     self.masks[*k as usize].map_or(usize::MAX, |(v, _)| self.next_use(v))
                 });
+                self.lacks |= far.is_none();
                 let k = far.unwrap_or(1);
                 if let Some((v, copy)) = self.masks[k as usize] {
                     let place = self.values[v as usize][copy];
@@ -370,28 +379,31 @@ impl Emit<'_> {
     /// An operand as a condition: not 0, or NaN.
     fn condition(&mut self, asm: &mut Asm, arg: Arg) -> Each<u8> {
         let mut each = [0; COPIES];
-        for (copy, out) in each.iter_mut().enumerate().take(self.copies) {
-            if let Arg::Row(v) = arg
-                && let Some(k) = self.values[v as usize][copy].mask
-            {
-                self.pinned_masks |= 1 << k;
-                *out = k;
-                continue;
-            }
-            let r = match arg {
-                Arg::Row(v) => self.numbers_of(asm, v, copy),
-                Arg::Number(_) => self.registers(asm, arg)[0],
-            };
-            let zero = self.constant(0.0);
-            let k = self.mask(asm);
-            asm.compare(Compare::Ne, k, r, Rm::Every(zero), None);
-            if let Arg::Row(v) = arg {
-                self.masks[k as usize] = Some((v, copy));
-                self.values[v as usize][copy].mask = Some(k);
-            }
-            *out = k;
+        for (copy, k) in each.iter_mut().enumerate().take(self.copies) {
+            *k = self.condition_of(asm, arg, copy);
         }
         each
+    }
+
+    fn condition_of(&mut self, asm: &mut Asm, arg: Arg, copy: usize) -> u8 {
+        if let Arg::Row(v) = arg
+            && let Some(k) = self.values[v as usize][copy].mask
+        {
+            self.pinned_masks |= 1 << k;
+            return k;
+        }
+        let r = match arg {
+            Arg::Row(v) => self.numbers_of(asm, v, copy),
+            Arg::Number(_) => self.registers(asm, arg)[0],
+        };
+        let zero = self.constant(0.0);
+        let k = self.mask(asm);
+        asm.compare(Compare::Ne, k, r, Rm::Every(zero), None);
+        if let Arg::Row(v) = arg {
+            self.masks[k as usize] = Some((v, copy));
+            self.values[v as usize][copy].mask = Some(k);
+        }
+        k
     }
 
     /// The rows' elements of an array: the row of the index and those after it.
@@ -531,11 +543,12 @@ impl Emit<'_> {
 
     fn unary(&mut self, asm: &mut Asm, v: u16, op: Unary, arg: Arg) {
         if op == Unary::Not {
-            let c = self.condition(asm, arg);
-            for (copy, c) in c.into_iter().enumerate().take(self.copies) {
+            for copy in 0..self.copies {
+                let c = self.condition_of(asm, arg, copy);
                 let k = self.mask(asm);
                 asm.mask_not(k, c);
                 self.is_mask(v, copy, k);
+                self.pinned_masks &= !(1 << c);
             }
             return;
         }
@@ -615,6 +628,8 @@ impl Emit<'_> {
         // The second operand where either is NaN.
         self.two(asm, x::MIN, r, most, a);
         self.two(asm, x::MAX, r, lowest, r);
+        self.unpin(most[0]);
+        self.unpin(lowest[0]);
         let [power, k, r2, low, middle, part] = [(); 6].map(|()| self.vectors(asm));
         self.fill(asm, power, math::ROUND);
         self.with(asm, x::FMA_TO, power, r, LOG2_E);
@@ -638,6 +653,7 @@ impl Emit<'_> {
             self.pick(asm, rest, &math::POWERS_LOW);
             let most = self.every(asm, 100.0);
             self.two(asm, x::MIN, one, most, k);
+            self.unpin(most[0]);
             self.round(asm, Rounding::Down, one, one);
             self.with(asm, x::XOR, one, one, SIGN);
             let unit = self.every(asm, 1.0);
@@ -650,6 +666,11 @@ impl Emit<'_> {
             self.two(asm, x::FMA, part, power, power);
         }
         self.two(asm, x::SCALE, r, part, k);
+    }
+
+    /// Frees a register for the rest of the step.
+    fn unpin(&mut self, r: u8) {
+        self.pinned &= !(1 << r);
     }
 
     /// A constant in each copy's register.
@@ -671,8 +692,7 @@ impl Emit<'_> {
         for r in &into[..self.copies] {
             asm.two(x::PICK, *r, first, high, Lanes::All);
         }
-        // Free for the rest of the step.
-        self.pinned &= !(1 << first);
+        self.unpin(first);
     }
 
     /// A vector in memory.
@@ -700,15 +720,18 @@ impl Emit<'_> {
             return;
         }
         if matches!(op, Binary::And | Binary::Or) {
-            let (a, b) = (self.condition(asm, a), self.condition(asm, b));
             for copy in 0..self.copies {
+                let pinned = self.pinned_masks;
+                let a = self.condition_of(asm, a, copy);
+                let b = self.condition_of(asm, b, copy);
                 let k = self.mask(asm);
                 if op == Binary::And {
-                    asm.mask_and(k, a[copy], b[copy]);
+                    asm.mask_and(k, a, b);
                 } else {
-                    asm.mask_or(k, a[copy], b[copy]);
+                    asm.mask_or(k, a, b);
                 }
                 self.is_mask(v, copy, k);
+                self.pinned_masks = pinned | 1 << k;
             }
             return;
         }
