@@ -94,8 +94,8 @@ impl Kernel {
             _ => (Float::F64, true),
         };
         let width = Width::widest();
-        let sweeps = plan.loops().flat_map(Loop::sweeps);
-        let sweeps = sweeps.map(|s| sweep::SweepCode::new(s, &lies, width)).collect();
+        let of_loop = |of: &Loop| sweep::SweepCode::of_loop(of, &lies, width);
+        let sweeps = plan.loops().flat_map(of_loop).collect();
         let (graph, floats) = (program.graph.clone(), floats.to_vec());
         let blocks = given::Blocks::new(&plan);
         let readers = given::Readers::new(&plan, &blocks);

@@ -85,6 +85,31 @@ impl Head<'_> {
     }
 }
 
+impl Hidden<'_> {
+    /// All logits, `[tokens, V]`.
+    pub fn logits(&self) -> Vec<f32> {
+        let (tokens, vocab) = self.sizes();
+        let mut into = vec![0.0; tokens * vocab];
+        let forward = Forward { first: 0, vocab, hidden: *self };
+        forward.fill(&(0..tokens), &mut into, &mut Vec::new());
+        into
+    }
+
+    /// The way back from d(loss)/d(logits), `[tokens, V]`: writes d(loss)/d(hidden), `[tokens, H]`, and adds
+    /// to the gradients of the output projection.
+    pub fn backward(&self, d_logits: &[f32], d_hidden: &mut [f32], grads: &mut HeadGrads<'_>) {
+        let (tokens, vocab) = self.sizes();
+        let forward = Forward { first: 0, vocab, hidden: *self };
+        let (low, d_low) = (Vec::new(), Vec::new());
+        Projection { forward, d_hidden, grads, low, d_low }.take(0..tokens, d_logits);
+    }
+
+    fn sizes(&self) -> (usize, usize) {
+        let width = self.width.max(1);
+        (self.rows.len() / width, self.head.weight.len() / width)
+    }
+}
+
 impl Step<'_> {
     /// [`Step::live`] from hidden states: writes d(loss)/d(hidden), `[tokens, H]`, and adds the gradient
     /// of the output projection to `grads`. `room` is the memory for logits, kept by the caller from call
@@ -269,6 +294,12 @@ fn check(
     Err(ObjectiveError::Batch(TableError(said)))
 }
 
+fn scale(numbers: &mut [f32], by: f32) {
+    for x in numbers {
+        *x *= by;
+    }
+}
+
 /// Logits of hidden states.
 #[derive(Clone, Copy)]
 struct Forward<'a> {
@@ -292,7 +323,7 @@ impl Forward<'_> {
         let h = Matrix::new(&rows[self.place(tokens)], tokens.len(), width);
         into.resize(tokens.len() * rank, 0.0);
         product(into, rank, h, Matrix::new(lora.a, rank, width).turned(), false);
-        into.iter_mut().for_each(|x| *x *= lora.scale);
+        scale(into, lora.scale);
     }
 
     /// Logits. `low` is memory.
@@ -348,7 +379,7 @@ impl Source for Projection<'_, '_> {
         let rank = head.rank(width);
         self.d_low.resize(count * rank, 0.0);
         product(&mut self.d_low, rank, d, Matrix::new(lora.b, vocab, rank), false);
-        self.d_low.iter_mut().for_each(|x| *x *= lora.scale);
+        scale(&mut self.d_low, lora.scale);
         let d_low = Matrix::new(&self.d_low, count, rank);
         product(into, width, d_low, Matrix::new(lora.a, rank, width), true);
         if let Some(grads) = &mut self.grads.lora {

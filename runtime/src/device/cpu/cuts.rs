@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::level::Level;
-use rlc_compiler::loops::{Item, Loop, Plan, SlotId, SlotKind};
+use rlc_compiler::loops::{EntryFold, Item, Loop, Plan, SlotId, SlotKind};
 use rlc_compiler::shape::Shape;
 use rlc_compiler::workers::merge;
 
@@ -90,7 +90,7 @@ impl Cuts {
                 }),
                 Item::Spread(slot, _) => scratch.push(room(*slot)),
                 Item::Sweep(sweep) => {
-                    scratch.extend(sweep.folds.iter().filter_map(|f| f.scratch()).map(room));
+                    scratch.extend(sweep.folds.iter().filter_map(EntryFold::scratch).map(room));
                 }
                 Item::Let(..) | Item::Store(..) | Item::SpreadAt { .. } => {}
             }
@@ -218,7 +218,7 @@ impl Threads {
         }
         let threads = rayon::current_num_threads().clamp(1, runs.len());
         while self.forks.len() < threads {
-            let sweeps = sweeps.iter().map(SweepCode::fork).collect();
+            let sweeps = SweepCode::fork(sweeps);
             self.forks.push(Fork { sweeps, ..Fork::default() });
         }
         let table = Table(table);
