@@ -14,8 +14,8 @@
 mod block;
 mod call;
 mod code;
-mod given;
 mod cuts;
+mod given;
 mod row;
 pub mod rows;
 mod run;
@@ -36,7 +36,7 @@ use rlc_compiler::table::Floats;
 
 use super::DeviceError;
 use cuts::{Cuts, Threads};
-pub use given::Numbers;
+pub use rlc_compiler::columns::Numbers;
 pub use rows::Width;
 pub use run::{Merge, Run};
 pub use source::{Computed, Room, Source, Sources};
@@ -137,6 +137,12 @@ impl Kernel {
         self.threads.forget();
     }
 
+    /// Segments of fewer rows than this on average go row by row, not by blocks. 8 without this call: a block of few
+    /// rows costs as much as one of eight.
+    pub fn set_short(&mut self, rows: usize) {
+        self.blocks.short = rows;
+    }
+
     /// How many loops ran by blocks of rows in the batch that was started last.
     pub fn loops_by_blocks(&mut self) -> usize {
         self.blocks.all().filter(|b| b.is_on()).count()
@@ -195,7 +201,7 @@ impl Kernel {
                         let (name, given) = (name(), from.len());
                         return Err(DeviceError::Length { name, given, needed: rows });
                     }
-                    from.put(memory, self.readers.in_place(n, &self.blocks));
+                    given::put(from, memory, self.readers.in_place(n, &self.blocks));
                 }
                 (SlotKind::Param(p), Memory::Numbers(into)) => {
                     let Some(&value) = params.get(p.0 as usize) else {

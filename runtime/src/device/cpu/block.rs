@@ -34,7 +34,7 @@ use code::{Code, Number};
 const LANES: usize = 8;
 
 /// Segments shorter than this many rows on average are left to the scalar code.
-const SHORT: usize = 8;
+pub(super) const SHORT: usize = 8;
 
 /// The lanes of one fold.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +85,8 @@ struct Rows<'a> {
     numbers: &'a [f64],
 }
 
-type Entry = unsafe extern "sysv64" fn(*const *mut u8, *const f64, *mut Lanes, usize, usize, *mut Lanes);
+type Entry =
+    unsafe extern "sysv64" fn(*const *mut u8, *const f64, *mut Lanes, usize, usize, *mut Lanes);
 
 /// Machine code, loaded.
 struct Machine {
@@ -159,18 +160,17 @@ impl Block {
         self.width = width.or_portable();
     }
 
-    /// Decides whether this batch goes by blocks: not where segments are short.
-    pub(super) fn choose(&mut self, shape: &Shape) -> bool {
+    /// Decides whether this batch goes by blocks: not where segments have fewer than `short` rows on average.
+    pub(super) fn choose(&mut self, shape: &Shape, short: usize) {
         let rows = shape.count(self.code.level);
         self.on = match self.code.segment {
-            None => rows >= SHORT,
+            None => rows >= short,
             // Levels of the same rows have no starts: each row is its own segment.
             Some(level) => {
                 let starts = shape.starts(level, self.code.level);
-                starts.len() > 1 && rows >= SHORT * (starts.len() - 1)
+                starts.len() > 1 && rows >= short * (starts.len() - 1)
             }
         };
-        self.on
     }
 
     /// Whether it runs this batch.
@@ -179,7 +179,10 @@ impl Block {
     }
 
     /// Gets ready for columns of the given types. Compiles only where types have changed.
-    pub(super) fn prepare(&mut self, element: &dyn Fn(SlotId) -> Element) -> Result<(), DeviceError> {
+    pub(super) fn prepare(
+        &mut self,
+        element: &dyn Fn(SlotId) -> Element,
+    ) -> Result<(), DeviceError> {
         let code = &self.code;
         self.elements.clear();
         self.elements.extend(code.columns.iter().map(|c| element(*c)));
@@ -239,9 +242,8 @@ impl Block {
         self.rows.clear();
         self.rows.resize(code.folds.len(), None);
         // SAFETY: every slot that numbers read has these rows, in its type.
-        let read = |slot: SlotId, row| unsafe {
-            element(slot).at(table[slot.index()].cast_const(), row)
-        };
+        let read =
+            |slot: SlotId, row| unsafe { element(slot).at(table[slot.index()].cast_const(), row) };
         self.count(code::When::Once, &read, &|_| 0);
         match self.code.segment {
             // SAFETY: as promised by the caller.

@@ -1,87 +1,49 @@
 //! Columns as the caller has them: read in place and in their own type where blocks read them, copied as f64 where
 //! other code does.
 
+use rlc_compiler::columns::Numbers;
 use rlc_compiler::loops::{Item, Plan, SlotId, Step};
 use rlc_compiler::shape::Shape;
 
 use super::Memory;
-use super::block::{Block, Element};
+use super::block::{Block, Element, SHORT};
 
-/// The numbers of a column that is not vocab level.
-#[derive(Debug, Clone, Copy)]
-pub enum Numbers<'a> {
-    /// 64-bit floats.
-    F64(&'a [f64]),
-    /// 32-bit floats.
-    F32(&'a [f32]),
-    /// Whole numbers.
-    I64(&'a [i64]),
-    /// Truth values, 0 or 1.
-    U8(&'a [u8]),
-}
-
-impl<'a> From<&'a [f64]> for Numbers<'a> {
-    fn from(numbers: &'a [f64]) -> Self {
-        Numbers::F64(numbers)
+fn element_of(numbers: Numbers<'_>) -> Element {
+    match numbers {
+        Numbers::F64(_) => Element::F64,
+        Numbers::F32(_) => Element::F32,
+        Numbers::I64(_) => Element::I64,
+        Numbers::U8(_) => Element::U8,
     }
 }
 
-impl Numbers<'_> {
-    /// How many there are.
-    pub fn len(self) -> usize {
-        match self {
-            Numbers::F64(x) => x.len(),
-            Numbers::F32(x) => x.len(),
-            Numbers::I64(x) => x.len(),
-            Numbers::U8(x) => x.len(),
-        }
+/// Puts a column into a slot's memory: where it lies, or as f64 in the copy.
+pub(super) fn put(numbers: Numbers<'_>, memory: &mut Memory, in_place: bool) {
+    if !matches!(memory, Memory::Given { .. }) {
+        let (data, element) = (std::ptr::dangling(), Element::F64);
+        *memory = Memory::Given { lies: Lies { data, len: 0, element }, copy: Vec::new() };
     }
-
-    /// True without any.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    fn element(self) -> Element {
-        match self {
-            Numbers::F64(_) => Element::F64,
-            Numbers::F32(_) => Element::F32,
-            Numbers::I64(_) => Element::I64,
-            Numbers::U8(_) => Element::U8,
-        }
-    }
-
-    /// Puts them into a slot's memory: where they lie, or as f64 in `copy`.
-    pub(super) fn put(self, memory: &mut Memory, in_place: bool) {
-        let lies = |data: *const u8| Memory::Given {
-            lies: Lies { data, len: self.len(), element: self.element() },
-            copy: Vec::new(),
+    let Memory::Given { lies, copy } = memory else { return };
+    lies.len = numbers.len();
+    if in_place || matches!(numbers, Numbers::F64(_)) {
+        lies.element = element_of(numbers);
+        lies.data = match numbers {
+            Numbers::F64(x) => x.as_ptr().cast(),
+            Numbers::F32(x) => x.as_ptr().cast(),
+            Numbers::I64(x) => x.as_ptr().cast(),
+            Numbers::U8(x) => x.as_ptr(),
         };
-        if !matches!(memory, Memory::Given { .. }) {
-            *memory = lies(std::ptr::dangling());
-        }
-        let Memory::Given { lies, copy } = memory else { return };
-        lies.len = self.len();
-        if in_place || matches!(self, Numbers::F64(_)) {
-            lies.element = self.element();
-            lies.data = match self {
-                Numbers::F64(x) => x.as_ptr().cast(),
-                Numbers::F32(x) => x.as_ptr().cast(),
-                Numbers::I64(x) => x.as_ptr().cast(),
-                Numbers::U8(x) => x.as_ptr(),
-            };
-            return;
-        }
-        copy.clear();
-        match self {
-            Numbers::F64(x) => copy.extend_from_slice(x),
-            Numbers::F32(x) => copy.extend(x.iter().map(|x| f64::from(*x))),
-            Numbers::I64(x) => copy.extend(x.iter().map(|x| *x as f64)),
-            Numbers::U8(x) => copy.extend(x.iter().map(|x| f64::from(*x))),
-        }
-        lies.element = Element::F64;
-        lies.data = copy.as_ptr().cast();
+        return;
     }
+    copy.clear();
+    match numbers {
+        Numbers::F64(x) => copy.extend_from_slice(x),
+        Numbers::F32(x) => copy.extend(x.iter().map(|x| f64::from(*x))),
+        Numbers::I64(x) => copy.extend(x.iter().map(|x| *x as f64)),
+        Numbers::U8(x) => copy.extend(x.iter().map(|x| f64::from(*x))),
+    }
+    lies.element = Element::F64;
+    lies.data = copy.as_ptr().cast();
 }
 
 /// Memory that a run reads and does not own.
@@ -120,6 +82,8 @@ pub(super) struct Readers {
 /// The loops that may run by blocks, by their number among all steps.
 pub(super) struct Blocks {
     list: Vec<Option<Block>>,
+    /// Rows of a segment, on average, from which on a loop runs by blocks.
+    pub(super) short: usize,
     /// Number of the first step of each phase.
     first: [usize; 3],
 }
@@ -132,7 +96,7 @@ impl Blocks {
             Step::Call(_) => None,
         });
         let first = [0, plan.recorded.len(), plan.recorded.len() + plan.live.len()];
-        Blocks { list: list.collect(), first }
+        Blocks { list: list.collect(), short: SHORT, first }
     }
 
     /// Those that there are.
@@ -142,9 +106,8 @@ impl Blocks {
 
     /// Decides which loops run by blocks.
     pub(super) fn choose(&mut self, shape: &Shape) {
-        self.all().for_each(|b| {
-            b.choose(shape);
-        });
+        let short = self.short;
+        self.all().for_each(|b| b.choose(shape, short));
     }
 
     /// The block of a step, where this batch runs it by blocks.
@@ -165,8 +128,10 @@ impl Blocks {
 
 impl Readers {
     pub(super) fn new(plan: &Plan, blocks: &Blocks) -> Readers {
-        let mut out =
-            Readers { plain: vec![false; plan.slots.len()], blocks: vec![Vec::new(); plan.slots.len()] };
+        let mut out = Readers {
+            plain: vec![false; plan.slots.len()],
+            blocks: vec![Vec::new(); plan.slots.len()],
+        };
         let steps = plan.phases().into_iter().flat_map(|p| p.1);
         for (n, step) in steps.enumerate() {
             for (id, _) in plan.all_slots().filter(|(id, _)| reads(step, *id)) {

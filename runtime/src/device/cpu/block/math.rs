@@ -107,8 +107,7 @@ pub fn expm1(x: f64) -> f64 {
     // Below, the result is -1.
     let x = if x < -60.0 { -60.0 } else { x };
     let (sixteenths, part) = reduced(x);
-    let (power, low) =
-        (POWERS[(sixteenths & 15) as usize], POWERS_LOW[(sixteenths & 15) as usize]);
+    let (power, low) = (POWERS[(sixteenths & 15) as usize], POWERS_LOW[(sixteenths & 15) as usize]);
     // 2^n (power e^r - 2^-n): the difference of powers is exact, but for what the power lacks.
     let n = sixteenths >> 4;
     let one = power_of_two(-if n > 100 { 100 } else { n });
@@ -161,7 +160,8 @@ mod tests {
     #[test]
     fn exponentials_are_as_good_as_the_library() {
         let (inf, nan) = (f64::INFINITY, f64::NAN);
-        for (x, want) in [(0.0, 1.0), (-0.0, 1.0), (-inf, 0.0), (inf, inf), (1e4, inf), (-1e4, 0.0)] {
+        for (x, want) in [(0.0, 1.0), (-0.0, 1.0), (-inf, 0.0), (inf, inf), (1e4, inf), (-1e4, 0.0)]
+        {
             assert_eq!(exp(x), want, "{x}");
         }
         for (x, want) in [(0.0, 0.0), (-inf, -1.0), (inf, inf), (1e4, inf), (-1e4, -1.0)] {

@@ -23,7 +23,8 @@ pub struct Registers {
 impl Registers {
     pub fn new(code: &Code) -> Registers {
         let mut of = vec![0; code.values.len()];
-        let (mut free, mut held, mut count): (Vec<u16>, Vec<u16>, u16) = (Vec::new(), Vec::new(), 0);
+        let (mut free, mut held, mut count): (Vec<u16>, Vec<u16>, u16) =
+            (Vec::new(), Vec::new(), 0);
         for (at, step) in code.steps.iter().enumerate() {
             if let Step::Value(v) = *step {
                 of[v as usize] = free.pop().unwrap_or_else(|| {
@@ -289,7 +290,13 @@ fn truth(x: bool) -> f64 {
 }
 
 #[inline(always)]
-unsafe fn all(code: &Code, registers: &Registers, rows: &Rows, memory: &mut [f64], folds: &mut [Lanes]) {
+unsafe fn all(
+    code: &Code,
+    registers: &Registers,
+    rows: &Rows,
+    memory: &mut [f64],
+    folds: &mut [Lanes],
+) {
     let mut first = rows.range.start;
     while first < rows.range.end {
         let count = BLOCK.min(rows.range.end - first);
