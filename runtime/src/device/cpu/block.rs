@@ -168,7 +168,7 @@ impl Block {
             // Levels of the same rows have no starts: each row is its own segment.
             Some(level) => {
                 let starts = shape.starts(level, self.code.level);
-                starts.len() > 1 && rows >= short * (starts.len() - 1)
+                starts.len() > 1 && rows >= short.saturating_mul(starts.len() - 1)
             }
         };
     }
