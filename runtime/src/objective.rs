@@ -29,6 +29,7 @@ use rlc_compiler::shape::{Shape, TableError};
 use rlc_compiler::specialize::{Settings, SpecializeError, Specialized, specialize};
 use rlc_compiler::table::Table;
 
+mod finite;
 mod hidden;
 mod step;
 mod workers;
@@ -120,6 +121,8 @@ pub struct Objective {
     /// States of the program between batches, as `state/name` and `state/name.key`.
     state: Table,
     shape: Arc<Shape>,
+    /// Columns of the present batch.
+    columns: columns::Columns,
     workers: Option<Box<dyn AllReduce>>,
 }
 
@@ -143,6 +146,7 @@ impl Objective {
             kernel: None,
             state: Table::default(),
             shape: Arc::new(Shape::default()),
+            columns: columns::Columns::default(),
             workers: None,
         }
     }
@@ -297,11 +301,16 @@ impl Objective {
         }
         self.shape = Arc::new(shape);
         let shape = Arc::clone(&self.shape);
-        let columns = columns::load(&program, table, &self.state, &shape, live.is_some())?;
+        // Kernels read the table's arrays where they lie.
+        let read = match self.backend {
+            Backend::Interp => columns::load,
+            Backend::Cpu => columns::check,
+        };
+        self.columns = read(&program, table, &self.state, &shape, live.is_some())?;
+        let columns = &self.columns;
         let vocab = vocab_columns(&program, table);
         let mut run = match self.backend {
             Backend::Interp => {
-                let columns = &columns;
                 let run = interp::Run::new(
                     Arc::clone(&program),
                     Arc::clone(&shape),
@@ -321,12 +330,13 @@ impl Objective {
                     }
                 };
                 let kernel = &mut self.kernel.insert(compiled).kernel;
-                let given: Vec<(ColumnId, &[f64])> = columns::needed(&program)
+                let graph = &specialized.program.graph;
+                let given: Vec<(ColumnId, columns::Numbers<'_>)> = columns::needed(&program)
                     .into_iter()
-                    .filter(|id| program.graph.columns[id.0 as usize].level != VOCAB)
-                    .map(|id| (id, columns.get(id)))
+                    .filter(|id| graph.columns[id.0 as usize].level != VOCAB)
+                    .map(|id| (id, columns.numbers(id, graph, table)))
                     .collect();
-                Run::Cpu(kernel.start(&self.shape, &given, &self.params)?)
+                Run::Cpu(kernel.start_with(&self.shape, &given, &self.params)?)
             }
         };
         run.whole(Phase::Recorded, &vocab, &mut workers)?;
@@ -342,19 +352,7 @@ impl Objective {
         let grads = if self.backend == Backend::Cpu { grads } else { BTreeMap::new() };
         let live = live.is_some();
         let next = 0;
-        Ok(Step {
-            run,
-            specialized,
-            shape,
-            table,
-            state,
-            columns,
-            params,
-            live,
-            next,
-            grads,
-            workers,
-        })
+        Ok(Step { run, specialized, shape, table, state, params, live, next, grads, workers })
     }
 }
 

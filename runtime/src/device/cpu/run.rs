@@ -13,6 +13,7 @@ use rlc_compiler::program::Phase;
 use rlc_compiler::shape::Shape;
 
 use super::cuts::Work;
+use super::given::element;
 use super::source::{Buffer, Room, Sources};
 use super::{Kernel, Memory, Vocab, call, float, float_of, numbers, pointer};
 use crate::device::{DeviceError, Gradient};
@@ -149,8 +150,10 @@ impl<'k> Run<'k> {
     pub fn value(&self, e: E) -> Option<&[f64]> {
         let output = self.kernel.plan.outputs.iter().find(|o| o.expr == e)?;
         match &self.kernel.memory[output.slot.index()] {
-            Memory::Numbers(x) => Some(x),
-            Memory::Rows(_) | Memory::Outside => None,
+            Memory::Numbers(_) | Memory::Given { .. } => {
+                Some(numbers(&self.kernel.memory, output.slot))
+            }
+            Memory::Rows | Memory::Outside => None,
         }
     }
 
@@ -355,7 +358,12 @@ impl<'k> Run<'k> {
     /// Runs a loop over rows `range` of its level. `table` is that of [`Run::pointers`] for tokens from
     /// `base`, which hold these rows.
     fn rows(&mut self, phase: Phase, step: usize, table: &Table, range: Range<usize>, base: usize) {
-        let Kernel { plan, code, sweeps, cuts, threads, memory, .. } = &mut *self.kernel;
+        let Kernel { plan, code, sweeps, blocks, cuts, threads, memory, .. } = &mut *self.kernel;
+        if let Some(block) = blocks.of(phase, step) {
+            let element = |slot| element(memory, slot);
+            // SAFETY: as below; the table's entries are of the types that memory has.
+            return unsafe { block.run(&table.all, &element, self.shape, range) };
+        }
         let Some(function) = code.function(phase, step) else { return };
         let sweeps_at = plan.slots.len() + plan.levels.all().count();
         let shape = self.shape;
@@ -398,7 +406,13 @@ impl<'k> Run<'k> {
         for ((id, slot), memory) in plan.all_slots().zip(memory) {
             let pointer = match memory {
                 Memory::Numbers(x) => x.as_mut_ptr().cast(),
-                Memory::Rows(x) => x.as_mut_ptr().cast(),
+                // Nothing writes to columns.
+                Memory::Given { lies, .. } => lies.data.cast_mut(),
+                Memory::Rows => match slot.kind {
+                    SlotKind::Parents(coarse) => pointer_to(self.shape.parents(coarse, slot.level)),
+                    SlotKind::Starts(fine) => pointer_to(self.shape.starts(slot.level, fine)),
+                    _ => std::ptr::null_mut(),
+                },
                 Memory::Outside if !outside.iter().any(|s| s.contains(&id)) => std::ptr::null_mut(),
                 Memory::Outside => match slot.kind {
                     SlotKind::Entries(column) => {
@@ -471,6 +485,11 @@ impl<'k> Run<'k> {
     }
 }
 
+/// Where rows lie; compiled code only reads them.
+fn pointer_to(rows: &[u32]) -> *mut u8 {
+    rows.as_ptr().cast_mut().cast()
+}
+
 /// What compiled code is called with.
 #[derive(Default)]
 pub(super) struct Table {
@@ -514,7 +533,7 @@ fn call(
 ) {
     let mut out = match &mut memory[of.into.index()] {
         Memory::Numbers(out) => std::mem::take(out),
-        Memory::Rows(_) | Memory::Outside => return,
+        Memory::Given { .. } | Memory::Rows | Memory::Outside => return,
     };
     let rows = call::Rows {
         range,
