@@ -30,6 +30,7 @@ use rlc_compiler::specialize::{Settings, SpecializeError, Specialized, specializ
 use rlc_compiler::table::Table;
 
 mod hidden;
+mod in_place;
 mod step;
 mod workers;
 

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use rlc_compiler::hir::ColumnId;
 
+use crate::device::Gradient;
+
 /// Where entries of a vocab-level column come from, and where their gradient goes. Tokens are numbered
 /// through the batch; rows are packed, one per token.
 pub trait Source {
@@ -24,10 +26,14 @@ pub struct Computed<'a> {
     pub source: &'a mut dyn Source,
 }
 
-/// The columns that are computed, and the room they are computed in.
+/// Vocab-level columns that are no plain arrays: those that are computed, with the room for that, and one whose
+/// gradient takes the place of its entries.
 pub struct Sources<'a, 'b> {
     /// Each column once.
     pub each: &'a mut [Computed<'b>],
+    /// A column for which [`rlc_compiler::loops::Plan::in_place`] says yes: entries in, f32, one row per token
+    /// of the piece; its gradient out.
+    pub over: Option<Gradient<'b>>,
     /// Memory.
     pub room: &'a mut Room,
     /// Tokens that run at once, at least 1: see [`Room::tokens`].
@@ -53,11 +59,44 @@ pub struct Room {
 /// Room for one computed column.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
-    pub entries: Vec<f32>,
+    entries: Vec<f32>,
     /// The gradient, where it cannot take the place of the entries.
-    pub gradient: Vec<f32>,
+    gradient: Vec<f32>,
     /// The tokens whose entries are there.
     pub held: Option<Range<usize>>,
+}
+
+impl Buffer {
+    /// The entries of `tokens`, computed unless they are there.
+    pub fn entries(
+        &mut self,
+        source: &mut dyn Source,
+        tokens: &Range<usize>,
+        width: usize,
+    ) -> *mut f32 {
+        let numbers = tokens.len() * width;
+        if self.held.as_ref() != Some(tokens) {
+            fit(&mut self.entries, numbers);
+            source.fill(tokens.clone(), &mut self.entries[..numbers]);
+            self.held = Some(tokens.clone());
+        }
+        self.entries.as_mut_ptr()
+    }
+
+    /// Where the gradient goes.
+    pub fn gradient(&mut self, in_place: bool, numbers: usize) -> &mut [f32] {
+        let own = if in_place { &mut self.entries } else { &mut self.gradient };
+        fit(own, numbers);
+        &mut own[..numbers]
+    }
+}
+
+/// Makes room for so many numbers, and for no more.
+fn fit(buffer: &mut Vec<f32>, numbers: usize) {
+    if buffer.len() < numbers {
+        buffer.reserve_exact(numbers - buffer.len());
+        buffer.resize(numbers, 0.0);
+    }
 }
 
 impl Room {

@@ -195,7 +195,8 @@ impl SweepCode {
                 folds: &folds,
                 gradients: &written,
                 registers,
-                constants: &[fixed, &constants.iter().copied().map(Some).collect::<Vec<_>>()].concat(),
+                constants: &[fixed, &constants.iter().copied().map(Some).collect::<Vec<_>>()]
+                    .concat(),
                 columns: columns.len(),
             })
         });
@@ -225,9 +226,18 @@ impl SweepCode {
         }
     }
 
-    /// The same code with memory of its own, for another thread.
-    pub fn fork(&self) -> SweepCode {
-        SweepCode { rows_by_form: 0, ..self.clone() }
+    /// The same sweeps with memory of their own, for another thread.
+    pub fn fork(all: &[SweepCode]) -> Vec<SweepCode> {
+        let mut found: Vec<(&Arc<Mutex<memory::Memory>>, Arc<Mutex<memory::Memory>>)> = Vec::new();
+        all.iter()
+            .map(|sweep| {
+                // Sweeps of one loop go on sharing what they know of the row.
+                let known = found.iter().find(|(of, _)| Arc::ptr_eq(of, &sweep.found));
+                let own = known.map_or_else(Arc::default, |(_, own)| Arc::clone(own));
+                found.push((&sweep.found, Arc::clone(&own)));
+                SweepCode { rows_by_form: 0, found: own, ..sweep.clone() }
+            })
+            .collect()
     }
 
     /// How many rows have gone through a row primitive.
