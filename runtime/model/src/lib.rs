@@ -12,6 +12,7 @@ mod kv;
 mod logprobs;
 mod model;
 mod ops;
+mod packed;
 pub mod sample;
 mod simd;
 pub mod tokenizer;

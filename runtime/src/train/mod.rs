@@ -18,6 +18,7 @@ pub mod external;
 pub mod forward;
 pub mod gradients;
 pub mod learner;
+mod lock;
 pub mod offline;
 pub mod optimizer;
 pub mod plot;

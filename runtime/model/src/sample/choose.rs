@@ -39,17 +39,18 @@ impl Kernel for Weigh<'_> {
     }
 }
 
-/// Draws a token. The random number is drawn even if it decides nothing, so that streams stay in step.
+/// Draws a token; `weights` is memory to work in. The random number is drawn even if it decides nothing, so that streams stay in step.
 pub(super) fn choose(
     logits: &[f32],
     options: &SampleOptions,
     rng: &mut ChaCha8Rng,
+    weights: &mut Vec<f32>,
 ) -> Result<Choice> {
     let uniform = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
     let greedy = options.temperature == 0.0;
     let inverse_temperature = if greedy { 1.0 } else { (1.0 / options.temperature) as f32 };
-    let mut weights = Vec::with_capacity(logits.len());
-    let (largest, total) = run(Weigh { logits, weights: &mut weights, inverse_temperature });
+    weights.clear();
+    let (largest, total) = run(Weigh { logits, weights: &mut *weights, inverse_temperature });
     if !(total.is_finite() && largest.is_finite()) {
         let value = logits.iter().copied().find(|v| !v.is_finite()).unwrap_or(f32::NAN);
         return Err(ModelError::NonFinite { place: "a row of logits".to_owned(), value });
@@ -63,7 +64,7 @@ pub(super) fn choose(
         let token = pick(weights.iter().copied().enumerate(), uniform);
         return Ok(Choice { token, logp: logp(token), sampled_logp: logp(token) });
     }
-    let kept = keep(&weights, options);
+    let kept = keep(weights, options);
     let token = pick(kept.iter().map(|id| (*id as usize, weights[*id as usize])), uniform);
     let mass: f64 = kept.iter().map(|id| f64::from(weights[*id as usize])).sum();
     let sampled = (f64::from(weights[token as usize]) / mass).ln() as f32;

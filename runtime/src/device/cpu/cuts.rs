@@ -222,7 +222,8 @@ impl Threads {
         }
         let threads = rayon::current_num_threads().clamp(1, runs.len());
         while self.forks.len() < threads {
-            self.forks.push(Fork { sweeps: SweepCode::fork(sweeps), ..Fork::default() });
+            let sweeps = SweepCode::fork(sweeps);
+            self.forks.push(Fork { sweeps, ..Fork::default() });
         }
         let table = Table(table);
         let queue = Mutex::new(runs.iter().zip(&mut self.parts));

@@ -226,18 +226,16 @@ impl SweepCode {
         }
     }
 
-    /// The same sweeps with memory of their own, for another thread.
+    /// The same code with memory of its own, for another thread. `all` are whole loops' sweeps, in order.
     pub fn fork(all: &[SweepCode]) -> Vec<SweepCode> {
-        let mut found: Vec<(&Arc<Mutex<memory::Memory>>, Arc<Mutex<memory::Memory>>)> = Vec::new();
-        all.iter()
-            .map(|sweep| {
-                // Sweeps of one loop go on sharing what they know of the row.
-                let known = found.iter().find(|(of, _)| Arc::ptr_eq(of, &sweep.found));
-                let own = known.map_or_else(Arc::default, |(_, own)| Arc::clone(own));
-                found.push((&sweep.found, Arc::clone(&own)));
-                SweepCode { rows_by_form: 0, found: own, ..sweep.clone() }
-            })
-            .collect()
+        let mut found = Arc::default();
+        let fork = |of: &SweepCode| {
+            if of.first {
+                found = Arc::default();
+            }
+            SweepCode { rows_by_form: 0, found: Arc::clone(&found), ..of.clone() }
+        };
+        all.iter().map(fork).collect()
     }
 
     /// How many rows have gone through a row primitive.

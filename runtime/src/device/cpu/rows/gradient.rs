@@ -163,13 +163,10 @@ struct Ready<'a> {
     x: Source,
     y: Source,
     base: Base,
-    /// p is the power of two that the vectors compute, times this.
-    unit: f64,
-    /// Powers of two from an exponential of 0 to p.
-    exponent: f64,
-    top: f32,
+    scale: f64,
+    lse: f64,
     origin: f32,
-    /// Of p, of p (l - top), of p^2, of p (y - origin).
+    /// Of p, of p (l - reference), of p^2, of p (y - origin).
     by: [f64; 4],
     has: [bool; 3],
     kept: Option<&'a Kept>,
@@ -184,11 +181,12 @@ impl<'a> Ready<'a> {
             return None;
         }
         let mut base = Base::new(scale)?;
-        // exp(x - lse) is a power of two that the vectors compute, times this.
-        let unit = (-base.shift(of.lse)?).exp2();
-        // log p = scale * (l - top) + rest.
-        let top = (of.lse / scale) as f32;
-        let rest = f64::from(top) * scale - of.lse;
+        // log p = scale * (l - reference) + rest.
+        base.reference = (of.lse / scale) as f32;
+        if !base.reference.is_finite() {
+            return None;
+        }
+        let rest = f64::from(base.reference) * scale - of.lse;
         let mut a = of.p + of.p_log_p * rest;
         // Where y is about as large as what else there is, their difference is small.
         let mut origin = 0.0;
@@ -200,9 +198,8 @@ impl<'a> Ready<'a> {
             x: logits,
             y,
             base,
-            unit,
-            exponent: -of.lse * std::f64::consts::LOG2_E,
-            top,
+            scale,
+            lse: of.lse,
             origin,
             by: [a, of.p_log_p * scale, of.p_squared, d],
             has: [of.p_log_p != 0.0, of.p_squared != 0.0, d != 0.0],
@@ -210,8 +207,9 @@ impl<'a> Ready<'a> {
         })
     }
 
-    /// Coefficients for powers of two that are to be multiplied with `unit`.
-    fn coefficients(&self, unit: f64) -> [f32; 4] {
+    /// Coefficients for exponentials that are 1 at `reference`.
+    fn coefficients(&self, reference: f32) -> [f32; 4] {
+        let unit = (f64::from(reference) * self.scale - self.lse).exp();
         let [a, b, c, d] = self.by;
         [a * unit, b * unit, c * unit * unit, d * unit].map(|x| x as f32)
     }
@@ -250,17 +248,14 @@ impl Kernel for Sweep<'_> {
                 }
                 for (term, ready) in self.ready.iter().flatten().enumerate() {
                     let [b, c, d] = ready.has;
-                    let (kept, unit) = match ready.kept {
-                        Some(kept) => {
-                            let (kept, power) = kept.of(start);
-                            (kept, (f64::from(power) + ready.exponent).exp2())
-                        }
-                        None => (std::ptr::null(), ready.unit),
+                    let (kept, reference) = match ready.kept {
+                        Some(kept) => kept.of(start),
+                        None => (std::ptr::null(), ready.base.reference),
                     };
                     let reads_x = b || kept.is_null();
                     let x = if reads_x { widen(s, ready.x, start, n, &mut x_buffer) } else { kept };
                     let y = if d { widen(s, ready.y, start, n, &mut y_buffer) } else { x };
-                    let pass = Pass { ready, x, y, kept, to, by: ready.coefficients(unit) };
+                    let pass = Pass { ready, x, y, kept, to, by: ready.coefficients(reference) };
                     macro_rules! by_terms {
                         ($($b:literal $c:literal $d:literal,)*) => {
                             match (b, c, d, term > 0, !kept.is_null()) {
@@ -321,7 +316,8 @@ impl Pass<'_> {
         count: usize,
     ) {
         let [a, b, c, d] = self.by.map(|x| s.splat(x));
-        let (top, origin) = (s.splat(self.ready.top), s.splat(self.ready.origin));
+        let origin = s.splat(self.ready.origin);
+        let reference = s.splat(self.ready.base.reference);
         for i in 0..count {
             let at = i * S::LANES;
             // SAFETY: promised by the caller.
@@ -334,7 +330,7 @@ impl Pass<'_> {
                 };
                 let mut factor = a;
                 if B {
-                    factor = s.mul_add(s.sub(s.load(self.x.add(at)), top), b, factor);
+                    factor = s.mul_add(s.sub(s.load(self.x.add(at)), reference), b, factor);
                 }
                 if C {
                     factor = s.mul_add(p, c, factor);

@@ -6,19 +6,19 @@ use super::block::BLOCK;
 #[derive(Debug, Default)]
 pub struct Kept {
     exps: Vec<f32>,
-    /// For each block the power of two that its exponentials are to be multiplied with.
-    powers: Vec<f32>,
+    /// For each block the logit whose exponential is 1.
+    references: Vec<f32>,
 }
 
 impl Kept {
     /// Answers for no row.
     pub fn clear(&mut self) {
-        self.powers.clear();
+        self.references.clear();
     }
 
     /// True where it answers for a row.
     pub fn holds(&self) -> bool {
-        !self.powers.is_empty()
+        !self.references.is_empty()
     }
 
     /// Room for a row, in whole blocks.
@@ -29,14 +29,14 @@ impl Kept {
         }
     }
 
-    /// Where the exponentials of the block from entry `start` go, with their power of two.
-    pub(super) fn block(&mut self, start: usize, power: f32) -> *mut f32 {
-        self.powers.push(power);
+    /// Where the exponentials of the block from entry `start` go, with the logit whose exponential is 1.
+    pub(super) fn block(&mut self, start: usize, reference: f32) -> *mut f32 {
+        self.references.push(reference);
         self.exps[start..][..BLOCK].as_mut_ptr()
     }
 
-    /// The exponentials of the block from entry `start`, with their power of two.
+    /// The exponentials of the block from entry `start`, with the logit whose exponential is 1.
     pub(super) fn of(&self, start: usize) -> (*const f32, f32) {
-        (self.exps[start..][..BLOCK].as_ptr(), self.powers[start / BLOCK])
+        (self.exps[start..][..BLOCK].as_ptr(), self.references[start / BLOCK])
     }
 }

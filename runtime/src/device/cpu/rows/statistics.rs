@@ -130,7 +130,7 @@ struct Sweep<'a> {
     keep: Option<&'a mut Kept>,
 }
 
-/// Sums in logits as they are, in units of the row's power of two.
+/// Sums in logits as they are.
 #[derive(Clone, Copy, Default)]
 struct Totals {
     sum: f64,
@@ -153,16 +153,17 @@ impl Largest {
     /// Takes in the largest logit of a block. Returns what sums of exponentials so far are to be multiplied with
     /// (0 where they vanish) and how far differences move; none where plain f64 has to do it.
     #[inline(always)]
-    fn raise(&mut self, to: f32, scale: f64, base: &mut Base) -> Option<(f64, f64)> {
+    fn raise(&mut self, to: f32, scale: f64) -> Option<(f64, f64)> {
         if to <= self.0 || to.is_nan() {
             return Some((1.0, 0.0));
         }
-        let (before, reference) = (base.n, self.reference());
-        base.shift(f64::from(to) * scale)?;
-        let factor =
-            if self.0 == f32::NEG_INFINITY { 0.0 } else { f64::from(before - base.n).exp2() };
+        if to == f32::INFINITY {
+            return None;
+        }
+        let moved = f64::from(self.reference()) - f64::from(to);
+        let factor = if self.0 == f32::NEG_INFINITY { 0.0 } else { (moved * scale).exp() };
         self.0 = to;
-        Some((factor, f64::from(reference) - f64::from(to)))
+        Some((factor, moved))
     }
 }
 
@@ -183,6 +184,8 @@ impl Kernel for Sweep<'_> {
         let (mut origin, mut lowest) = (f32::NEG_INFINITY, f32::INFINITY);
         let beside = self.wants[2];
         let mut start = 0;
+        // Of the next block, if it has been seen already.
+        let mut ahead = None;
         while start < self.len {
             let n = BLOCK.min(self.len - start);
             let count = vectors::<S>(n);
@@ -191,11 +194,19 @@ impl Kernel for Sweep<'_> {
                 let x = widen(s, self.x, start, n, &mut x_buffer);
                 (x, if beside { widen(s, self.y, start, n, &mut y_buffer) } else { x })
             };
+            // Its maximum is found on the way, while there is arithmetic to wait for.
+            let next = match self.x {
+                Source::F32(x) if start + 2 * BLOCK <= self.len => x.wrapping_add(start + BLOCK),
+                Source::F32(_) | Source::Bf16(_) | Source::F16(_) | Source::F64(_) => {
+                    std::ptr::null()
+                }
+            };
             // SAFETY: `x` and `y` have `count` vectors, the first `n` numbers of the row. So many are kept for each
-            // block.
+            // block, and are in the next one, if there is one.
             unsafe {
-                let (factor, moved) =
-                    top.raise(largest(s, x, count), self.scale, &mut self.base)?;
+                let most = ahead.unwrap_or_else(|| largest(s, x, count));
+                let (factor, moved) = top.raise(most, self.scale)?;
+                self.base.reference = top.reference();
                 if beside {
                     if factor != 1.0 || moved != 0.0 || !origin.is_finite() {
                         // What counts most is beside the largest: its difference is exact.
@@ -213,61 +224,53 @@ impl Kernel for Sweep<'_> {
                 totals.square *= factor * factor;
                 totals.sum *= factor;
                 let kept = match &mut self.keep {
-                    Some(kept) => kept.block(start, self.base.n),
+                    Some(kept) => kept.block(start, self.base.reference),
                     None => std::ptr::null_mut(),
                 };
                 let work = Work {
                     x,
                     y,
                     count,
+                    next,
                     base: &self.base,
-                    top: top.reference(),
                     origin: if origin.is_finite() { origin } else { 0.0 },
                     share: self.share as f32,
                     kept,
                 };
                 let [moment, square, beside] = self.wants;
                 macro_rules! by_wants {
-                    ($($m:literal $q:literal $b:literal $k:literal,)*) => {
-                        match (moment, square, beside, self.keep.is_some()) {
-                            $(($m, $q, $b, $k) => work.add::<S, $m, $q, $b, $k>(s, &mut totals),)*
+                    ($($m:literal $q:literal $b:literal,)*) => {
+                        match (moment, square, beside, self.keep.is_some(), !next.is_null()) {
+                            $(
+                                ($m, $q, $b, false, false) => work.add::<S, $m, $q, $b, false, false>(s, &mut totals),
+                                ($m, $q, $b, false, true) => work.add::<S, $m, $q, $b, false, true>(s, &mut totals),
+                                ($m, $q, $b, true, false) => work.add::<S, $m, $q, $b, true, false>(s, &mut totals),
+                                ($m, $q, $b, true, true) => work.add::<S, $m, $q, $b, true, true>(s, &mut totals),
+                            )*
                         }
                     };
                 }
-                by_wants! {
-                    false false false false, false false true false, false true false false, false true true false,
-                    true false false false, true false true false, true true false false, true true true false,
-                    false false false true, false false true true, false true false true, false true true true,
-                    true false false true, true false true true, true true false true, true true true true,
-                }
+                ahead = by_wants! {
+                    false false false, false false true, false true false, false true true,
+                    true false false, true false true, true true false, true true true,
+                };
             }
             start += n;
         }
         if totals.sum.is_nan() {
             return None;
         }
-        let unit = unit(s, top, &self.base);
         let if_wanted = |wanted: bool, x: f64| if wanted { x } else { f64::NAN };
         Some(Statistics {
             max: f64::from(top.0) * self.scale,
-            sum: totals.sum / unit,
-            moment: if_wanted(self.wants[0], totals.moment * self.scale / unit),
-            square: if_wanted(self.wants[1], totals.square / (unit * unit)),
-            beside: if_wanted(beside, totals.beside / unit),
+            sum: totals.sum,
+            moment: if_wanted(self.wants[0], totals.moment * self.scale),
+            square: if_wanted(self.wants[1], totals.square),
+            beside: if_wanted(beside, totals.beside),
             origin: if_wanted(beside, if origin.is_finite() { f64::from(origin) } else { 0.0 }),
             lowest: if_wanted(beside, f64::from(lowest)),
         })
     }
-}
-
-/// What the largest entry added to the sum. Dividing by it makes that exactly 1, and takes out what errors of the
-/// exponential have in common.
-#[inline(always)]
-fn unit<S: Simd>(s: S, top: Largest, base: &Base) -> f64 {
-    if top.0 == f32::NEG_INFINITY {
-        return 1.0;
-    }
-    f64::from(s.lane_max(s.exp(s.splat(top.0), base).0))
 }
 
 /// The largest number of a block; NaNs may be passed over.
@@ -368,8 +371,9 @@ struct Work<'a> {
     x: *const f32,
     y: *const f32,
     count: usize,
+    /// The next block, if its maximum is wanted.
+    next: *const f32,
     base: &'a Base,
-    top: f32,
     origin: f32,
     share: f32,
     kept: *mut f32,
@@ -388,9 +392,11 @@ struct Sums<V> {
 }
 
 impl Work<'_> {
+    /// Returns the maximum of the next block, if wanted.
+    ///
     /// # Safety
     ///
-    /// `x` and, where wanted, `y` and `kept` have `count` vectors.
+    /// `x` and, where wanted, `y`, `kept` and `next` have `count` vectors.
     #[inline(always)]
     unsafe fn add<
         S: Simd,
@@ -398,21 +404,28 @@ impl Work<'_> {
         const SQUARE: bool,
         const BESIDE: bool,
         const KEEP: bool,
+        const NEXT: bool,
     >(
         &self,
         s: S,
         totals: &mut Totals,
-    ) {
+    ) -> Option<f32> {
         let zero = s.splat(0.0);
         let wide = s.wide_zero();
         let mut wides = Sums { sum: wide, moment: wide, square: wide, beside: wide };
+        let mut most = s.splat(f32::NEG_INFINITY);
         let mut i = 0;
         while i < self.count {
             let end = self.count.min(i + RUN);
             let mut sums = Sums { sum: zero, moment: zero, square: zero, beside: zero };
             while i < end {
                 // SAFETY: promised by the caller.
-                unsafe { self.step::<S, MOMENT, SQUARE, BESIDE, KEEP>(s, i, &mut sums) };
+                unsafe {
+                    self.step::<S, MOMENT, SQUARE, BESIDE, KEEP>(s, i, &mut sums);
+                    if NEXT {
+                        most = s.max(s.load(self.next.add(i * S::LANES)), most);
+                    }
+                }
                 i += 1;
             }
             wides.sum = s.widen_add(wides.sum, sums.sum);
@@ -436,6 +449,7 @@ impl Work<'_> {
         if BESIDE {
             totals.beside += s.wide_sum(wides.beside);
         }
+        NEXT.then(|| s.lane_max(most))
     }
 
     /// Adds vector `i`.
@@ -459,7 +473,8 @@ impl Work<'_> {
         let at = i * S::LANES;
         // SAFETY: promised by the caller.
         let x = unsafe { s.load(self.x.add(at)) };
-        let (e, some) = s.exp(x, self.base);
+        let below = s.sub(x, s.splat(self.base.reference));
+        let (e, some) = s.exp_below(below, self.base);
         if KEEP {
             // SAFETY: promised by the caller.
             unsafe { s.store(self.kept.add(at), e) };
@@ -468,7 +483,6 @@ impl Work<'_> {
         if SQUARE {
             sums.square = s.settle(s.mul_add(e, e, sums.square));
         }
-        let below = s.sub(x, s.splat(self.top));
         if MOMENT {
             sums.moment = s.settle(s.mul_add_where(some, e, below, sums.moment));
         }

@@ -466,10 +466,11 @@ fn exp_is_exact_enough() {
         exp(width, &mut ys);
         for (x, y) in xs.iter().zip(&ys) {
             let exact = f64::from(*x).exp();
-            worst = worst.max((f64::from(*y) - exact).abs() / exact);
+            let room = 2e-7 + 8e-8 * f64::from(x.abs());
+            worst = worst.max((f64::from(*y) - exact).abs() / exact / room);
         }
-        println!("{width:?}: exp within {worst:.3e}");
-        assert!(worst <= 2e-7, "{width:?}: {worst:e}");
+        println!("{width:?}: exp within {worst:.3} of what is promised");
+        assert!(worst <= 1.0, "{width:?}: {worst:e}");
         let mut ends = [0.0, -0.0, -88.0, -1e4, -3e38, f32::NEG_INFINITY, f32::NAN];
         exp(width, &mut ends);
         assert_eq!(ends[..6], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);

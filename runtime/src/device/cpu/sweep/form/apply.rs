@@ -13,7 +13,7 @@ use crate::device::cpu::sweep::block::Row;
 use crate::device::cpu::sweep::memory::{Found, Memory};
 
 /// Room that is used again for every row.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(in super::super) struct Buffers {
     values: Vec<f64>,
     wants: Vec<Want>,
