@@ -40,14 +40,15 @@ pub struct Sources<'a, 'b> {
     pub tokens: usize,
 }
 
-/// Fewest tokens of a chunk by default: products with fewer rows lose more than the memory is worth.
-const ROWS: usize = 64;
+/// Fewest tokens of a chunk by default. Three products of 2,048 x 896 to 32,000 in chunks of 256 tokens take 1.03
+/// times what they take whole, in chunks of 128 tokens 1.12 times, of 64 1.31 times.
+const ROWS: usize = 128;
 /// Fewest bytes of a chunk by default.
-const BYTES: usize = 16 << 20;
+const BYTES: usize = 32 << 20;
 
 /// Memory for entries, and gradients, of as many tokens as run at once; kept from call to call.
 ///
-/// By default it holds a sixteenth of a piece's entries, but at least 64 tokens and 16 MiB. A loop that
+/// By default it holds a sixteenth of a piece's entries, but at least 128 tokens and 32 MiB. A loop that
 /// carries a value from token to token is cut only where the value starts anew (a new rollout, say): such
 /// a run of tokens stays together even where it takes more than the room.
 #[derive(Debug, Default)]
