@@ -31,6 +31,7 @@ use rlc_compiler::table::Table;
 
 mod finite;
 mod hidden;
+mod in_place;
 mod step;
 mod workers;
 
