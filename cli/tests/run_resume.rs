@@ -196,3 +196,40 @@ fn bad_input_is_named_and_nothing_is_written() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("lr = 0.5") && text.contains("steps = 12"), "{text}");
 }
+
+#[test]
+fn a_folder_belongs_to_one_process_at_a_time() {
+    let (dir, config) = folder();
+    let held = dir.path().join("held");
+    let mut child =
+        start(&held, &config).args(["--steps", "100000"]).stdout(Stdio::null()).spawn().unwrap();
+    wait_for(&held, 1);
+    let again = start(&held, &config).arg("--force").output().unwrap();
+    for output in [resume(&held), again] {
+        assert_eq!(output.status.code(), Some(2), "{}", say(&output));
+        assert!(say(&output).contains("another process is running in"), "{}", say(&output));
+    }
+    let done = metrics(&held).len();
+    wait_for(&held, done + 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn characters_that_the_model_cannot_see_are_named() {
+    let (dir, config) = folder();
+    let prompts = dir.path().join("prompts.jsonl");
+    let text =
+        "{\"prompt\": \"1+1=\", \"answer\": 2}\n{\"prompt\": \"1×2=é\", \"answer\": 2}\n".repeat(4);
+    std::fs::write(&prompts, text).unwrap();
+    let mut command = rlc();
+    command.args(["run", "grpo", "--steps", "1", "--reward", "numeric", "--config"]).arg(&config);
+    command.arg("--data").arg(&prompts).arg("--out").arg(dir.path().join("out"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", say(&output));
+    assert!(
+        say(&output).contains("prompts.jsonl:2), which the model will not see: '×', 'é'"),
+        "{}",
+        say(&output)
+    );
+}

@@ -12,8 +12,7 @@ use std::time::Instant;
 use half::{bf16, f16};
 use rlc_compiler::table::Floats;
 use rlc_runtime::device::cpu::rows::{
-    Gradient, Other, Out, Row, Wanted, Width, gradient, gradient_in_place, statistics,
-    statistics_of_two,
+    Beside, Gradient, Kept, Out, Row, Wanted, Width, ends, gradient, statistics,
 };
 
 /// f32 logits that count as far away.
@@ -92,8 +91,11 @@ fn black<T>(x: T) {
     let _ = black_box(x);
 }
 
+/// 1 / temperature.
+const SCALE: f64 = 1.0 / 0.9;
+
 fn of_row(logits: Floats) -> Row {
-    Row { logits, scale: 1.0 / 0.9 }
+    Row { logits, scale: SCALE }
 }
 
 fn measure(
@@ -104,7 +106,7 @@ fn measure(
 ) {
     let range = |r: usize| r * vocab..(r + 1) * vocab;
     let x = |r: usize| of_row(Floats::F32(&numbers.f32[range(r)]));
-    let y = |r: usize| of_row(Floats::F32(&numbers.other[range(r)]));
+    let y = |r: usize| Floats::F32(&numbers.other[range(r)]);
     let b = |r: usize| of_row(Floats::Bf16(&numbers.bf16[range(r)]));
     let h = |r: usize| of_row(Floats::F16(&numbers.f16[range(r)]));
     let time = |name: &str, row: &mut dyn FnMut(usize)| {
@@ -112,50 +114,67 @@ fn measure(
         println!("  {width:8} {name:24} {:6.3}", time(rounds, rows, vocab, row));
     };
     let plain = Wanted::default();
-    let entropy = Wanted { moment: true, square: false };
-    time("statistics", &mut |r| black(statistics(width, x(r), plain)));
-    time("  entropy", &mut |r| black(statistics(width, x(r), entropy)));
-    let all = Wanted { moment: true, square: true };
-    time("  entropy and square", &mut |r| black(statistics(width, x(r), all)));
-    time("  bf16", &mut |r| black(statistics(width, b(r), plain)));
-    time("  f16", &mut |r| black(statistics(width, h(r), plain)));
-    time("  of two", &mut |r| black(statistics_of_two(width, x(r), y(r), plain)));
-    let policy = Gradient { lse: 12.0, p: -0.3, ..Gradient::default() };
-    let entropy_too = Gradient { p_log_p: 0.01, ..policy };
+    let entropy = Wanted { moment: true, ..plain };
+    let all = Wanted { square: true, ..entropy };
+    let beside = |r: usize| Wanted { beside: Some(Beside { row: y(r), share: 1.0 }), ..entropy };
+    let mut kept = Kept::default();
+    time("ends", &mut |r| black(ends(width, x(r).logits)));
+    time("statistics", &mut |r| black(statistics(width, x(r), &plain, None)));
+    time("  kept", &mut |r| black(statistics(width, x(r), &plain, Some(&mut kept))));
+    time("  entropy", &mut |r| black(statistics(width, x(r), &entropy, None)));
+    time("  entropy and square", &mut |r| black(statistics(width, x(r), &all, None)));
+    time("  entropy and kl", &mut |r| black(statistics(width, x(r), &beside(r), None)));
+    time("  bf16", &mut |r| black(statistics(width, b(r), &plain, None)));
+    time("  f16", &mut |r| black(statistics(width, h(r), &plain, None)));
+    let add = [(7, 0.3)];
     time("gradient", &mut |r| {
-        gradient(width, x(r), &policy, Out::F32(&mut out[range(r)]));
+        gradient(width, &[terms(x(r), 12.0, 0.0)], &add, Out::F32(&mut out[range(r)]));
     });
     time("  entropy", &mut |r| {
-        gradient(width, x(r), &entropy_too, Out::F32(&mut out[range(r)]));
+        gradient(width, &[terms(x(r), 12.0, 0.01)], &add, Out::F32(&mut out[range(r)]));
     });
     time("  kl", &mut |r| {
-        let other = Some(Other { row: y(r), lse: 12.0, p_log_q: -0.01, q: 0.0 });
-        let how = Gradient { other, ..entropy_too };
-        gradient(width, x(r), &how, Out::F32(&mut out[range(r)]));
+        let how = Gradient { other: Some((y(r), -0.01)), ..terms(x(r), 12.0, 0.01) };
+        gradient(width, &[how], &add, Out::F32(&mut out[range(r)]));
     });
     time("  reverse kl", &mut |r| {
-        let other = Some(Other { row: y(r), lse: 12.0, p_log_q: 0.0, q: 0.01 });
-        gradient(width, x(r), &Gradient { other, ..policy }, Out::F32(&mut out[range(r)]));
+        let how = [terms(x(r), 12.0, 0.0), terms(of_row(y(r)), 12.0, 0.0)];
+        gradient(width, &how, &add, Out::F32(&mut out[range(r)]));
     });
     time("  bf16", &mut |r| {
-        gradient(width, b(r), &policy, Out::F32(&mut out[range(r)]));
+        gradient(width, &[terms(b(r), 12.0, 0.0)], &add, Out::F32(&mut out[range(r)]));
     });
-    let both = |x: Row, how: &Gradient, wanted, out: Out| {
-        let found = statistics(width, x, wanted);
-        let add = [(7, 0.3)];
-        gradient(width, x, &Gradient { lse: found.lse(), add: &add, ..*how }, out);
+    let both = |x: Row, p_log_p: f64, wanted, out: Out| {
+        let found = statistics(width, x, wanted, None);
+        gradient(width, &[terms(x, found.lse(), p_log_p)], &add, out);
     };
-    time("both", &mut |r| both(x(r), &policy, plain, Out::F32(&mut out[range(r)])));
-    time("  entropy", &mut |r| both(x(r), &entropy_too, entropy, Out::F32(&mut out[range(r)])));
-    time("  bf16", &mut |r| both(b(r), &policy, plain, Out::F32(&mut out[range(r)])));
+    time("both", &mut |r| both(x(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
+    time("  entropy", &mut |r| both(x(r), 0.01, &entropy, Out::F32(&mut out[range(r)])));
+    time("  bf16", &mut |r| both(b(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
     let mut short = vec![0u16; rows * vocab];
-    time("  bf16 to bf16", &mut |r| both(b(r), &policy, plain, Out::Bf16(&mut short[range(r)])));
+    time("  bf16 to bf16", &mut |r| both(b(r), 0.0, &plain, Out::Bf16(&mut short[range(r)])));
+    let mut kept = Kept::default();
+    let mut both = |x: Row, p_log_p: f64, wanted, out: Out| {
+        let found = statistics(width, x, wanted, Some(&mut kept));
+        let how = Gradient { kept: Some(&kept), ..terms(x, found.lse(), p_log_p) };
+        gradient(width, &[how], &add, out);
+    };
+    time("both, kept", &mut |r| both(x(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
+    time("  entropy", &mut |r| both(x(r), 0.01, &entropy, Out::F32(&mut out[range(r)])));
+    time("  bf16", &mut |r| both(b(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
+    time("  bf16 to bf16", &mut |r| both(b(r), 0.0, &plain, Out::Bf16(&mut short[range(r)])));
     // In place: what is read is the last round's gradient, which is as good as any row.
     let mut own = numbers.f32[..rows * vocab].to_vec();
     time("  in place", &mut |r| {
         let row = &mut own[range(r)];
-        let found = statistics(width, of_row(Floats::F32(row)), plain);
-        let how = Gradient { lse: found.lse(), ..policy };
-        gradient_in_place(width, Out::F32(row), 1.0 / 0.9, &how);
+        let found = statistics(width, of_row(Floats::F32(row)), &plain, Some(&mut kept));
+        let how = Gradient { scale: SCALE, lse: found.lse(), p: -0.3, ..Gradient::default() };
+        gradient(width, &[Gradient { kept: Some(&kept), ..how }], &add, Out::F32(row));
     });
+}
+
+/// A policy gradient and an entropy bonus.
+fn terms(x: Row<'_>, lse: f64, p_log_p: f64) -> Gradient<'_> {
+    let logits = Some(x.logits);
+    Gradient { logits, scale: x.scale, lse, p: -0.3, p_log_p, ..Gradient::default() }
 }

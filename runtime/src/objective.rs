@@ -9,6 +9,9 @@
 //! let outcome = step.finish()?;                                       // loss, metrics
 //! ```
 //!
+//! Where the model gives hidden states instead of logits, [`Step::live_hidden`] takes them with the output
+//! projection, and gives gradients of both without ever holding all logits.
+//!
 //! The pieces may be any size: the loss and the sum of the gradients are those of the whole batch.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,15 +29,18 @@ use rlc_compiler::shape::{Shape, TableError};
 use rlc_compiler::specialize::{Settings, SpecializeError, Specialized, specialize};
 use rlc_compiler::table::Table;
 
+mod hidden;
 mod step;
 mod workers;
 
+pub use hidden::{Head, HeadGrads, Hidden, Lora, LoraGrads};
 use step::Run;
 pub use step::{LiveGrads, Outcome, Samples, Step};
 use workers::Workers;
 pub use workers::{AllReduce, Exchange};
 
 use crate::device::DeviceError;
+pub use crate::device::cpu::Room;
 use crate::device::cpu::{Kernel, float};
 
 /// Which back end computes.

@@ -7,7 +7,7 @@
 pub mod config;
 mod decode;
 pub mod error;
-mod gemm;
+pub mod gemm;
 mod kv;
 mod logprobs;
 mod model;

@@ -16,6 +16,7 @@ pub struct Tokenizer {
     json: Arc<[u8]>,
     file: String,
     eos: Option<u32>,
+    unknown: Option<u32>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -51,7 +52,13 @@ impl Tokenizer {
                     .and_then(|text| inner.token_to_id(text))
             }
         };
-        Ok(Self { inner: Arc::new(inner), json: bytes.into(), file: file.to_owned(), eos })
+        let model = &json(bytes, file)?["model"];
+        let unknown = match model["unk_token"].as_str() {
+            Some(token) => inner.token_to_id(token),
+            None => model["unk_id"].as_u64().and_then(|id| u32::try_from(id).ok()),
+        };
+        let (inner, json) = (Arc::new(inner), bytes.into());
+        Ok(Self { inner, json, file: file.to_owned(), eos, unknown })
     }
 
     /// The ids of `text`; `specials` adds what the tokenizer's template adds, for example a start token.
@@ -60,6 +67,12 @@ impl Tokenizer {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
             Err(e) => Err(self.error(format!("it cannot encode {text:?}: {e}"))),
         }
+    }
+
+    /// Whether a character has tokens of its own: others become the unknown token, or nothing at all.
+    pub fn knows(&self, character: char) -> Result<bool> {
+        let ids = self.encode(character.encode_utf8(&mut [0; 4]), false)?;
+        Ok(!ids.is_empty() && self.unknown.is_none_or(|unknown| !ids.contains(&unknown)))
     }
 
     /// The text of `ids`; `skip_specials` leaves out start, end and the like.

@@ -8,13 +8,16 @@
 //! run.after       once; then the values can be read
 //! ```
 //!
-//! Never decides what is computed, never reads files, never starts threads.
+//! Never decides what is computed and never reads files. Loops over vocab rows share the threads of rayon's
+//! pool; how they are cut, and so every bit, follows from the batch alone.
 
 mod call;
 mod code;
+mod cuts;
 mod row;
 pub mod rows;
 mod run;
+mod source;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -24,14 +27,16 @@ use rlc_compiler::clif::Float;
 use rlc_compiler::fuse::fuse;
 use rlc_compiler::hir::{ColumnId, Graph};
 use rlc_compiler::interp::VocabRows;
-use rlc_compiler::loops::{Loop, Plan, Slot, SlotId, SlotKind};
+use rlc_compiler::loops::{Loop, Plan, Slot, SlotId, SlotKind, Step};
 use rlc_compiler::program::Program;
 use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Floats;
 
 use super::DeviceError;
+use cuts::{Cuts, Threads};
 pub use rows::Width;
 pub use run::{Merge, Run};
+pub use source::{Computed, Room, Source, Sources};
 pub use sweep::ROW_FROM;
 
 /// Vocab-level columns, each with at least the tokens of the rows that run.
@@ -49,6 +54,11 @@ pub struct Kernel {
     floats: Vec<(ColumnId, Float)>,
     code: code::Code,
     sweeps: Vec<sweep::SweepCode>,
+    /// How each loop may be cut, in the order of phases and steps.
+    cuts: [Vec<Option<Cuts>>; 3],
+    threads: Threads,
+    /// Kept for its memory.
+    table: run::Table,
     memory: Vec<Memory>,
     scratch: call::Scratch,
 }
@@ -73,22 +83,37 @@ impl Kernel {
             _ => (Float::F64, true),
         };
         let width = Width::widest();
-        let sweeps = plan.loops().flat_map(Loop::sweeps);
-        let sweeps = sweeps.map(|s| sweep::SweepCode::new(s, &lies, width)).collect();
+        let of_loop = |of: &Loop| sweep::SweepCode::of_loop(of, &lies, width);
+        let sweeps = plan.loops().flat_map(of_loop).collect();
         let (graph, floats) = (program.graph.clone(), floats.to_vec());
-        let scratch = call::Scratch::default();
-        Ok(Kernel { plan, graph, floats, code, sweeps, memory, scratch })
+        let mut at = 0;
+        let cuts = plan.phases().map(|(_, steps)| {
+            let of = |step: &Step| match step {
+                Step::Loop(l) => {
+                    let first = at;
+                    at += l.sweeps().count();
+                    Some(Cuts::new(&plan, l, first..at))
+                }
+                Step::Call(_) => None,
+            };
+            steps.iter().map(of).collect()
+        });
+        let (threads, scratch) = (Threads::default(), call::Scratch::default());
+        let table = run::Table::default();
+        Ok(Kernel { plan, graph, floats, code, sweeps, cuts, threads, table, memory, scratch })
     }
 
     /// Computes vocab rows with other vector instructions than the widest of the machine; the numbers
     /// are the same bits.
     pub fn set_width(&mut self, width: Width) {
         self.sweeps.iter_mut().for_each(|s| s.set_width(width));
+        self.threads.forget();
     }
 
     /// How many vocab rows have gone through a row primitive, known by their form.
     pub fn rows_by_form(&self) -> u64 {
-        self.sweeps.iter().map(sweep::SweepCode::rows_by_form).sum()
+        let own: u64 = self.sweeps.iter().map(sweep::SweepCode::rows_by_form).sum();
+        own + self.threads.rows_by_form()
     }
 
     /// The loops, for explanation.

@@ -49,7 +49,10 @@ impl Run<'_> {
 }
 
 /// What all workers' parts come to, in their place.
-fn joined(workers: &mut Workers<'_>, parts: &mut [(ReduceOp, f64)]) -> Result<(), DeviceError> {
+pub(super) fn joined(
+    workers: &mut Workers<'_>,
+    parts: &mut [(ReduceOp, f64)],
+) -> Result<(), DeviceError> {
     let part = Exchange { parts: parts.to_vec(), keyed: Vec::new() };
     let all = workers.all(part).map_err(|e| DeviceError::Workers(e.to_string()))?;
     parts.copy_from_slice(&all.parts);
@@ -57,7 +60,7 @@ fn joined(workers: &mut Workers<'_>, parts: &mut [(ReduceOp, f64)]) -> Result<()
 }
 
 /// Runs a phase of the interpreter, merging what crosses between workers.
-fn rounds(
+pub(super) fn rounds(
     run: &mut interp::Run,
     phase: Phase,
     rows: Range<usize>,
@@ -140,7 +143,7 @@ pub struct Samples {
 }
 
 impl<'a> Step<'a> {
-    fn program(&self) -> &Program {
+    pub(super) fn program(&self) -> &Program {
         &self.specialized.program
     }
 
@@ -155,18 +158,28 @@ impl<'a> Step<'a> {
     }
 
     /// Vocab-level columns of the table.
-    fn table_vocab(&self) -> BTreeMap<ColumnId, VocabRows<'a>> {
+    pub(super) fn table_vocab(&self) -> BTreeMap<ColumnId, VocabRows<'a>> {
         vocab_columns(&self.specialized.program, self.table)
     }
 
     /// Cuts the batch into ranges of rollouts for [`Step::live`]: whole elements of the coupling
     /// level, each of at most `rollouts` rollouts and `tokens` tokens where one element allows it.
     pub fn pieces(&self, rollouts: usize, tokens: usize) -> Vec<Range<usize>> {
+        self.pieces_of(0..self.shape.count(self.program().piece), rollouts, tokens)
+    }
+
+    /// The same of some rows of the piece level only.
+    pub(super) fn pieces_of(
+        &self,
+        rows: Range<usize>,
+        rollouts: usize,
+        tokens: usize,
+    ) -> Vec<Range<usize>> {
         let shape = &self.shape;
         let piece = self.program().piece;
         let mut out: Vec<Range<usize>> = Vec::new();
         let mut tokens_in_last = 0;
-        for row in 0..shape.count(piece) {
+        for row in rows {
             let range = shape.range(piece, row..row + 1, ROLLOUT);
             let size = shape.range(piece, row..row + 1, TOKEN).len();
             match out.last_mut() {
@@ -206,8 +219,19 @@ impl<'a> Step<'a> {
         Ok(out)
     }
 
+    /// Refuses a piece out of order, or one that divides an element of the coupling level.
+    pub(super) fn check_next(&self, rollouts: &Range<usize>) -> Result<(), ObjectiveError> {
+        if rollouts.start != self.next {
+            return Err(ObjectiveError::Cut(format!(
+                "pieces run in order: the next one begins at rollout {}, not {}",
+                self.next, rollouts.start
+            )));
+        }
+        self.check_cut(rollouts.end, rollouts.len())
+    }
+
     /// Refuses a cut before rollout `at` that would divide an element of the coupling level.
-    fn check_cut(&self, at: usize, rollouts: usize) -> Result<(), ObjectiveError> {
+    pub(super) fn check_cut(&self, at: usize, rollouts: usize) -> Result<(), ObjectiveError> {
         let total = self.shape.count(ROLLOUT);
         let allowed = match self.program().piece {
             BATCH => at == total,
@@ -258,13 +282,7 @@ impl<'a> Step<'a> {
         rollouts: Range<usize>,
         logits: Option<&[f32]>,
     ) -> Result<LiveGrads, ObjectiveError> {
-        if rollouts.start != self.next {
-            return Err(ObjectiveError::Cut(format!(
-                "pieces run in order: the next one begins at rollout {}, not {}",
-                self.next, rollouts.start
-            )));
-        }
-        self.check_cut(rollouts.end, rollouts.len())?;
+        self.check_next(&rollouts)?;
         let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
         let width = self.shape.vocab;
         let mut vocab = self.table_vocab();
@@ -339,7 +357,7 @@ impl<'a> Step<'a> {
     }
 
     /// Finds, with the interpreter, where a piece stopped being finite.
-    fn not_finite(
+    pub(super) fn not_finite(
         &self,
         rows: Range<usize>,
         tokens: Range<usize>,
@@ -357,7 +375,7 @@ impl<'a> Step<'a> {
         ObjectiveError::NotFinite(found)
     }
 
-    fn logits_id(&self) -> Option<ColumnId> {
+    pub(super) fn logits_id(&self) -> Option<ColumnId> {
         let graph = &self.program().graph;
         columns::needed(self.program())
             .into_iter()
@@ -365,7 +383,7 @@ impl<'a> Step<'a> {
     }
 
     /// Rollouts as rows of the piece level.
-    fn piece_rows(&self, rollouts: &Range<usize>) -> Range<usize> {
+    pub(super) fn piece_rows(&self, rollouts: &Range<usize>) -> Range<usize> {
         match self.program().piece {
             BATCH => 0..1,
             GROUP => {

@@ -1,4 +1,5 @@
-//! The model on packed rollouts: logits of completion tokens, with and without a graph.
+//! The model on packed rollouts: hidden states of completion tokens with a graph, logits and log-probs
+//! without.
 
 use std::ops::Range;
 
@@ -28,12 +29,12 @@ fn pack(rollouts: &[Rollout]) -> Packed {
     packed
 }
 
-/// Differentiable logits `[completion tokens, vocab]`.
-pub fn logits(model: &Model, rollouts: &[Rollout]) -> Result<Tensor> {
+/// Differentiable hidden states `[completion tokens, hidden]`: those that the completion tokens' logits
+/// follow from.
+pub fn hidden(model: &Model, rollouts: &[Rollout]) -> Result<Tensor> {
     let packed = pack(rollouts);
     let hidden = model.forward(&packed.ids, &packed.lengths).map_err(model_error)?;
-    let rows = model.hidden_rows(&hidden, &packed.rows).map_err(model_error)?;
-    model.logits(&rows).map_err(model_error)
+    model.hidden_rows(&hidden, &packed.rows).map_err(model_error)
 }
 
 /// Logits `[completion tokens, vocab]` of all rollouts without a graph, from passes of about `budget`

@@ -1,5 +1,7 @@
 //! Completions drawn from the model and judged, and the log-probs that the objective compares with.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 
 use rlc_model::{Completion, Model, SampleOptions, Tokenizer};
@@ -81,6 +83,49 @@ impl Codec {
             }
         }
         Ok(())
+    }
+
+    /// Characters of the prompts that the model cannot see, in one sentence: spaces aside, which many
+    /// tokenizers fold into words.
+    pub fn unknown(&self, problems: &[Problem], file: &Path) -> Result<Option<String>> {
+        let mut known: HashMap<char, bool> = HashMap::new();
+        let mut lost: Vec<char> = Vec::new();
+        let (mut prompts, mut first) = (0, None);
+        for problem in problems {
+            let mut whole = true;
+            for c in problem.prompt.chars().filter(|c| !c.is_whitespace()) {
+                let known = match known.entry(c) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(place) => {
+                        let known = *place.insert(self.tokenizer.knows(c).map_err(model)?);
+                        if !known {
+                            lost.push(c);
+                        }
+                        known
+                    }
+                };
+                whole &= known;
+            }
+            if !whole {
+                prompts += 1;
+                first = first.or(problem.line);
+            }
+        }
+        if lost.is_empty() {
+            return Ok(None);
+        }
+        let shown: Vec<String> = lost.iter().take(5).map(|c| format!("{c:?}")).collect();
+        let more = if lost.len() > 5 { ", …" } else { "" };
+        let place = match first {
+            Some(line) => format!(" (first at {}:{line})", file.display()),
+            None => String::new(),
+        };
+        Ok(Some(format!(
+            "{prompts} of {} prompts have characters that the model's tokenizer does not know{place}, which the \
+             model will not see: {}{more}",
+            problems.len(),
+            shown.join(", ")
+        )))
     }
 
     /// Tokens that end a completion.

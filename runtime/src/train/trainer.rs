@@ -18,16 +18,15 @@ use super::data::{Problem, Source, mix};
 use super::error::{Result, TrainError};
 use super::evaluate::evaluate;
 use super::forward;
+use super::gradients::Gradients;
 use super::learner::{Learner, Outcome, Reads, join_pieces};
+use super::lock::Lock;
 use super::offline::Offline;
 use super::optimizer::AdamW;
 use super::prompts::Known;
 use super::report::{Evaluation, Prompts, Reporter, StepReport, Timing};
 use super::reward::Scorer;
 use super::rollouts::{Codec, model as model_error, sample_batch};
-
-/// Logits of one piece, where the objective allows a cut: 256 MiB.
-const LOGITS_AT_ONCE: usize = 1 << 26;
 
 /// Where batches come from.
 enum Feed {
@@ -52,6 +51,12 @@ pub struct Trainer {
     /// What `sample` statements said so far.
     known: Known,
     saved: Saved,
+    /// Said when training begins.
+    notes: Vec<String>,
+    /// Of the folder, from the first file written to the end.
+    lock: Option<Lock>,
+    /// Memory that every pass uses again.
+    room: Gradients,
 }
 
 /// A batch, with what it leaves behind.
@@ -102,6 +107,7 @@ impl Trainer {
         config.checkpoint.dir = Some(dir.display().to_string());
         let model = initial_model(&config.model.init, config.seed, &Device::Cpu)?;
         let mut trainer = Self::assemble(config, dir.clone(), model, learner, program)?;
+        trainer.lock = Some(Lock::take(&dir)?);
         checkpoint::create(&dir, &trainer.config.to_toml()?, force)?;
         if trainer.needs_reference() {
             trainer
@@ -122,6 +128,7 @@ impl Trainer {
         program: u64,
     ) -> Result<Self> {
         let path = checkpoint::latest(dir)?;
+        let lock = Lock::take(dir)?;
         let saved = checkpoint::read(&path)?;
         let model = checkpoint::read_model(&path, &Device::Cpu)?;
         let mut trainer = Self::assemble(config, dir.to_path_buf(), model, learner, program)?;
@@ -149,6 +156,7 @@ impl Trainer {
             trainer.reference = Some(Model::load(&folder, &Device::Cpu).map_err(model_error)?);
         }
         trainer.saved = saved;
+        trainer.lock = Some(lock);
         Ok(trainer)
     }
 
@@ -178,7 +186,7 @@ impl Trainer {
         learner.set_temperature(config.rollout.temperature)?;
         let reads = reads(learner.as_mut(), offered, &config.data.task)?;
         let held_out = held_out(&config, &feed)?;
-        check_problems(&config, &feed, &held_out, &scorer, &codec)?;
+        let notes = check_problems(&config, &feed, &held_out, &scorer, &codec)?;
         let updates = config.total_steps() * config.optimizer.updates_per_batch;
         let optimizer = AdamW::new(model.vars(), &config.optimizer, updates)?;
         let data = match &feed {
@@ -212,6 +220,9 @@ impl Trainer {
             reads,
             known: Known::default(),
             saved,
+            notes,
+            lock: None,
+            room: Gradients::default(),
         })
     }
 
@@ -251,6 +262,9 @@ impl Trainer {
             reporter.note(
                 "no held-out problems, so nothing is measured: set data.held_out or data.eval_file",
             );
+        }
+        for note in &self.notes {
+            reporter.note(note);
         }
         if let Some(before) = &self.saved.before {
             reporter.evaluation("before", before);
@@ -469,29 +483,9 @@ impl Trainer {
         let vocab = self.model.config().vocab_size;
         let mut update = self.learner.begin(table, vocab)?;
         let budget = self.config.optimizer.micro_batch_tokens;
-        // Logits are the largest array: with a large vocabulary they, not the tokens, set the size.
-        let cost = |r: std::ops::Range<usize>| {
-            let logits = batch.tokens(r.clone()) * vocab;
-            batch.inputs(r).max(logits.saturating_mul(budget) / LOGITS_AT_ONCE)
-        };
-        let pieces = join_pieces(&update.pieces(), cost, budget);
-        let mut grads: Vec<Option<Tensor>> = vec![None; self.optimizer.vars().len()];
-        for piece in pieces {
-            let logits = forward::logits(&self.model, &batch.rollouts[piece.clone()])?;
-            let rows = logits.dim(0)?;
-            let values = logits.detach().flatten_all()?.to_vec1::<f32>()?;
-            let d_logits = update.live(piece, &values)?;
-            let d_logits = Tensor::from_vec(d_logits, (rows, vocab), logits.device())?;
-            let store = rlc_model::seed_backward(&logits, &d_logits).map_err(model_error)?;
-            for (slot, (_, var)) in grads.iter_mut().zip(self.optimizer.vars()) {
-                if let Some(grad) = store.get(var) {
-                    *slot = Some(match slot.take() {
-                        Some(sum) => (sum + grad)?,
-                        None => grad.clone(),
-                    });
-                }
-            }
-        }
+        let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
+        let vars = self.optimizer.vars();
+        let grads = self.room.gradients(&self.model, batch, update.as_mut(), &pieces, vars)?;
         Ok((update.finish()?, grads))
     }
 }
@@ -541,14 +535,16 @@ fn held_out(config: &Config, feed: &Feed) -> Result<Vec<Problem>> {
     }
 }
 
-/// Finds what would stop the run later: answers that a reward misses, prompts that do not fit.
+/// Finds what would stop the run later: answers that a reward misses, prompts that do not fit. Returns
+/// what is odd but no obstacle.
 fn check_problems(
     config: &Config,
     feed: &Feed,
     held_out: &[Problem],
     scorer: &Scorer,
     codec: &Codec,
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
     let own = config.data.file.as_deref().unwrap_or_default();
     let train: &[Problem] = match feed {
         Feed::Sampled(Source::Prompts { train, .. }) => train,
@@ -559,6 +555,7 @@ fn check_problems(
     {
         let file = Path::new(file);
         codec.check_room(problems, file)?;
+        notes.extend(codec.unknown(problems, file)?);
         if scorer.needs_answer()
             && let Some(problem) = problems.iter().find(|p| p.answer.is_none())
         {
@@ -573,5 +570,5 @@ fn check_problems(
             });
         }
     }
-    Ok(())
+    Ok(notes)
 }

@@ -27,8 +27,8 @@ pub(super) struct Code {
 struct Compiled {
     /// One per step; calls have none.
     functions: Vec<Option<Function>>,
-    /// Slots in the caller's memory.
-    outside: Vec<SlotId>,
+    /// Slots in the caller's memory, per step.
+    outside: Vec<Vec<SlotId>>,
 }
 
 type Entry = unsafe extern "C" fn(*const *mut u8, i64, i64, i64, i64);
@@ -115,6 +115,7 @@ impl Code {
             for step in steps {
                 let Step::Loop(of) = step else {
                     compiled.functions.push(None);
+                    compiled.outside.push(Vec::new());
                     continue;
                 };
                 let Some(id) = ids.next() else { continue };
@@ -123,7 +124,7 @@ impl Code {
                 // module has just finished compiling it.
                 let entry = unsafe { std::mem::transmute::<*const u8, Entry>(pointer) };
                 compiled.functions.push(Some(Function(entry)));
-                compiled.outside.extend(outside(plan, of));
+                compiled.outside.push(outside(plan, of));
             }
         }
         Ok(Code { module: Some(module), phases })
@@ -142,8 +143,8 @@ impl Code {
         self.phase(phase).functions.get(step)?.as_ref()
     }
 
-    /// Slots in the caller's memory that loops of this phase touch.
-    pub(super) fn outside(&self, phase: Phase) -> &[SlotId] {
+    /// Slots in the caller's memory that each step of a phase touches.
+    pub(super) fn outside(&self, phase: Phase) -> &[Vec<SlotId>] {
         &self.phase(phase).outside
     }
 }

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use rlc_compiler::table::{Floats, bf16_to_f32};
+use rlc_compiler::table::{Floats, bf16_to_f32, f16_to_f32};
 
 use super::simd::Simd;
 
@@ -34,28 +34,75 @@ impl Out<'_> {
 }
 
 /// A row in memory. Pointers, since a gradient may take the place of its row.
-#[derive(Clone, Copy)]
-pub(super) enum Source {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::device::cpu) enum Source {
     F32(*const f32),
     Bf16(*const u16),
     F16(*const u16),
+    F64(*const f64),
 }
 
 impl Source {
-    /// None for f64.
-    pub(super) fn of(row: Floats) -> Option<Source> {
+    pub(super) fn of(row: Floats) -> Source {
         match row {
-            Floats::F32(v) => Some(Source::F32(v.as_ptr())),
-            Floats::Bf16(v) => Some(Source::Bf16(v.as_ptr())),
-            Floats::F16(v) => Some(Source::F16(v.as_ptr())),
-            Floats::F64(_) => None,
+            Floats::F32(v) => Source::F32(v.as_ptr()),
+            Floats::Bf16(v) => Source::Bf16(v.as_ptr()),
+            Floats::F16(v) => Source::F16(v.as_ptr()),
+            Floats::F64(v) => Source::F64(v.as_ptr()),
+        }
+    }
+
+    /// Whether the vectors can hold its numbers.
+    pub(super) fn fits(self) -> bool {
+        !matches!(self, Source::F64(_))
+    }
+
+    /// # Safety
+    ///
+    /// The row has an entry `i`.
+    pub(in crate::device::cpu) unsafe fn get(self, i: usize) -> f64 {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self {
+                Source::F32(v) => f64::from(*v.add(i)),
+                Source::Bf16(v) => f64::from(bf16_to_f32(*v.add(i))),
+                Source::F16(v) => f64::from(f16_to_f32(*v.add(i))),
+                Source::F64(v) => *v.add(i),
+            }
+        }
+    }
+
+    /// The first `len` entries.
+    ///
+    /// # Safety
+    ///
+    /// They are there, aligned, and not written as long as the slice lives.
+    pub(in crate::device::cpu) unsafe fn floats<'a>(self, len: usize) -> Floats<'a> {
+        use std::slice::from_raw_parts;
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self {
+                Source::F32(v) => Floats::F32(from_raw_parts(v, len)),
+                Source::Bf16(v) => Floats::Bf16(from_raw_parts(v, len)),
+                Source::F16(v) => Floats::F16(from_raw_parts(v, len)),
+                Source::F64(v) => Floats::F64(from_raw_parts(v, len)),
+            }
+        }
+    }
+
+    /// Where it begins.
+    pub(super) fn address(self) -> *const u8 {
+        match self {
+            Source::F32(v) => v.cast(),
+            Source::Bf16(v) | Source::F16(v) => v.cast(),
+            Source::F64(v) => v.cast(),
         }
     }
 }
 
 /// Where a gradient goes, without its lifetime.
-#[derive(Clone, Copy)]
-pub(super) enum Target {
+#[derive(Debug, Clone, Copy)]
+pub(in crate::device::cpu) enum Target {
     F32(*mut f32),
     Bf16(*mut u16),
 }
@@ -65,6 +112,27 @@ impl Target {
         match out {
             Out::F32(v) => Target::F32(v.as_mut_ptr()),
             Out::Bf16(v) => Target::Bf16(v.as_mut_ptr()),
+        }
+    }
+
+    /// Where it begins.
+    pub(super) fn address(self) -> *const u8 {
+        match self {
+            Target::F32(v) => v.cast_const().cast(),
+            Target::Bf16(v) => v.cast_const().cast(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The target has an entry `i`.
+    pub(super) unsafe fn set(self, i: usize, x: f32) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self {
+                Target::F32(v) => *v.add(i) = x,
+                Target::Bf16(v) => *v.add(i) = bf16(x),
+            }
         }
     }
 }
@@ -96,7 +164,7 @@ pub(super) fn vectors<S: Simd>(n: usize) -> usize {
 ///
 /// # Safety
 ///
-/// The row has these entries, and `n` is at most [`BLOCK`].
+/// The row has these entries, and `n` is at most [`BLOCK`]; it is no row of f64.
 #[inline(always)]
 pub(super) unsafe fn widen<S: Simd>(
     s: S,
@@ -130,6 +198,8 @@ pub(super) unsafe fn widen<S: Simd>(
                     s.store(to.add(whole), s.load_f16(rest.as_ptr()));
                 }
             }
+            // Ruled out by the caller.
+            Source::F64(_) => {}
         }
         for i in n..vectors::<S>(n) * S::LANES {
             *to.add(i) = f32::NEG_INFINITY;
