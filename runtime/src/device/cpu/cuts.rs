@@ -218,7 +218,7 @@ impl Threads {
         }
         let threads = rayon::current_num_threads().clamp(1, runs.len());
         while self.forks.len() < threads {
-            let sweeps = sweeps.iter().map(SweepCode::fork).collect();
+            let sweeps = SweepCode::fork(sweeps);
             self.forks.push(Fork { sweeps, ..Fork::default() });
         }
         let table = Table(table);

@@ -195,7 +195,8 @@ impl SweepCode {
                 folds: &folds,
                 gradients: &written,
                 registers,
-                constants: &[fixed, &constants.iter().copied().map(Some).collect::<Vec<_>>()].concat(),
+                constants: &[fixed, &constants.iter().copied().map(Some).collect::<Vec<_>>()]
+                    .concat(),
                 columns: columns.len(),
             })
         });
@@ -225,9 +226,16 @@ impl SweepCode {
         }
     }
 
-    /// The same code with memory of its own, for another thread.
-    pub fn fork(&self) -> SweepCode {
-        SweepCode { rows_by_form: 0, ..self.clone() }
+    /// The same code with memory of its own, for another thread. `all` are whole loops' sweeps, in order.
+    pub fn fork(all: &[SweepCode]) -> Vec<SweepCode> {
+        let mut found = Arc::default();
+        let fork = |of: &SweepCode| {
+            if of.first {
+                found = Arc::default();
+            }
+            SweepCode { rows_by_form: 0, found: Arc::clone(&found), ..of.clone() }
+        };
+        all.iter().map(fork).collect()
     }
 
     /// How many rows have gone through a row primitive.

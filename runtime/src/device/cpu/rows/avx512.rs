@@ -1,11 +1,12 @@
 //! 512-bit vectors.
 
 use std::arch::x86_64::{
-    __m512, __m512d, __mmask16, _CMP_NLE_UQ, _CMP_NLT_UQ, _mm256_loadu_si256, _mm512_add_pd, _mm512_add_ps,
-    _mm512_castps512_ps256, _mm512_cmp_ps_mask, _mm512_cvtph_ps, _mm512_cvtps_pd,
-    _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_fmsub_ps, _mm512_loadu_ps, _mm512_mask3_fmadd_ps,
-    _mm512_maskz_mul_ps, _mm512_maskz_scalef_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_pd,
-    _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_set1_ps, _mm512_setzero_pd, _mm512_storeu_ps, _mm512_sub_ps,
+    __m512, __m512d, __mmask16, _CMP_NLE_UQ, _CMP_NLT_UQ, _mm256_loadu_si256, _mm512_add_pd,
+    _mm512_add_ps, _mm512_castps512_ps256, _mm512_cmp_ps_mask, _mm512_cvtph_ps, _mm512_cvtps_pd,
+    _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_fmsub_ps, _mm512_loadu_ps,
+    _mm512_mask3_fmadd_ps, _mm512_maskz_mul_ps, _mm512_maskz_scalef_ps, _mm512_max_ps,
+    _mm512_mul_ps, _mm512_reduce_add_pd, _mm512_reduce_max_ps, _mm512_roundscale_ps,
+    _mm512_set1_ps, _mm512_setzero_pd, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::simd::{Kernel, Simd};

@@ -33,8 +33,15 @@ pub(super) unsafe fn statistics(
     let max = largest((0..len).map(|i| logit(i) * scale));
     let top = if max == f64::NEG_INFINITY { 0.0 } else { max };
     let none = f64::NAN;
-    let mut out =
-        Statistics { max, sum: 0.0, moment: 0.0, square: 0.0, beside: 0.0, origin: 0.0, lowest: 0.0 };
+    let mut out = Statistics {
+        max,
+        sum: 0.0,
+        moment: 0.0,
+        square: 0.0,
+        beside: 0.0,
+        origin: 0.0,
+        lowest: 0.0,
+    };
     for i in 0..len {
         let below = logit(i) * scale - top;
         let e = power(logit(i) * scale, top);
@@ -55,8 +62,7 @@ pub(super) unsafe fn statistics(
     let most = (0..len).find(|i| logit(*i) * scale == max).map_or(0.0, |i| beside.get(i));
     out.origin = if most.is_finite() { most } else { 0.0 };
     let least = |x: f64, y: f64| if y < x { y } else { x };
-    out.lowest =
-        (0..len).map(|i| least(logit(i), beside.get(i))).fold(f64::INFINITY, least);
+    out.lowest = (0..len).map(|i| least(logit(i), beside.get(i))).fold(f64::INFINITY, least);
     for i in 0..len {
         let apart = (beside.get(i) - out.origin) - share * (logit(i) - top / scale);
         out.beside += weighted(power(logit(i) * scale, top), apart);

@@ -253,11 +253,7 @@ impl Kernel for Sweep<'_> {
                         None => (std::ptr::null(), ready.base.reference),
                     };
                     let reads_x = b || kept.is_null();
-                    let x = if reads_x {
-                        widen(s, ready.x, start, n, &mut x_buffer)
-                    } else {
-                        kept
-                    };
+                    let x = if reads_x { widen(s, ready.x, start, n, &mut x_buffer) } else { kept };
                     let y = if d { widen(s, ready.y, start, n, &mut y_buffer) } else { x };
                     let pass = Pass { ready, x, y, kept, to, by: ready.coefficients(reference) };
                     macro_rules! by_terms {

@@ -218,8 +218,7 @@ impl Kernel for Sweep<'_> {
                         }
                     }
                     lowest = lowest.min(least(s, x, n)).min(least(s, y, n));
-                    totals.beside =
-                        shrink(totals.beside - self.share * moved * totals.sum, factor);
+                    totals.beside = shrink(totals.beside - self.share * moved * totals.sum, factor);
                 }
                 totals.moment = shrink(totals.moment + moved * totals.sum, factor);
                 totals.square *= factor * factor;

@@ -174,13 +174,8 @@ fn check_gradient(width: Width, x: Row, y: Row, which: u32, what: &str) {
         other: has(2).then_some((y.logits, p_y)),
         kept: Some(&kept),
     };
-    let second = Gradient {
-        logits: Some(y.logits),
-        scale: y.scale,
-        lse: ly,
-        p: q,
-        ..Gradient::default()
-    };
+    let second =
+        Gradient { logits: Some(y.logits), scale: y.scale, lse: ly, p: q, ..Gradient::default() };
     let terms = if has(3) { vec![first, second] } else { vec![first] };
     let add = [(n / 2, 0.7), (n - 1, -0.25), (n / 2, 0.125), (n, 9.0)];
     let mut largest = 0.0f64;

@@ -22,7 +22,7 @@ pub(super) use apply::{Buffers, Later, run};
 pub const ROW_FROM: usize = 256;
 
 /// A fold of known form.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum KnownFold {
     /// Log-sum-exp of a linear formula, and means of linear formulas.
     LogSumExp { x: Linear, means: Vec<(Linear, Guard)> },
@@ -31,7 +31,7 @@ enum KnownFold {
 }
 
 /// What a sweep computes, as formulas.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Known {
     tape: Tape,
     nonzero: Vec<N>,

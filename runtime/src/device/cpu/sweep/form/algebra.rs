@@ -239,8 +239,7 @@ impl Algebra {
             }
             (Unary::Cast, x) => x,
             (Unary::Exp, Of::Form(f)) if f.is_linear() => {
-                let term =
-                    Term { exponent: f.plain, factor: Linear::number(ONE), loose: false };
+                let term = Term { exponent: f.plain, factor: Linear::number(ONE), loose: false };
                 Of::Form(Form { terms: vec![term], ..Form::linear(Linear::NONE) })
             }
             _ => Of::Unknown,
@@ -296,9 +295,7 @@ impl Algebra {
 
     pub(super) fn select(&mut self, c: Of, a: Of, b: Of) -> Of {
         match (c, a, b) {
-            (Of::Number(c), Of::Number(a), Of::Number(b)) => {
-                Of::Number(self.tape.select(c, a, b))
-            }
+            (Of::Number(c), Of::Number(a), Of::Number(b)) => Of::Number(self.tape.select(c, a, b)),
             (Of::Number(c), a, b) => match (Algebra::lift(a), Algebra::lift(b)) {
                 (Some(a), Some(b)) => {
                     let (a, b) = (self.only_if(c, a, true), self.only_if(c, b, false));

@@ -13,7 +13,7 @@ use crate::device::cpu::sweep::block::Row;
 use crate::device::cpu::sweep::memory::{Found, Memory};
 
 /// Room that is used again for every row.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(in super::super) struct Buffers {
     values: Vec<f64>,
     wants: Vec<Want>,
@@ -123,7 +123,9 @@ impl Part {
                 let share = -self.b / d;
                 (self.a + d * (found.origin - share * highest)) * found.sum + d * found.beside
             }
-            None if moment => (self.a + self.b * highest) * found.sum + self.b / scale * found.moment,
+            None if moment => {
+                (self.a + self.b * highest) * found.sum + self.b / scale * found.moment
+            }
             None => self.a * found.sum,
         };
         if square {
@@ -255,12 +257,7 @@ unsafe fn attempt(
 }
 
 /// Statistics that the folds of a row need, those of the same distribution together.
-fn needs(
-    known: &Known,
-    values: &[f64],
-    room: &mut Vec<Part>,
-    wants: &mut Vec<Want>,
-) -> Option<()> {
+fn needs(known: &Known, values: &[f64], room: &mut Vec<Part>, wants: &mut Vec<Want>) -> Option<()> {
     wants.clear();
     let mut want = |new: Want| {
         let fits = |w: &&mut Want| {
@@ -356,10 +353,10 @@ impl Columns {
     fn balance(&self, parts: &mut [Part]) {
         for at in 1..parts.len() {
             let part = parts[at];
-            let same = |p: &Part| {
-                (p.column, p.scale, p.offset) == (part.column, part.scale, part.offset)
-            };
-            let (Some(first), Some((y, d))) = (parts[..at].iter().position(same), part.other) else {
+            let same =
+                |p: &Part| (p.column, p.scale, p.offset) == (part.column, part.scale, part.offset);
+            let (Some(first), Some((y, d))) = (parts[..at].iter().position(same), part.other)
+            else {
                 continue;
             };
             // SAFETY: a row that a form is used for has entries.
@@ -504,7 +501,9 @@ unsafe fn gradient(
         // SAFETY: promised by the caller.
         unsafe {
             (0..entries).for_each(|i| *out.add(i) = plain as f32);
-            add[..hits].iter().for_each(|(i, by)| *out.add(*i) = (f64::from(*out.add(*i)) + by) as f32);
+            add[..hits]
+                .iter()
+                .for_each(|(i, by)| *out.add(*i) = (f64::from(*out.add(*i)) + by) as f32);
         }
         return Some(());
     }

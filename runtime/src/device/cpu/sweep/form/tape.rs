@@ -22,7 +22,7 @@ enum Step {
 }
 
 /// Straight-line code over the numbers of a row.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in super::super) struct Tape {
     steps: Vec<Step>,
 }
