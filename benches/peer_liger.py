@@ -1,42 +1,33 @@
-"""Liger's GRPO loss from logits. It is a Triton kernel: without a GPU it says so and is left out.
-
-Liger's `chunked_loss` starts from hidden states and a projection; it joins when `rlc bench` does."""
+"""Liger's chunked GRPO loss from hidden states, in chunks of one rollout as it comes. (Its loss from logits is a Triton
+kernel and needs a GPU.)"""
 
 import importlib.metadata
 
 import torch
-from liger_kernel.transformers.grpo_loss import triton_grpo_loss
+from liger_kernel.chunked_loss import LigerFusedLinearGRPOLoss
 
-OBJECTIVES = ("grpo", "gspo")
+OBJECTIVES = {"hidden": ("grpo", "gspo")}
 
 
 def _step(objective, batch):
-    if not batch.logits.is_cuda:
-        raise RuntimeError("its kernel from logits is Triton code for GPUs")
     sequence = objective == "gspo"
-    rollouts, length, vocab = batch.shape
-    # The kernel wants the logits of one position more, which it ignores.
-    logits = torch.cat([batch.logits, batch.logits[:, :1]], 1).requires_grad_()
+    loss_of = LigerFusedLinearGRPOLoss(
+        beta=0.0,
+        use_ref_model=False,
+        epsilon_low=3e-4 if sequence else 0.2,
+        epsilon_high=4e-4 if sequence else 0.2,
+        loss_type="grpo",
+        importance_sampling_level="sequence" if sequence else "token",
+    )
+    hidden = batch.padded("token/hidden").requires_grad_()
+    weight = batch.arrays["head/weight"].requires_grad_()
+    action, mask = batch.padded("token/action"), batch.padded("token/mask").float()
+    advantage, old = batch.advantage(), batch.padded("token/old_logp")
 
     def step():
-        loss, _ = triton_grpo_loss(
-            logits,
-            batch.old_logp,
-            None,
-            batch.action,
-            batch.advantage,
-            completion_mask=batch.mask.long(),
-            temperature=1.0,
-            beta=0.0,
-            eps_low=3e-4 if sequence else 0.2,
-            eps_high=4e-4 if sequence else 0.2,
-            inplace=False,
-            loss_type="grpo",
-            importance_sampling_level="sequence" if sequence else "token",
-            reduce=True,
-        )
-        (gradient,) = torch.autograd.grad(loss, logits)
-        return loss, gradient[:, :length]
+        loss, _ = loss_of(hidden, weight, action, mask, advantage, old_per_token_logps=old)
+        gradients = torch.autograd.grad(loss, [hidden, weight])
+        return loss, dict(zip(("hidden", "weight"), gradients))
 
     return step
 

@@ -1,37 +1,67 @@
-"""TRL's own `GRPOTrainer._compute_loss`, the model's forward pass replaced by given logits.
+"""TRL's own `GRPOTrainer._compute_loss`, the model's forward pass replaced by what is given.
 
-TRL always computes the entropy of each token, as a metric."""
+TRL always computes the entropy of each token, as a metric. From hidden states: its chunked log-probs, in the chunk of its
+trainer. From log-probs there is no distribution, so the entropies it averages are zeros that cost nothing."""
 
 import collections
 import types
 
 import torch
 import trl
+from trl.kernels.chunked_logprob import ChunkedLogProbFunction
+from trl.trainer import utils
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import selective_log_softmax_and_entropy
 
-OBJECTIVES = ("grpo", "gspo")
+OBJECTIVES = {
+    "logits": ("grpo", "gspo", "grpo_entropy"),
+    "logp": ("grpo_k3", "gspo"),
+    "hidden": ("grpo", "gspo"),
+}
 
 
-def _trainer(objective, logits, action):
+def _policy(objective, batch, leaves):
+    """Log-probs and entropies of the padded tokens."""
+    bonus = objective == "grpo_entropy"
+    if batch.start == "logp":
+        zeros = torch.zeros(batch.inside.shape)
+        return lambda: (leaves["logp"], zeros)
+    action = batch.padded("token/action")
+    if batch.start == "logits":
+        return lambda: selective_log_softmax_and_entropy(leaves["logits"], action, entropy_requires_grad=bonus)
+
+    def from_hidden():
+        out = ChunkedLogProbFunction.apply(
+            leaves["hidden"].flatten(0, 1),
+            leaves["weight"],
+            None,
+            action.flatten(),
+            1.0,
+            utils._CHUNKED_LOGPROB_CHUNK_SIZE,
+            None,
+            1.0,
+            ("log_probs", "entropy"),
+        )
+        return out[0].view(action.shape), out[1].view(action.shape)
+
+    return from_hidden
+
+
+def _trainer(objective, policy):
     """What `_compute_loss` reads of its trainer, for one process and no accumulation."""
     sequence = objective == "gspo"
-
-    def logps_and_entropies(*_, **__):
-        logps, entropies = selective_log_softmax_and_entropy(logits, action, entropy_requires_grad=False)
-        return logps, entropies, None
-
     return types.SimpleNamespace(
-        _get_per_token_logps_and_entropies=logps_and_entropies,
+        _get_per_token_logps_and_entropies=lambda *_, **__: (*policy(), None),
         _metrics=collections.defaultdict(lambda: collections.defaultdict(list)),
-        _entropy_bonus_enabled=False,
+        _entropy_bonus_enabled=objective == "grpo_entropy",
         accelerator=types.SimpleNamespace(
             gather=lambda x: x, reduce=lambda x, reduction: x, num_processes=1, sync_gradients=True
         ),
         args=types.SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1),
         aux_loss_enabled=False,
-        beta=0.0,
+        beta=0.04 if objective == "grpo_k3" else 0.0,
         current_gradient_accumulation_steps=1,
+        entropy_coef=0.01,
         epsilon_low=3e-4 if sequence else 0.2,
         epsilon_high=4e-4 if sequence else 0.2,
         importance_sampling_level="sequence" if sequence else "token",
@@ -46,21 +76,28 @@ def _trainer(objective, logits, action):
 
 
 def _step(objective, batch):
-    logits = batch.logits.clone().requires_grad_()
-    trainer = _trainer(objective, logits, batch.action)
+    names = {"logits": ("vocab/logits",), "logp": ("token/logp",), "hidden": ("token/hidden",)}[batch.start]
+    leaves = {name.split("/")[1]: batch.padded(name).requires_grad_() for name in names}
+    if batch.start == "hidden":
+        leaves["weight"] = batch.arrays["head/weight"].requires_grad_()
+    trainer = _trainer(objective, _policy(objective, batch, leaves))
+    mask = batch.padded("token/mask").long()
     inputs = {
-        "prompt_ids": batch.action[:, :0],
-        "prompt_mask": batch.mask[:, :0].long(),
-        "completion_ids": batch.action,
-        "completion_mask": batch.mask.long(),
-        "advantages": batch.advantage,
-        "old_per_token_logps": batch.old_logp,
+        "prompt_ids": mask[:, :0],
+        "prompt_mask": mask[:, :0],
+        "completion_ids": mask,
+        "completion_mask": mask,
+        "advantages": batch.advantage(),
+        "old_per_token_logps": batch.padded("token/old_logp"),
     }
+    if "token/ref_logp" in batch.arrays:
+        inputs["ref_per_token_logps"] = batch.padded("token/ref_logp")
 
     def step():
+        if batch.start == "logp":
+            inputs["advantages"] = batch.advantage()
         loss = GRPOTrainer._compute_loss(trainer, None, inputs)
-        (gradient,) = torch.autograd.grad(loss, logits)
-        return loss, gradient
+        return loss, dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()))))
 
     return step
 

@@ -1,15 +1,18 @@
 //! `rlc bench`: how fast an objective runs on this machine, beside what memory allows.
 //!
-//! What a pass starts from is either logits or log-probs ([`given`]); hidden states and a projection
-//! are to be the third, with matrix products counted beside bytes.
+//! What a pass starts from is logits, log-probs ([`pass`]), or hidden states and an output projection
+//! ([`hidden`]).
 
 mod batch;
 mod compile;
 mod cost;
+mod growth;
+mod hidden;
 mod machine;
 mod pass;
 mod progress;
 mod text;
+mod work;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -18,19 +21,22 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use rlc_compiler::check::Checked;
+use rlc_compiler::hir::ColumnId;
 use rlc_compiler::level::VOCAB;
 use rlc_compiler::specialize::Settings;
 use rlc_compiler::table::Table;
 use rlc_runtime::device::DeviceError;
 use rlc_runtime::objective::{Backend, Objective, ObjectiveError};
+use rlc_runtime::train::assets;
 
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Output, write_file};
 use crate::{check, eval, params, program};
 
 use batch::Wanted;
+use hidden::States;
 use progress::Progress;
-use text::Report;
+use text::{Report, Speed};
 
 /// Measure an objective: time, bytes and memory of a pass, against this machine's copy bandwidth
 ///
@@ -44,8 +50,10 @@ Examples:
   rlc bench grpo                                512 tokens x 32,000 logits
   rlc bench gspo --tokens 2048 --vocab 8192 --dtype bf16
   rlc bench grpo --logp --tokens 35422          log-probs given: no logits
+  rlc bench grpo --hidden 896 --tokens 2048 --threads 2 --memory 0.25
   rlc bench calib.rl --batch b.safetensors --micro-batch 4
   rlc bench grpo --set beta=0.04 --json | jq .time.pass.median
+  rlc bench grpo --growth -o growth.svg         time against tokens, vocabulary and pieces
   rlc bench --compile-times                     of every library objective
 
 JSON has seconds, bytes, and bytes per second.")]
@@ -53,7 +61,7 @@ pub struct Args {
     #[arg(value_name = "OBJECTIVE", help = program::HELP, required_unless_present = "compile_times")]
     objective: Option<String>,
     /// A batch of yours, a safetensors file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "vocab", "dtype", "groups", "rollouts", "logp"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "vocab", "dtype", "groups", "rollouts", "logp", "hidden"])]
     batch: Option<PathBuf>,
     /// Tokens of the batch
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = count())]
@@ -73,6 +81,16 @@ pub struct Args {
     /// Start from log-probs instead of logits
     #[arg(long, conflicts_with_all = ["vocab", "dtype"])]
     logp: bool,
+    /// Start from hidden states of H numbers and an output projection: products are measured beside
+    #[arg(long, value_name = "H", conflicts_with_all = ["logp", "dtype"], value_parser = count())]
+    hidden: Option<usize>,
+    /// From hidden states: memory for logits, as a share of all of them [default: a sixteenth, at
+    /// least 64 tokens and 16 MiB]
+    #[arg(long, value_name = "SHARE")]
+    memory: Option<f64>,
+    /// Threads of kernels and matrix products; the copy bandwidth is that of as many
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
+    threads: usize,
     /// Run in pieces of N rollouts [default: the whole batch]
     #[arg(long, value_name = "N", value_parser = count())]
     micro_batch: Option<usize>,
@@ -82,6 +100,16 @@ pub struct Args {
     /// How long to repeat; at least three passes
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     seconds: f64,
+    /// Leave out the passes through the whole runtime, `fresh`
+    #[arg(long)]
+    only_reused: bool,
+    /// Measure how time grows with tokens, vocabulary and pieces instead
+    #[arg(long, conflicts_with_all = ["batch", "tokens", "vocab", "groups", "rollouts", "logp", "hidden", "micro_batch"])]
+    growth: bool,
+    /// Where the loss and the gradients that were computed go, a safetensors file; with --growth a plot
+    /// in SVG
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -128,11 +156,20 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     let Some(name) = args.objective.as_deref().filter(|_| !args.compile_times) else {
         return compile::library(args.json, output);
     };
+    if args.memory.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+        return Err(Failure::input("`--memory` is a share of the logits' memory", "0.25, say"));
+    }
+    if !assets::use_threads(args.threads) {
+        return Err(Failure::running("the number of threads is settled already", "a fault of rlc"));
+    }
     let load = machine::load();
     let mut opened = program::open(name)?;
     let checked = check::or_stop(&mut opened, output)?;
     let values = params::values(&checked.graph, &args.set)?;
     let settings = Settings { params: values.clone(), ..Settings::default() };
+    if args.growth {
+        return growth::run(args, &mut with_params(checked, &values)?, &values, output);
+    }
     let source = opened.sources.get(opened.root);
     let progress = Progress::new();
     progress.say("compiling");
@@ -140,23 +177,55 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
 
     progress.say("making the batch");
     let mut objective = with_params(checked, &values)?;
-    let table = match &args.batch {
+    let mut table = match &args.batch {
         Some(path) => eval::read(path)?,
         None => given(args, &mut objective)?,
     };
+    let states = States::take(&mut table)?;
     let time = Duration::from_secs_f64(args.seconds);
     let micro_batch = args.micro_batch.unwrap_or(usize::MAX);
-    let measured = pass::measure(&mut objective, &table, &values, micro_batch, time, &progress)?;
+    let keep = args.out.is_some();
+    let (measured, gradients) = match (&states, args.memory) {
+        (Some(states), share) => {
+            let wanted = hidden::Wanted { micro_batch, share, time, keep };
+            hidden::measure(&mut objective, &table, states, &wanted, &progress)?
+        }
+        (None, None) => {
+            let wanted = pass::Wanted { micro_batch, time, keep, fresh: !args.only_reused };
+            pass::measure(&mut objective, &table, &values, &wanted, &progress)?
+        }
+        (None, Some(_)) => {
+            return Err(Failure::input(
+                "`--memory` is for hidden states: logits that are given lie in memory already",
+                "`--hidden H`",
+            ));
+        }
+    };
     let peak = machine::peak();
-    drop(table);
-    progress.say("copying memory");
-    let copying = machine::copying(Duration::from_secs_f64(args.seconds.min(2.0) / 4.0));
+    drop((table, states));
+    if let Some(path) = &args.out {
+        let bytes = rlc_runtime::batch::to_bytes(&gradients)
+            .map_err(|why| Failure::running(format!("cannot write the gradients: {why}"), ""))?;
+        write_file(path, &bytes)?;
+    }
+    let speed = speed(args, &progress);
     progress.end();
-    let report = Report { objective: name, measured, copying, compiling, load, peak };
+    let report =
+        Report { objective: name, threads: args.threads, measured, speed, compiling, load, peak };
     if args.json {
         return output.print(&format!("{}\n", report.json()));
     }
     output.print(&report.text(output))
+}
+
+/// What this machine does in the time that is left for it.
+fn speed(args: &Args, progress: &Progress) -> Speed {
+    let time = Duration::from_secs_f64(args.seconds.min(2.0) / 8.0);
+    progress.say("copying memory");
+    let copying = machine::copying(args.threads, 2 * time);
+    progress.say("multiplying matrices");
+    let size = if time.is_zero() { 128 } else { 1024 };
+    Speed { copying, size, multiplying: machine::multiplying(size, time) }
 }
 
 fn with_params(checked: Checked, values: &[f64]) -> Outcome<Objective> {
@@ -168,12 +237,15 @@ fn with_params(checked: Checked, values: &[f64]) -> Outcome<Objective> {
     Ok(objective)
 }
 
+/// Every column of a program, `level/name`.
+fn columns(objective: &Objective) -> impl Iterator<Item = String> {
+    let graph = &objective.checked().graph;
+    (0..graph.columns.len()).map(|i| graph.column_path(ColumnId(i as u16)))
+}
+
 /// The made-up batch, with logits or with log-probs.
 fn given(args: &Args, objective: &mut Objective) -> Outcome<Table> {
-    let graph = &objective.checked().graph;
-    let columns =
-        (0..graph.columns.len()).map(|i| graph.column_path(rlc_compiler::hir::ColumnId(i as u16)));
-    let mut offered: BTreeSet<String> = columns.collect();
+    let mut offered: BTreeSet<String> = columns(objective).collect();
     if args.logp {
         offered.remove("vocab/logits");
     } else {
@@ -189,7 +261,8 @@ fn given(args: &Args, objective: &mut Objective) -> Outcome<Table> {
         ));
     }
     let entries = args.tokens as f64 * args.vocab as f64 * vocab_level.len() as f64;
-    let bytes = entries * (args.dtype.bytes() + 4) as f64 * 1.5;
+    let states = args.hidden.unwrap_or(0) as f64 * (args.tokens + args.vocab) as f64;
+    let bytes = (entries * (args.dtype.bytes() + 4) as f64 + 16.0 * states) * 1.5;
     if let Some(free) = machine::available().filter(|free| bytes > *free as f64) {
         return Err(Failure::input(
             format!(
@@ -207,6 +280,7 @@ fn given(args: &Args, objective: &mut Objective) -> Outcome<Table> {
         tokens: args.tokens,
         vocab: args.vocab,
         dtype: args.dtype,
+        hidden: args.hidden,
         groups: args.groups,
         rollouts: args.rollouts,
         temperature,

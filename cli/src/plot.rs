@@ -2,8 +2,8 @@
 
 mod measure;
 mod png;
-mod scene;
-mod svg;
+pub mod scene;
+pub mod svg;
 
 use std::path::{Path, PathBuf};
 

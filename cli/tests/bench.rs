@@ -72,7 +72,9 @@ fn every_number_is_there() {
     for part in ["check", "specialize", "kernel", "whole"] {
         assert!(m["compile"][part]["median"].as_f64().unwrap() > 0.0, "{part}");
     }
-    let rate = m["copy"]["one_thread"].as_f64().unwrap();
+    let rate = m["copy"]["used"].as_f64().unwrap();
+    assert_eq!(rate, m["copy"]["one_thread"].as_f64().unwrap());
+    assert!(m["matrix"]["flops_per_second"].as_f64().unwrap() > 0.0);
     let floor = m["floor"].as_f64().unwrap();
     assert!((floor * rate / m["bytes"]["least"].as_f64().unwrap() - 1.0).abs() < 1e-9);
     let pass = m["time"]["pass"]["median"].as_f64().unwrap();
@@ -81,6 +83,172 @@ fn every_number_is_there() {
     assert!((m["ns_per_logit"].as_f64().unwrap() * 300.0 / 1e9 / pass - 1.0).abs() < 1e-9);
     assert!(n(&m["memory"]["plan"]) > 0);
     assert!(m["loss"].as_f64().unwrap().is_finite());
+}
+
+#[test]
+fn operations_are_counted_from_the_plan() {
+    let at = |tokens: &str, vocab: &str| {
+        let m = measured(&["sft", "--tokens", tokens, "--vocab", vocab]);
+        let live = &m["flops"]["live"];
+        assert_eq!(n(&m["sweeps"]), 2);
+        let all: u64 = ["recorded", "live", "after"]
+            .iter()
+            .map(|p| n(&m["flops"][p]["operators"]) + 16 * n(&m["flops"][p]["functions"]))
+            .sum();
+        assert_eq!(n(&m["flops"]["all"]), all);
+        assert_eq!(n(&m["flops"]["function"]), 16);
+        (n(&live["operators"]), n(&live["functions"]))
+    };
+    let (small, wide) = (at("24", "50"), at("24", "150"));
+    // An exponential for the sum and one for the probabilities, at every entry.
+    assert_eq!(wide.1 - small.1, 2 * 24 * 100);
+    assert_eq!((wide.0 - small.0) % (24 * 100), 0);
+    let long = at("48", "50");
+    assert!(long.0 > 2 * small.0 - 200 && long.0 < 2 * small.0 + 200, "{long:?}, {small:?}");
+}
+
+#[test]
+fn threads_change_no_gradient() {
+    let folder = tempfile::tempdir().unwrap();
+    let gradients = |threads: &str, input: &[&str]| {
+        let file = folder.path().join(format!("{threads}.safetensors"));
+        let out = ["--threads", threads, "--out", file.to_str().unwrap()];
+        let m = measured(&[&["grpo", "--tokens", "300"], input, &out].concat());
+        assert_eq!(m["threads"].to_string(), threads);
+        std::fs::read(file).unwrap()
+    };
+    for input in [&["--vocab", "700"][..], &["--hidden", "12", "--vocab", "700"], &["--logp"]] {
+        assert!(gradients("1", input) == gradients("2", input), "{input:?}");
+    }
+}
+
+/// Loss and gradients that a file of `--out` holds.
+fn found(file: &Path) -> rlc_compiler::table::Table {
+    rlc_runtime::batch::read(file).unwrap()
+}
+
+#[test]
+fn gradients_are_those_of_eval() {
+    let folder = tempfile::tempdir().unwrap();
+    for case in ["gspo_logits", "calibadv_logp"] {
+        let batch = cases().join(case).join("batch.safetensors");
+        let (own, other) = (folder.path().join("a"), folder.path().join("b"));
+        let program = case.split('_').next().unwrap();
+        let batch = batch.to_str().unwrap();
+        measured(&[program, "--batch", batch, "--out", own.to_str().unwrap()]);
+        let args = ["eval", program, "--batch", batch, "--out", other.to_str().unwrap()];
+        assert!(rlc(&args).status.success());
+        let (own, other) = (found(&own), found(&other));
+        for (name, array) in &own.arrays {
+            let expected = &other.arrays[name];
+            assert_eq!(array.shape.iter().product::<usize>(), expected.data.len(), "{name}");
+            for i in 0..expected.data.len() {
+                let (a, b) = (array.data.get(i), expected.data.get(i));
+                assert!((a - b).abs() <= 1e-6 * b.abs(), "{case}: {name} {i}: {a} is not {b}");
+            }
+        }
+        assert_eq!(own.arrays.len(), 2, "{:?}", own.arrays.keys());
+    }
+}
+
+#[test]
+fn hidden_states_stand_beside_bare_products() {
+    for (objective, products) in [("grpo", 3), ("gspo", 4)] {
+        let args = [objective, "--hidden", "24", "--tokens", "200", "--vocab", "300"];
+        let m = measured(&[&args[..], &["--memory", "0.25"]].concat());
+        let hidden = &m["hidden"];
+        assert_eq!((n(&hidden["width"]), n(&hidden["products"]["count"])), (24, products));
+        assert_eq!(n(&hidden["products"]["flops"]), 2 * 200 * 24 * 300);
+        assert!(n(&hidden["room"]) > 0);
+        // A rollout whose tokens are coupled may take more than the budget.
+        assert!(objective != "grpo" || n(&hidden["room"]) <= 200 * 300, "a quarter: {hidden}");
+        // States and projection are read, their gradients written.
+        assert_eq!(n(&m["bytes"]["logits"]), 4 * 24 * (200 + 300));
+        assert_eq!(n(&m["bytes"]["gradients"]), 4 * 24 * (200 + 300));
+        let phases = ["recorded", "live", "after"];
+        let loops: u64 = phases
+            .iter()
+            .map(|p| n(&m["flops"][p]["operators"]) + 16 * n(&m["flops"][p]["functions"]))
+            .sum();
+        assert_eq!(n(&m["flops"]["all"]), loops + products * 2 * 200 * 24 * 300);
+        let whole = hidden["products"]["median"].as_f64().unwrap();
+        let pass = m["time"]["pass"]["median"].as_f64().unwrap();
+        assert!((hidden["ratio"].as_f64().unwrap() * whole / pass - 1.0).abs() < 1e-9);
+        assert!(m["time"]["fresh"].is_null());
+    }
+}
+
+/// The gradients of hidden states and projection are the chain rule over those of the logits.
+#[test]
+fn hidden_states_of_a_file() {
+    use rlc_compiler::table::{Array, Data};
+    let folder = tempfile::tempdir().unwrap();
+    let (width, vocab) = (3, 9);
+    let mut batch = found(&cases().join("gspo_logits").join("batch.safetensors"));
+    let tokens = batch.arrays["token/action"].data.len();
+    let wave = |rows: usize, by: f64| -> Vec<f32> {
+        (0..rows * width).map(|i| (by * (i + 1) as f64).sin() as f32).collect()
+    };
+    let (states, weight) = (wave(tokens, 0.7), wave(vocab, 1.3));
+    let dot = |t: usize, v: usize| -> f32 {
+        (0..width).map(|h| states[t * width + h] * weight[v * width + h]).sum()
+    };
+    let logits = (0..tokens * vocab).map(|i| dot(i / vocab, i % vocab)).collect();
+    let array = |data: Vec<f32>, rows: usize, columns: usize| Array {
+        data: Data::F32(data),
+        shape: vec![rows, columns],
+    };
+    let run = |batch: &rlc_compiler::table::Table, name: &str| {
+        let (file, out) = (folder.path().join(name), folder.path().join(format!("{name}.out")));
+        rlc_runtime::batch::write(batch, &file).unwrap();
+        let (file, to) = (file.to_str().unwrap(), out.to_str().unwrap());
+        measured(&["gspo", "--batch", file, "--out", to]);
+        found(&out)
+    };
+    batch.arrays.insert("vocab/logits".into(), array(logits, tokens, vocab));
+    let expected = run(&batch, "logits");
+    batch.arrays.remove("vocab/logits");
+    batch.arrays.insert("token/hidden".into(), array(states.clone(), tokens, width));
+    batch.arrays.insert("head/weight".into(), array(weight.clone(), vocab, width));
+    let own = run(&batch, "hidden");
+    let d = &expected.arrays["grad/logits"].data;
+    let mut largest: f64 = 0.0;
+    for t in 0..tokens {
+        for h in 0..width {
+            let want: f64 =
+                (0..vocab).map(|v| d.get(t * vocab + v) * f64::from(weight[v * width + h])).sum();
+            let got = own.arrays["grad/hidden"].data.get(t * width + h);
+            assert!((got - want).abs() < 1e-6, "d hidden [{t}, {h}]: {got} is not {want}");
+            largest = largest.max(want.abs());
+        }
+    }
+    assert!(largest > 1e-3, "gradients of nothing: {largest}");
+    for v in 0..vocab {
+        for h in 0..width {
+            let want: f64 =
+                (0..tokens).map(|t| d.get(t * vocab + v) * f64::from(states[t * width + h])).sum();
+            let got = own.arrays["grad/weight"].data.get(v * width + h);
+            assert!((got - want).abs() < 1e-6, "d projection [{v}, {h}]: {got} is not {want}");
+        }
+    }
+}
+
+#[test]
+fn growth_is_measured_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("growth.svg");
+    let m = measured(&["sft", "--growth", "--out", file.to_str().unwrap()]);
+    for (name, count) in [("tokens", 8), ("vocab", 8), ("pieces", 5)] {
+        let series = &m["growth"][name];
+        let points = series["points"].as_array().unwrap();
+        assert_eq!(points.len(), count, "{name}");
+        assert!(points.windows(2).all(|p| n(&p[1]["n"]) == 2 * n(&p[0]["n"])), "{name}");
+        assert!(points.iter().all(|p| p["min"].as_f64().unwrap() > 0.0), "{name}");
+    }
+    let drawn = std::fs::read_to_string(&file).unwrap();
+    for word in ["tokens", "vocab", "pieces", "linear", "flat"] {
+        assert!(drawn.contains(&format!(">{word}</text>")), "{word}");
+    }
 }
 
 #[test]
@@ -153,6 +321,11 @@ fn bad_arguments_are_refused() {
     fails(&["grpo", "--seconds=-1"], "0 to 3600");
     fails(&["grpo", "--set", "bta=1"], "beta");
     fails(&["grpo", "--compile-times"], "--compile-times");
+    fails(&["grpo", "--threads", "0"], "--threads");
+    fails(&["grpo", "--hidden", "8", "--logp"], "--logp");
+    fails(&["grpo", "--hidden", "8", "--memory", "2"], "0.25");
+    fails(&["grpo", "--memory", "0.5", "--tokens", "8", "--vocab", "8"], "--hidden");
+    fails(&["grpo", "--growth", "--tokens", "8"], "--growth");
     fails(&["grpo", "--tokens", "4000000", "--vocab", "4000000"], "smaller");
 }
 

@@ -6,6 +6,7 @@
 //! (see [`crate::fuse`]) or how they are executed, and no vocab-level value but a gradient has a slot.
 
 mod crossing;
+mod in_place;
 mod print;
 mod verify;
 

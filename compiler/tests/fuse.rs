@@ -255,3 +255,47 @@ fn verifier_finds_faults_of_elements() {
         assert!(found.contains(why), "fault {i}: {found} instead of {why}");
     }
 }
+
+#[test]
+fn gradients_take_the_place_of_what_is_read_no_more() {
+    let logits = |plan: &Plan| {
+        let of = |kind| match kind {
+            SlotKind::Gradient(column) => Some(column),
+            _ => None,
+        };
+        plan.slots.iter().find_map(|s| of(s.kind)).unwrap()
+    };
+    let in_place = |text: &str| {
+        let plan = plan(text);
+        plan.in_place(logits(&plan))
+    };
+    for (name, _, text) in OBJECTIVES {
+        assert!(in_place(text), "{name}");
+    }
+    for text in [
+        "loss = token_mean(-logp - 0.1 * entropy)",
+        // Read by the sweep that writes.
+        "g = log_softmax(logits) - log_softmax(ref_logits)\n\
+         loss = token_mean(sum(softmax(logits) * g per token))",
+        "loss = token_mean(-logp)\nmetric most = max(max(logits per token))",
+    ] {
+        assert!(in_place(text), "{text}");
+    }
+    // What is detached is read when the loss, and with it the gradient, has been computed over all tokens.
+    let late = "far = sum(abs(logits - detach(mean(logp))) per token)\n\
+                loss = token_mean(-logp)\nmetric far = token_mean(far)";
+    assert!(!in_place(late), "{}", plan(late).print());
+    let mut twice = plan("loss = token_mean(-logp)");
+    let column = logits(&twice);
+    assert!(twice.in_place(column));
+    let again = twice.live[0].clone();
+    twice.after.push(again);
+    assert!(!twice.in_place(column), "a gradient that is written twice");
+    let mut chosen = plan("loss = token_mean(-logp)");
+    let Some(Step::Loop(of)) = chosen.live.first_mut() else { panic!("a call") };
+    let read = of.body.iter().find(|i| matches!(i, Item::Let(_, Op::EntryAt(..)))).unwrap().clone();
+    of.body.push(read);
+    assert!(!chosen.in_place(column), "an entry that is read late");
+    let none = plan("extend sft");
+    assert!(!none.in_place(rlc_compiler::hir::ColumnId(999)), "no gradient");
+}

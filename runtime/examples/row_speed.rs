@@ -1,7 +1,7 @@
 //! How fast the precompiled row primitives are on this machine: nanoseconds per logit, one thread, best of several
 //! rounds, beside a copy of the same bytes (logits read once, gradients written once).
 //!
-//!     cargo run --release -p rlc-runtime --example row_speed -- [rounds]
+//!     cargo run --release -p rlc-runtime --example row_speed -- [rounds] [width]
 //!
 //! "far" goes row after row over 64 MB of f32 logits, "near" stays on as many rows as fit in 512 KiB.
 #![allow(clippy::unwrap_used, reason = "a measurement, not a library")]
@@ -12,8 +12,7 @@ use std::time::Instant;
 use half::{bf16, f16};
 use rlc_compiler::table::Floats;
 use rlc_runtime::device::cpu::rows::{
-    Gradient, Other, Out, Row, Wanted, Width, gradient, gradient_in_place, statistics,
-    statistics_of_two,
+    Beside, Gradient, Out, Row, Wanted, Width, ends, gradient, statistics,
 };
 
 /// f32 logits that count as far away.
@@ -28,23 +27,30 @@ struct Numbers {
     other: Vec<f32>,
 }
 
-/// Best nanoseconds per logit of `rounds`, each over `rows` rows.
+/// Logits between two readings of the clock: a busy machine leaves so long alone now and then.
+const CHUNK: usize = 1 << 20;
+
+/// Nanoseconds per logit over `rows` rows: of each part of them the best of `rounds`.
 fn time(rounds: usize, rows: usize, vocab: usize, mut row: impl FnMut(usize)) -> f64 {
+    let part = (CHUNK / vocab).clamp(1, rows);
     // Near rows are too short for one clock reading.
-    let repeat = (2_000_000 / (rows * vocab)).max(1);
-    let mut best = f64::INFINITY;
+    let repeat = (CHUNK / (part * vocab)).max(1);
+    let mut best = vec![f64::INFINITY; rows.div_ceil(part)];
     for _ in 0..=rounds {
-        let begin = Instant::now();
-        for _ in 0..repeat {
-            (0..rows).for_each(&mut row);
+        for (p, best) in best.iter_mut().enumerate() {
+            let begin = Instant::now();
+            for _ in 0..repeat {
+                (p * part..((p + 1) * part).min(rows)).for_each(&mut row);
+            }
+            *best = best.min(begin.elapsed().as_secs_f64());
         }
-        best = best.min(begin.elapsed().as_secs_f64());
     }
-    best * 1e9 / (repeat * rows * vocab) as f64
+    best.iter().sum::<f64>() * 1e9 / (repeat * rows * vocab) as f64
 }
 
 fn main() {
     let rounds: usize = std::env::args().nth(1).map_or(5, |a| a.parse().unwrap());
+    let only = std::env::args().nth(2);
     let mut state = 1u64;
     let mut numbers = || -> Vec<f32> {
         (0..FAR)
@@ -81,7 +87,9 @@ fn main() {
                 });
                 println!("  {:8} {name:24} {ns:6.3}", "copy");
             }
-            for width in Width::ALL.into_iter().filter(|w| w.available()) {
+            let named =
+                |w: &Width| only.as_ref().is_none_or(|o| *o == format!("{w:?}").to_lowercase());
+            for width in Width::ALL.into_iter().filter(|w| w.available() && named(w)) {
                 measure(width, (rounds, rows, vocab), &numbers, &mut out);
             }
         }
@@ -92,8 +100,11 @@ fn black<T>(x: T) {
     let _ = black_box(x);
 }
 
+/// 1 / temperature.
+const SCALE: f64 = 1.0 / 0.9;
+
 fn of_row(logits: Floats) -> Row {
-    Row { logits, scale: 1.0 / 0.9 }
+    Row { logits, scale: SCALE }
 }
 
 fn measure(
@@ -104,7 +115,7 @@ fn measure(
 ) {
     let range = |r: usize| r * vocab..(r + 1) * vocab;
     let x = |r: usize| of_row(Floats::F32(&numbers.f32[range(r)]));
-    let y = |r: usize| of_row(Floats::F32(&numbers.other[range(r)]));
+    let y = |r: usize| Floats::F32(&numbers.other[range(r)]);
     let b = |r: usize| of_row(Floats::Bf16(&numbers.bf16[range(r)]));
     let h = |r: usize| of_row(Floats::F16(&numbers.f16[range(r)]));
     let time = |name: &str, row: &mut dyn FnMut(usize)| {
@@ -112,50 +123,60 @@ fn measure(
         println!("  {width:8} {name:24} {:6.3}", time(rounds, rows, vocab, row));
     };
     let plain = Wanted::default();
-    let entropy = Wanted { moment: true, square: false };
-    time("statistics", &mut |r| black(statistics(width, x(r), plain)));
-    time("  entropy", &mut |r| black(statistics(width, x(r), entropy)));
-    let all = Wanted { moment: true, square: true };
-    time("  entropy and square", &mut |r| black(statistics(width, x(r), all)));
-    time("  bf16", &mut |r| black(statistics(width, b(r), plain)));
-    time("  f16", &mut |r| black(statistics(width, h(r), plain)));
-    time("  of two", &mut |r| black(statistics_of_two(width, x(r), y(r), plain)));
-    let policy = Gradient { lse: 12.0, p: -0.3, ..Gradient::default() };
-    let entropy_too = Gradient { p_log_p: 0.01, ..policy };
+    let entropy = Wanted { moment: true, ..plain };
+    let all = Wanted { square: true, ..entropy };
+    let beside = |r: usize| Wanted { beside: Some(Beside { row: y(r), share: 1.0 }), ..entropy };
+    time("ends", &mut |r| black(ends(width, x(r).logits)));
+    time("statistics", &mut |r| black(statistics(width, x(r), &plain)));
+    time("  entropy", &mut |r| black(statistics(width, x(r), &entropy)));
+    time("  entropy and square", &mut |r| black(statistics(width, x(r), &all)));
+    time("  entropy and kl", &mut |r| black(statistics(width, x(r), &beside(r))));
+    time("  bf16", &mut |r| black(statistics(width, b(r), &plain)));
+    time("  f16", &mut |r| black(statistics(width, h(r), &plain)));
+    let add = [(7, 0.3)];
     time("gradient", &mut |r| {
-        gradient(width, x(r), &policy, Out::F32(&mut out[range(r)]));
+        gradient(width, &[terms(x(r), 12.0, 0.0)], &add, Out::F32(&mut out[range(r)]));
     });
     time("  entropy", &mut |r| {
-        gradient(width, x(r), &entropy_too, Out::F32(&mut out[range(r)]));
+        gradient(width, &[terms(x(r), 12.0, 0.01)], &add, Out::F32(&mut out[range(r)]));
     });
     time("  kl", &mut |r| {
-        let other = Some(Other { row: y(r), lse: 12.0, p_log_q: -0.01, q: 0.0 });
-        let how = Gradient { other, ..entropy_too };
-        gradient(width, x(r), &how, Out::F32(&mut out[range(r)]));
+        let how = Gradient { other: Some((y(r), -0.01)), ..terms(x(r), 12.0, 0.01) };
+        gradient(width, &[how], &add, Out::F32(&mut out[range(r)]));
     });
     time("  reverse kl", &mut |r| {
-        let other = Some(Other { row: y(r), lse: 12.0, p_log_q: 0.0, q: 0.01 });
-        gradient(width, x(r), &Gradient { other, ..policy }, Out::F32(&mut out[range(r)]));
+        let how = [terms(x(r), 12.0, 0.0), terms(of_row(y(r)), 12.0, 0.0)];
+        gradient(width, &how, &add, Out::F32(&mut out[range(r)]));
     });
     time("  bf16", &mut |r| {
-        gradient(width, b(r), &policy, Out::F32(&mut out[range(r)]));
+        gradient(width, &[terms(b(r), 12.0, 0.0)], &add, Out::F32(&mut out[range(r)]));
     });
-    let both = |x: Row, how: &Gradient, wanted, out: Out| {
+    let both = |x: Row, p_log_p: f64, wanted, out: Out| {
         let found = statistics(width, x, wanted);
-        let add = [(7, 0.3)];
-        gradient(width, x, &Gradient { lse: found.lse(), add: &add, ..*how }, out);
+        gradient(width, &[terms(x, found.lse(), p_log_p)], &add, out);
     };
-    time("both", &mut |r| both(x(r), &policy, plain, Out::F32(&mut out[range(r)])));
-    time("  entropy", &mut |r| both(x(r), &entropy_too, entropy, Out::F32(&mut out[range(r)])));
-    time("  bf16", &mut |r| both(b(r), &policy, plain, Out::F32(&mut out[range(r)])));
+    time("both", &mut |r| both(x(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
+    time("  entropy", &mut |r| both(x(r), 0.01, &entropy, Out::F32(&mut out[range(r)])));
+    time("  bf16", &mut |r| both(b(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
     let mut short = vec![0u16; rows * vocab];
-    time("  bf16 to bf16", &mut |r| both(b(r), &policy, plain, Out::Bf16(&mut short[range(r)])));
+    time("  bf16 to bf16", &mut |r| both(b(r), 0.0, &plain, Out::Bf16(&mut short[range(r)])));
+    time("  entropy and kl", &mut |r| {
+        let found = statistics(width, x(r), &beside(r));
+        let how = Gradient { other: Some((y(r), -0.01)), ..terms(x(r), found.lse(), 0.01) };
+        gradient(width, &[how], &add, Out::F32(&mut out[range(r)]));
+    });
     // In place: what is read is the last round's gradient, which is as good as any row.
     let mut own = numbers.f32[..rows * vocab].to_vec();
     time("  in place", &mut |r| {
         let row = &mut own[range(r)];
-        let found = statistics(width, of_row(Floats::F32(row)), plain);
-        let how = Gradient { lse: found.lse(), ..policy };
-        gradient_in_place(width, Out::F32(row), 1.0 / 0.9, &how);
+        let found = statistics(width, of_row(Floats::F32(row)), &plain);
+        let how = Gradient { scale: SCALE, lse: found.lse(), p: -0.3, ..Gradient::default() };
+        gradient(width, &[how], &add, Out::F32(row));
     });
+}
+
+/// A policy gradient and an entropy bonus.
+fn terms(x: Row<'_>, lse: f64, p_log_p: f64) -> Gradient<'_> {
+    let logits = Some(x.logits);
+    Gradient { logits, scale: x.scale, lse, p: -0.3, p_log_p, ..Gradient::default() }
 }

@@ -7,8 +7,9 @@ use rlc_compiler::op::Ty;
 use rlc_compiler::program::Program;
 use rlc_compiler::shape::Shape;
 use rlc_compiler::table::{Array, Data, Table};
+use rlc_model::gemm::{Matrix, product};
 
-use super::Dtype;
+use super::{Dtype, hidden};
 use crate::failure::{Failure, Outcome};
 use crate::synthetic::{self, Read, Sizes};
 
@@ -26,6 +27,8 @@ pub struct Wanted {
     pub vocab: usize,
     /// Their number type.
     pub dtype: Dtype,
+    /// Numbers of a hidden state, for a batch that has those and a projection in place of logits.
+    pub hidden: Option<usize>,
     /// Groups of rollouts.
     pub groups: Option<usize>,
     /// Rollouts of a group.
@@ -77,15 +80,27 @@ pub fn build(program: &Program, wanted: &Wanted) -> Outcome<Table> {
         .map_err(|e| Failure::running(e.to_string(), "a fault of rlc"))?;
     let columns = synthetic::reads(program);
     let mut random = Random(2);
-    for read in columns.iter().filter(|c| c.level == VOCAB) {
+    let given = |c: &&Read| wanted.hidden.is_none() || c.path != "vocab/logits";
+    for read in columns.iter().filter(|c| c.level == VOCAB).filter(given) {
         let data = entries(wanted.dtype, wanted.tokens * wanted.vocab, &mut random);
         let shape = vec![wanted.tokens, wanted.vocab];
         table.arrays.insert(read.path.clone(), Array { data, shape });
     }
     let actions: Vec<usize> = (0..wanted.tokens).map(|_| random.below(wanted.vocab)).collect();
-    let logp = match table.get("vocab/logits") {
-        Some(logits) => logps(&logits.data, &actions, wanted),
-        None => (0..wanted.tokens).map(|_| -2.0 - random.normal().abs()).collect(),
+    if let Some(width) = wanted.hidden {
+        let mut matrix = |name: &str, rows: usize, scale: f64| {
+            let numbers = (0..rows * width).map(|_| (scale * random.normal()) as f32).collect();
+            let array = Array { data: Data::F32(numbers), shape: vec![rows, width] };
+            table.arrays.insert(name.to_owned(), array);
+        };
+        matrix(hidden::STATES, wanted.tokens, 1.0);
+        // Logits of deviation 2, as in `entries`.
+        matrix(hidden::WEIGHT, wanted.vocab, 2.0 / (width as f64).sqrt());
+    }
+    let logp = match (table.get("vocab/logits"), wanted.hidden) {
+        (Some(logits), _) => logps(&logits.data, &actions, wanted),
+        (None, Some(width)) => projected(&table, width, &actions, wanted),
+        (None, None) => (0..wanted.tokens).map(|_| -2.0 - random.normal().abs()).collect(),
     };
     for read in columns.iter().filter(|c| c.level != VOCAB) {
         let count = shape.count(read.level);
@@ -132,6 +147,23 @@ fn logps(logits: &Data, actions: &[usize], wanted: &Wanted) -> Vec<f64> {
         logits.get(t * wanted.vocab + action) / wanted.temperature - sum.ln()
     };
     actions.iter().enumerate().map(logp).collect()
+}
+
+/// The same of logits that are products, a token at a time.
+fn projected(table: &Table, width: usize, actions: &[usize], wanted: &Wanted) -> Vec<f64> {
+    let numbers = |name: &str| match table.get(name).map(|a| &a.data) {
+        Some(Data::F32(x)) => &x[..],
+        _ => &[],
+    };
+    let weight = Matrix::new(numbers(hidden::WEIGHT), wanted.vocab, width).turned();
+    let mut logits = vec![0.0f32; wanted.vocab];
+    let of = |(state, &action): (&[f32], &usize)| {
+        product(&mut logits, wanted.vocab, Matrix::new(state, 1, width), weight, false);
+        let scaled = |x: &f32| f64::from(*x) / wanted.temperature;
+        let sum: f64 = logits.iter().map(|x| scaled(x).exp()).sum();
+        scaled(&logits[action]) - sum.ln()
+    };
+    numbers(hidden::STATES).chunks_exact(width).zip(actions).map(of).collect()
 }
 
 /// Numbers that look random and are the same everywhere (splitmix64).

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rlc_model::gemm::{Matrix, product};
+
 /// Bytes of each buffer where the size of the caches is not known.
 const BUFFER: usize = 256 << 20;
 /// Copied at once: small enough that the C library uses ordinary stores.
@@ -17,14 +19,14 @@ pub fn cores() -> usize {
 pub struct Copying {
     /// Bytes read and written per second by one thread.
     pub one: f64,
-    /// The same by a thread per core.
-    pub all: f64,
+    /// The same by as many threads as passes use.
+    pub used: f64,
     /// Bytes of each of the two buffers.
     pub buffer: usize,
 }
 
 /// Copies for about `time`; in no time it is a rough number.
-pub fn copying(time: Duration) -> Copying {
+pub fn copying(threads: usize, time: Duration) -> Copying {
     let mut buffer = cache().map_or(BUFFER, |c| (4 * c).clamp(BUFFER / 4, BUFFER));
     if time.is_zero() {
         buffer /= 8;
@@ -32,8 +34,25 @@ pub fn copying(time: Duration) -> Copying {
     let from = vec![1.0f32; buffer / 4];
     let mut to = vec![2.0f32; buffer / 4];
     let one = speed(&from, &mut to, 1, time / 2);
-    let all = if cores() == 1 { one } else { speed(&from, &mut to, cores(), time / 2) };
-    Copying { one, all, buffer }
+    let used = if threads == 1 { one } else { speed(&from, &mut to, threads, time / 2) };
+    Copying { one, used, buffer }
+}
+
+/// Operations per second of a product of two f32 matrices of `size` rows and columns, by the crate that
+/// models are multiplied with and the threads that it uses. Additions and multiplications count.
+pub fn multiplying(size: usize, time: Duration) -> f64 {
+    let a = vec![0.5f32; size * size];
+    let mut out = vec![0.0f32; size * size];
+    let matrix = Matrix::new(&a, size, size);
+    let (mut best, started, mut times) = (f64::INFINITY, Instant::now(), 0);
+    while times < 3 || started.elapsed() < time {
+        let begin = Instant::now();
+        product(&mut out, size, matrix, matrix.turned(), false);
+        best = best.min(begin.elapsed().as_secs_f64());
+        times += 1;
+    }
+    std::hint::black_box(&out);
+    2.0 * (size as f64).powi(3) / best
 }
 
 fn speed(from: &[f32], to: &mut [f32], threads: usize, time: Duration) -> f64 {

@@ -7,25 +7,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rlc_compiler::clif::Float;
-use rlc_compiler::columns::{self, Columns};
+use rlc_compiler::columns::{self, Columns, Numbers};
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::interp::VocabRows;
 use rlc_compiler::level::{Level, ROLLOUT, TOKEN, VOCAB};
-use rlc_compiler::program::Program;
+use rlc_compiler::program::{Phase, Program};
 use rlc_compiler::shape::Shape;
-use rlc_compiler::table::Table;
+use rlc_compiler::table::{Array, Data, Table};
 use rlc_runtime::device::Gradient;
 use rlc_runtime::device::cpu::{Kernel, float};
 use rlc_runtime::objective::{Logits, Objective};
 
 use super::cost::{Bytes, Cost};
+use super::hidden::Products;
 use super::progress::Progress;
+use super::work::{self, Work};
 use super::{device, machine, objective_failure};
 use crate::explain::kernel;
 use crate::failure::{Failure, Outcome};
 
-/// Threads that kernels use.
-pub const THREADS: usize = 1;
 /// Passes that are timed at least, after one that is not.
 const LEAST: usize = 3;
 
@@ -47,7 +47,7 @@ pub struct Times {
 pub struct Measured {
     /// Passes with reused buffers.
     pub reused: Times,
-    /// Passes through the whole runtime.
+    /// Passes through the whole runtime; none from hidden states.
     pub fresh: Vec<f64>,
     /// The loss.
     pub loss: f64,
@@ -65,6 +65,10 @@ pub struct Measured {
     pub memory: usize,
     /// Bytes that passes made the process grow by, where the system says.
     pub grown: Option<usize>,
+    /// What the recorded, live and after phases compute.
+    pub work: [Work; 3],
+    /// Bare matrix products, where passes begin at hidden states.
+    pub products: Option<Products>,
     /// Sweeps over the vocab row of each token.
     pub sweeps: usize,
     /// The plan in words.
@@ -84,22 +88,36 @@ pub struct Rows {
     pub vocab: usize,
 }
 
-/// Runs passes for about `time`, most of it with reused buffers.
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Rollouts of a piece.
+    pub micro_batch: usize,
+    /// How long to repeat.
+    pub time: Duration,
+    /// Whether gradients are wanted.
+    pub keep: bool,
+    /// Whether passes through the whole runtime are timed too.
+    pub fresh: bool,
+}
+
+/// Runs passes, most of the time with reused buffers. Where they are wanted, the loss and the gradients
+/// that they computed, as `rlc eval` names them.
 pub fn measure(
     objective: &mut Objective,
     table: &Table,
     params: &[f64],
-    micro_batch: usize,
-    time: Duration,
+    wanted: &Wanted,
     progress: &Progress,
-) -> Outcome<Measured> {
+) -> Outcome<(Measured, Table)> {
+    let Wanted { micro_batch, time, keep, .. } = *wanted;
     let present = table.arrays.keys().cloned().collect();
     let specialized = objective.specialized(Some(present)).map_err(objective_failure)?;
     let program = Arc::clone(&specialized.program);
     let levels = &program.graph.level_table;
     let bad = |e: rlc_compiler::shape::TableError| Failure::input(e.to_string(), "");
     let shape = Shape::new(levels, table).map_err(bad)?;
-    let loaded = columns::load(&program, table, &Table::default(), &shape, false).map_err(bad)?;
+    let loaded = columns::check(&program, table, &Table::default(), &shape, false).map_err(bad)?;
     let mut batch = Batch::new(&program, table, &shape, &loaded);
     let mut kernel = Kernel::new(&program, &batch.floats).map_err(device)?;
     let pieces = pieces(&shape, program.piece, micro_batch);
@@ -107,39 +125,63 @@ pub fn measure(
     progress.say("warming up");
     let before = if machine::forget_peak() { machine::resident() } else { None };
     let mut reused = Times::default();
-    let mut loss = 0.0;
+    let mut found = Found::default();
     let started = Instant::now();
     while reused.pass.len() <= LEAST || started.elapsed() < time.mul_f64(0.8) {
-        loss = batch.pass(&mut kernel, &shape, params, &pieces, &mut reused)?;
+        found = batch.pass(&mut kernel, &shape, params, &pieces, &mut reused)?;
         progress.pass(&reused.pass, "buffers reused");
     }
     reused.drop_first();
     let grown = before.and_then(|b| Some(machine::peak()?.saturating_sub(b)));
+    let loss = found.loss;
+    let gradients = if keep { batch.gradients(found, &shape) } else { Table::default() };
     let floats = std::mem::take(&mut batch.floats);
     drop(batch);
 
-    let fresh = fresh(objective, table, micro_batch, time.mul_f64(0.2), progress)?;
-    let cost = Cost::new(kernel.plan(), &shape, &floats);
+    let fresh = match wanted.fresh {
+        true => fresh(objective, table, micro_batch, time.mul_f64(0.2), progress)?,
+        false => Vec::new(),
+    };
+    let mut measured = described(&kernel, &shape, &floats, &program, pieces.len());
+    (measured.reused, measured.fresh) = (reused, fresh);
+    (measured.loss, measured.grown) = (loss, grown);
+    Ok((measured, gradients))
+}
+
+/// What plan and shape say, without a time.
+pub fn described(
+    kernel: &Kernel,
+    shape: &Shape,
+    floats: &[(ColumnId, Float)],
+    program: &Program,
+    pieces: usize,
+) -> Measured {
+    let levels = &program.graph.level_table;
+    let cost = Cost::new(kernel.plan(), shape, floats);
     let count = |level: Level| shape.count(level);
-    Ok(Measured {
-        reused,
-        fresh,
-        loss,
+    let work = [Phase::Recorded, Phase::Live, Phase::After]
+        .map(|phase| work::of_phase(kernel.plan(), phase, shape));
+    Measured {
+        reused: Times::default(),
+        fresh: Vec::new(),
+        loss: f64::NAN,
         rows: Rows {
             groups: count(rlc_compiler::level::GROUP),
             rollouts: count(ROLLOUT),
             tokens: count(TOKEN),
             vocab: shape.vocab,
         },
-        pieces: pieces.len(),
+        pieces,
         coupling: levels.name(program.coupling).to_owned(),
         dtype: floats.first().map(|f| f.1),
         bytes: cost.bytes(),
         memory: cost.memory(),
-        grown,
+        grown: None,
+        work,
+        products: None,
         sweeps: cost.sweeps(),
         plan: kernel::lines(kernel.plan()),
-    })
+    }
 }
 
 /// Passes through the whole runtime, after one that also compiles.
@@ -170,6 +212,15 @@ fn fresh(
 }
 
 impl Times {
+    /// Takes a pass in: its beginning and the end of each phase.
+    pub fn add(&mut self, at: [Instant; 4]) {
+        let seconds = |from: usize, to: usize| (at[to] - at[from]).as_secs_f64();
+        self.recorded.push(seconds(0, 1));
+        self.live.push(seconds(1, 2));
+        self.after.push(seconds(2, 3));
+        self.pass.push(seconds(0, 3));
+    }
+
     /// The first pass finds its memory cold.
     fn drop_first(&mut self) {
         for times in [&mut self.recorded, &mut self.live, &mut self.after, &mut self.pass] {
@@ -178,10 +229,17 @@ impl Times {
     }
 }
 
+/// What a pass computed, but for vocab-level gradients.
+#[derive(Default)]
+struct Found {
+    loss: f64,
+    below: Vec<(ColumnId, Vec<f64>)>,
+}
+
 /// A batch in the form that kernels take.
 struct Batch<'a> {
     program: &'a Program,
-    given: Vec<(ColumnId, &'a [f64])>,
+    given: Vec<(ColumnId, Numbers<'a>)>,
     vocab: BTreeMap<ColumnId, VocabRows<'a>>,
     floats: Vec<(ColumnId, Float)>,
     gradients: Vec<(ColumnId, Vec<f32>)>,
@@ -215,7 +273,7 @@ impl<'a> Batch<'a> {
                 (*id, memory)
             })
             .collect();
-        let given = others.into_iter().map(|id| (id, loaded.get(id))).collect();
+        let given = others.into_iter().map(|id| (id, loaded.numbers(id, graph, table))).collect();
         Batch { program, given, vocab, floats, gradients }
     }
 
@@ -227,9 +285,9 @@ impl<'a> Batch<'a> {
         params: &[f64],
         pieces: &[Range<usize>],
         times: &mut Times,
-    ) -> Outcome<f64> {
+    ) -> Outcome<Found> {
         let start = Instant::now();
-        let mut run = kernel.start(shape, &self.given, params).map_err(device)?;
+        let mut run = kernel.start_with(shape, &self.given, params).map_err(device)?;
         run.recorded(&self.vocab).map_err(device)?;
         let recorded = Instant::now();
         for piece in pieces {
@@ -244,17 +302,35 @@ impl<'a> Batch<'a> {
         let live = Instant::now();
         run.after(&self.vocab).map_err(device)?;
         let after = Instant::now();
-        let seconds = |from: Instant, to: Instant| (to - from).as_secs_f64();
-        times.recorded.push(seconds(start, recorded));
-        times.live.push(seconds(recorded, live));
-        times.after.push(seconds(live, after));
-        times.pass.push(seconds(start, after));
-        Ok(run.value(self.program.loss).and_then(|v| v.first().copied()).unwrap_or(f64::NAN))
+        times.add([start, recorded, live, after]);
+        let value = |e| run.value(e).unwrap_or(&[]);
+        let loss = value(self.program.loss).first().copied().unwrap_or(f64::NAN);
+        let graph = &self.program.graph;
+        let below = |id: &ColumnId| graph.columns[id.0 as usize].level != VOCAB;
+        let grads = self.program.grads.iter().filter(|(id, _)| below(id));
+        let below = grads.filter_map(|(id, e)| Some((*id, value((*e)?).to_vec()))).collect();
+        Ok(Found { loss, below })
+    }
+
+    /// Loss and gradients of the last pass.
+    fn gradients(&mut self, found: Found, shape: &Shape) -> Table {
+        let graph = &self.program.graph;
+        let name = |id: ColumnId| format!("grad/{}", graph.columns[id.0 as usize].name);
+        let mut table = Table::default();
+        table.set("loss", Data::F64(vec![found.loss]));
+        for (id, rows) in found.below {
+            table.set(name(id), Data::F64(rows));
+        }
+        for (id, rows) in self.gradients.drain(..) {
+            let shape = vec![shape.count(TOKEN), shape.vocab];
+            table.arrays.insert(name(id), Array { data: Data::F32(rows), shape });
+        }
+        table
     }
 }
 
 /// Ranges of rows of the piece level, each of at most `rollouts` rollouts where one row allows it.
-fn pieces(shape: &Shape, level: Level, rollouts: usize) -> Vec<Range<usize>> {
+pub fn pieces(shape: &Shape, level: Level, rollouts: usize) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
     let mut inside = 0;
     for row in 0..shape.count(level) {

@@ -4,8 +4,10 @@ use rlc_compiler::clif::Float;
 use serde_json::{Value, json};
 
 use super::compile::Compiling;
+use super::hidden::Products;
 use super::machine::{self, Copying};
-use super::pass::{Measured, THREADS};
+use super::pass::Measured;
+use super::work::{FUNCTION, Work};
 use crate::output::Output;
 
 /// A whole measurement.
@@ -14,8 +16,10 @@ pub struct Report<'a> {
     pub objective: &'a str,
     /// Passes and plan.
     pub measured: Measured,
-    /// What memory copies reach.
-    pub copying: Copying,
+    /// Threads that passes use.
+    pub threads: usize,
+    /// What this machine does.
+    pub speed: Speed,
     /// Compile times.
     pub compiling: Compiling,
     /// How busy the machine was before.
@@ -24,11 +28,60 @@ pub struct Report<'a> {
     pub peak: Option<usize>,
 }
 
+/// What the machine does at best with the threads in use.
+#[derive(Debug, Clone, Copy)]
+pub struct Speed {
+    /// What memory copies reach.
+    pub copying: Copying,
+    /// Operations per second of a product of f32 matrices.
+    pub multiplying: f64,
+    /// Rows and columns of those matrices.
+    pub size: usize,
+}
+
 impl Report<'_> {
     /// Seconds that copying as many bytes takes.
     fn floor(&self) -> f64 {
-        let rate = if THREADS == 1 { self.copying.one } else { self.copying.all };
-        self.measured.bytes.least() as f64 / rate
+        self.measured.bytes.least() as f64 / self.speed.copying.used
+    }
+
+    /// Operations of all phases and products.
+    fn flops(&self) -> u64 {
+        let m = &self.measured;
+        let one = |p: &Products| p.flops(m.rows.tokens, m.rows.vocab);
+        let products = m.products.as_ref().map_or(0, |p| p.count as u64 * one(p));
+        m.work.iter().map(|w| w.flops()).sum::<u64>() + products
+    }
+
+    /// Bytes of all logits, in f32.
+    fn logits(&self) -> f64 {
+        4.0 * self.measured.rows.tokens as f64 * self.measured.rows.vocab as f64
+    }
+
+    /// What passes from hidden states are compared with.
+    fn hidden(&self, of: &Products) -> Value {
+        let whole = of.whole();
+        let [logits, hidden, weight] = &of.times;
+        let one = of.flops(self.measured.rows.tokens, self.measured.rows.vocab);
+        let extra = self.measured.grown.unwrap_or(of.room);
+        json!({
+            "width": of.width,
+            "products": {
+                "count": of.count,
+                "flops": one,
+                "median": median(&whole),
+                "min": least(&whole),
+                "logits": spread(logits),
+                "d_hidden": spread(hidden),
+                "d_weight": spread(weight),
+            },
+            "ratio": median(&self.measured.reused.pass) / median(&whole),
+            "share": of.share,
+            "room": of.room,
+            "extra": extra,
+            "extra_ratio": extra as f64 / self.logits(),
+            "logits": self.logits(),
+        })
     }
 
     fn dtype(&self) -> Option<&'static str> {
@@ -56,16 +109,17 @@ impl Report<'_> {
             "vocab": rows.vocab,
             "dtype": self.dtype(),
             "pieces": m.pieces,
-            "threads": THREADS,
+            "threads": self.threads,
             "time": {
                 "recorded": spread(&m.reused.recorded),
                 "live": spread(&m.reused.live),
                 "after": spread(&m.reused.after),
                 "pass": spread(&m.reused.pass),
-                "fresh": spread(&m.fresh),
+                "fresh": if m.fresh.is_empty() { Value::Null } else { spread(&m.fresh) },
             },
             "ns_per_logit": per_logit,
             "ns_per_token": 1e9 * pass / rows.tokens as f64,
+            "hidden": m.products.as_ref().map(|p| self.hidden(p)),
             "bytes": {
                 "logits": bytes.logits,
                 "gradients": bytes.gradients,
@@ -75,12 +129,21 @@ impl Report<'_> {
                 "read": bytes.read,
                 "written": bytes.written,
             },
-            "copy": {
-                "one_thread": self.copying.one,
-                "all_cores": self.copying.all,
-                "cores": machine::cores(),
-                "buffer": self.copying.buffer,
+            "flops": {
+                "recorded": counted(m.work[0]),
+                "live": counted(m.work[1]),
+                "after": counted(m.work[2]),
+                "function": FUNCTION,
+                "all": self.flops(),
+                "per_second": self.flops() as f64 / pass,
             },
+            "copy": {
+                "one_thread": self.speed.copying.one,
+                "used": self.speed.copying.used,
+                "buffer": self.speed.copying.buffer,
+            },
+            "matrix": { "flops_per_second": self.speed.multiplying, "size": self.speed.size },
+            "cores": machine::cores(),
             "floor": self.floor(),
             "floor_ratio": pass / self.floor(),
             "memory": { "plan": m.memory, "grown": m.grown, "peak": self.peak },
@@ -111,14 +174,15 @@ impl Report<'_> {
             m.coupling
         ));
         text.push_str(&output.dim(&format!("{:10}{:>12}{:>12}\n", "", "min", "median")));
+        let note = if m.products.is_some() { ", with checks, in turns with products" } else { "" };
         let times = [
             ("recorded", &m.reused.recorded, String::new()),
             ("live", &m.reused.live, String::new()),
             ("after", &m.reused.after, String::new()),
-            ("pass", &m.reused.pass, format!("{}, buffers reused", m.reused.pass.len())),
+            ("pass", &m.reused.pass, format!("{}, buffers reused{note}", m.reused.pass.len())),
             ("fresh", &m.fresh, format!("{}, with checks and allocations", m.fresh.len())),
         ];
-        for (name, times, note) in times {
+        for (name, times, note) in times.into_iter().filter(|t| !t.1.is_empty()) {
             let (low, mid) = (seconds(least(times)), seconds(median(times)));
             text.push_str(format!("{name:10}{low:>12}{mid:>12}  {note}").trim_end());
             text.push('\n');
@@ -136,8 +200,9 @@ impl Report<'_> {
         line(
             "bytes",
             format!(
-                "{} at least: logits {}, their gradient {}, columns {}, outputs {}",
+                "{} at least: {} {}, their gradient {}, columns {}, outputs {}",
                 size(b.least()),
+                if m.products.is_some() { "hidden states and projection" } else { "logits" },
                 size(b.logits),
                 size(b.gradients),
                 size(b.columns),
@@ -145,14 +210,56 @@ impl Report<'_> {
             ),
         );
         line("", format!("{} read and {} written by the loops", size(b.read), size(b.written)));
-        let c = &self.copying;
+        let of_phase = |w: &Work| amount(w.flops() as f64, "FLOP");
         line(
-            "copy",
+            "work",
             format!(
-                "{:.1} GB/s by one thread, {:.1} by {}",
-                c.one / 1e9,
-                c.all / 1e9,
-                machine::cores()
+                "{}: recorded {}, live {}, after {}; a function counts {FUNCTION}",
+                amount(self.flops() as f64, "FLOP"),
+                of_phase(&m.work[0]),
+                of_phase(&m.work[1]),
+                of_phase(&m.work[2])
+            ),
+        );
+        if let Some(products) = &m.products {
+            let whole = median(&products.whole());
+            let flops = products.count as f64 * products.flops(rows.tokens, rows.vocab) as f64;
+            let [logits, hidden, weight] = products.times.each_ref().map(|t| seconds(median(t)));
+            line(
+                "products",
+                format!(
+                    "{} whole and bare, {}; a pass takes {:.2} times that",
+                    seconds(whole),
+                    amount(flops / whole, "FLOP/s"),
+                    pass / whole
+                ),
+            );
+            let twice = if products.count == 4 { " twice" } else { "" };
+            let each = format!("logits {logits}{twice}, d hidden {hidden}, d projection {weight}");
+            line("", format!("{each}; {} each", amount(flops / products.count as f64, "FLOP")));
+            let extra = m.grown.unwrap_or(products.room) as f64;
+            let room = format!("{} of logits at a time", size(products.room));
+            let share = extra / self.logits();
+            line(
+                "",
+                format!(
+                    "{room}; extra memory {share:.3} of all logits' {}",
+                    size(self.logits() as usize)
+                ),
+            );
+        }
+        let c = &self.speed.copying;
+        let more = format!(", {:.1} by {}", c.used / 1e9, self.threads);
+        let more = if self.threads == 1 { "" } else { &more };
+        line("copy", format!("{:.1} GB/s by one thread{more}", c.one / 1e9));
+        let rate = |of: f64| amount(of, "FLOP/s");
+        line(
+            "matrix",
+            format!(
+                "{} in products of f32 matrices by {}; this pass {}",
+                rate(self.speed.multiplying),
+                plural(self.threads, "thread"),
+                rate(self.flops() as f64 / pass)
             ),
         );
         line(
@@ -160,7 +267,7 @@ impl Report<'_> {
             format!(
                 "{}: the bytes at least, copied by {}; a pass takes {:.1} times that",
                 seconds(self.floor()),
-                plural(THREADS, "thread"),
+                plural(self.threads, "thread"),
                 pass / self.floor()
             ),
         );
@@ -182,6 +289,17 @@ impl Report<'_> {
         }
         text
     }
+}
+
+fn counted(work: Work) -> Value {
+    json!({ "operators": work.operators, "functions": work.functions })
+}
+
+/// A large number with three digits and a unit.
+fn amount(x: f64, unit: &str) -> String {
+    let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let (scale, prefix) = prefixes.into_iter().find(|p| x >= p.0).unwrap_or((1.0, ""));
+    digits(x / scale, &format!("{prefix}{unit}"))
 }
 
 /// Least and median.
@@ -241,7 +359,7 @@ fn plural(n: usize, what: &str) -> String {
 }
 
 /// 32000 as 32,000.
-fn grouped(n: usize) -> String {
+pub fn grouped(n: usize) -> String {
     let text = n.to_string();
     let mut out = String::new();
     for (i, c) in text.chars().enumerate() {

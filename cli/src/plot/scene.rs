@@ -81,7 +81,7 @@ pub enum Mark {
 }
 
 /// An axis: what it runs from and to, and its numbers.
-struct Axis {
+pub struct Axis {
     low: f64,
     high: f64,
     log: bool,
@@ -104,7 +104,7 @@ impl Axis {
     }
 
     /// Whole powers of ten around two positive numbers.
-    fn powers(low: f64, high: f64) -> Axis {
+    pub fn powers(low: f64, high: f64) -> Axis {
         let (from, to) = ((low.log10() + 1e-9).floor() as i32, (high.log10() - 1e-9).ceil() as i32);
         let (from, to) = if from == to { (from - 1, to + 1) } else { (from, to) };
         let ticks = (from..=to).map(|p| 10f64.powi(p)).collect();
@@ -122,7 +122,7 @@ impl Axis {
 }
 
 /// A panel's frame: left, top, right, bottom.
-type Frame = (f64, f64, f64, f64);
+pub type Frame = (f64, f64, f64, f64);
 
 const LEFT: Frame = (64.0, 84.0, 466.0, 352.0);
 const RIGHT: Frame = (562.0, 84.0, 964.0, 352.0);
@@ -213,13 +213,15 @@ fn curve(frame: Frame, axes: &(Axis, Axis), curve: &Curve, pen: Pen) -> Mark {
     Mark::Line { points, role: role(curve), pen }
 }
 
-fn at(frame: Frame, axes: &(Axis, Axis), point: (f64, f64)) -> (f64, f64) {
+/// Where a point of the axes lies.
+pub fn at(frame: Frame, axes: &(Axis, Axis), point: (f64, f64)) -> (f64, f64) {
     let (left, top, right, bottom) = frame;
     let x = left + axes.0.place(point.0) * (right - left);
     (x, bottom - axes.1.place(point.1) * (bottom - top))
 }
 
-fn frame(frame: Frame, axes: &(Axis, Axis), marks: &mut Vec<Mark>) {
+/// Axes with their numbers and lines behind the curves.
+pub fn frame(frame: Frame, axes: &(Axis, Axis), marks: &mut Vec<Mark>) {
     let (left, top, right, bottom) = frame;
     let digits = |axis: &Axis| -> Vec<String> { axis.ticks.iter().map(|t| number(*t)).collect() };
     for (tick, label) in axes.0.ticks.iter().zip(digits(&axes.0)) {
@@ -235,17 +237,19 @@ fn frame(frame: Frame, axes: &(Axis, Axis), marks: &mut Vec<Mark>) {
     marks.push(line(vec![(left, top), (left, bottom), (right, bottom)], Role::Ink));
 }
 
-fn heading(frame: Frame, words: &str, marks: &mut Vec<Mark>) {
+/// Words above a panel.
+pub fn heading(frame: Frame, words: &str, marks: &mut Vec<Mark>) {
     marks.push(text((frame.0, frame.1 - 16.0), Anchor::Start, false, words.to_owned()));
 }
 
-fn below(frame: Frame, words: &str, marks: &mut Vec<Mark>) {
+/// Words below its numbers.
+pub fn below(frame: Frame, words: &str, marks: &mut Vec<Mark>) {
     let middle = f64::midpoint(frame.0, frame.2);
     marks.push(text((middle, frame.3 + 35.0), Anchor::Middle, false, words.to_owned()));
 }
 
 /// A piece of a curve with its name.
-fn sample(from: (f64, f64), role: Role, pen: Pen, name: &str, marks: &mut Vec<Mark>) {
+pub fn sample(from: (f64, f64), role: Role, pen: Pen, name: &str, marks: &mut Vec<Mark>) {
     let (x, y) = from;
     let points = vec![(x, y), (x + 28.0, y)];
     marks.push(Mark::Line { points, role, pen });
@@ -256,7 +260,8 @@ fn line(points: Vec<(f64, f64)>, role: Role) -> Mark {
     Mark::Line { points, role, pen: Pen::Fine }
 }
 
-fn text(at: (f64, f64), anchor: Anchor, large: bool, text: String) -> Mark {
+/// Words.
+pub fn text(at: (f64, f64), anchor: Anchor, large: bool, text: String) -> Mark {
     Mark::Text { at, anchor, large, text }
 }
 

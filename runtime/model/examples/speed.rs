@@ -1,8 +1,17 @@
-//! How fast sampling and a training pass are: 4 layers, width 128, 0.8 M parameters, 256 sequences.
+//! How fast sampling and a training pass are, for a random model of one of a few shapes or one from a folder.
 //!
-//! Times are CPU seconds of the main thread where the system tells them, so a busy machine does not matter much.
+//! Times are CPU seconds of the main thread where the system tells them and there is one thread, so a busy machine does
+//! not matter much; with more threads they are seconds.
 //!
-//! `RAYON_NUM_THREADS=1 cargo run --release -p rlc-model --example speed`
+//! `RAYON_NUM_THREADS=1 cargo run --release -p rlc-model --example speed -- [small|llama|qwen|FOLDER] [ROUNDS] [sampling]`
+//!
+//! The last word leaves out all but sampling.
+//!
+//! | shape | | parameters | sequences |
+//! |---|---|---|---|
+//! | `small` | 4 layers of width 128, vocabulary 16 | 0.8 M | 32 x 8 of 16 + 64 tokens |
+//! | `llama` | 4 layers of width 256, vocabulary 4,096, tied | 4.3 M | 8 x 8 of 32 + 64 |
+//! | `qwen` | 6 layers of width 384, 6 heads over 2, biases, vocabulary 49,152, tied | 28 M | 8 x 8 of 32 + 64 |
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement, run by hand")]
 
 use std::sync::LazyLock;
@@ -11,26 +20,54 @@ use std::time::Instant;
 use candle_core::{Device, Tensor};
 use rlc_model::{Config, Model, SampleOptions, generate, logprobs, seed_backward};
 
+/// As in the command line's binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Seconds this thread has run.
+/// Seconds this thread has run, or seconds if it is one of several.
 fn now() -> f64 {
+    if candle_core::utils::get_num_threads() > 1 {
+        return ORIGIN.elapsed().as_secs_f64();
+    }
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let nanos = text.and_then(|t| t.split(' ').next()?.parse::<f64>().ok());
     nanos.map_or_else(|| ORIGIN.elapsed().as_secs_f64(), |n| n * 1e-9)
 }
 
-fn main() {
-    let config = r#"{"model_type": "llama", "hidden_size": 128, "num_hidden_layers": 4,
-        "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 344,
-        "vocab_size": 16, "tie_word_embeddings": false, "max_position_embeddings": 2048}"#;
+const SMALL: &str = r#"{"model_type": "llama", "hidden_size": 128, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 344,
+    "vocab_size": 16, "tie_word_embeddings": false, "max_position_embeddings": 2048}"#;
+const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 256, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 704,
+    "vocab_size": 4096, "tie_word_embeddings": true, "max_position_embeddings": 512}"#;
+const QWEN: &str = r#"{"model_type": "qwen2", "hidden_size": 384, "num_hidden_layers": 6,
+    "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 1024,
+    "vocab_size": 49152, "tie_word_embeddings": true, "max_position_embeddings": 512}"#;
+
+fn random(config: &str) -> Model {
     let config = Config::from_json(config.as_bytes(), "here").unwrap();
-    let model = Model::random(config, 1, &Device::Cpu).unwrap();
+    Model::random(config, 1, &Device::Cpu).unwrap()
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let shape = args.next().unwrap_or_else(|| "small".to_owned());
+    let rounds: usize = args.next().map_or(4, |n| n.parse().unwrap());
+    let only_sampling = args.next().is_some_and(|word| word == "sampling");
+    let (model, count, length) = match shape.as_str() {
+        "small" => (random(SMALL), 32, 16),
+        "llama" => (random(LLAMA), 8, 32),
+        "qwen" => (random(QWEN), 8, 32),
+        folder => (Model::load(folder.as_ref(), &Device::Cpu).unwrap(), 8, 32),
+    };
+    let vocab = model.config().vocab_size as u32;
     let prompts: Vec<Vec<u32>> =
-        (0..32).map(|i| (0..16).map(|j| (i * 7 + j * 3) % 16).collect()).collect();
+        (0..count).map(|i| (0..length).map(|j| (i * 7 + j * 3) % vocab).collect()).collect();
     let new = 64;
     let options = SampleOptions { max_new_tokens: new, max_batch: 256, ..SampleOptions::default() };
-    for round in 0..4 {
+    for round in 0..rounds {
         let start = now();
         let out = generate(&model, &prompts, 8, &options).unwrap();
         let took = now() - start;
@@ -39,6 +76,9 @@ fn main() {
             "sampling      {tokens} tokens in {took:.3} s: {:.0} tokens/s",
             tokens as f64 / took
         );
+        if only_sampling {
+            continue;
+        }
 
         let (mut ids, mut lengths) = (Vec::new(), Vec::new());
         let (mut rows, mut targets) = (Vec::new(), Vec::new());

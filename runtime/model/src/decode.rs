@@ -1,71 +1,25 @@
 //! The model without gradients on plain slices: what the sampler runs for every token.
 //!
-//! No graph, no tensors, no allocation per token: weights are borrowed, activations live in [`Scratch`]. It computes the
+//! No graph, no tensors, no allocation per token: weights are packed once, activations live in [`Scratch`]. It computes the
 //! same function as `Model::forward` (a test compares them). A row's result does not depend on the rows beside it.
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Storage, Tensor};
 
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::gemm::{Matrix, product};
+use crate::kv::Room;
 use crate::model::{EMBEDDING, HEAD, Model};
-use crate::ops::{HeadShape, Rope, norm, swiglu};
-
-/// gemm switches to other summation orders for a single row and for tiny products: never fewer rows than this.
-const LEAST_ROWS: usize = 2;
-/// Weights with so few outputs are kept turned, which keeps gemm off its path for tiny products.
-const SMALL: usize = 128;
-
-/// A projection's weight `[out, in]` and bias.
-struct Projection {
-    weight: Vec<f32>,
-    turned: bool,
-    outputs: usize,
-    inputs: usize,
-    bias: Option<Vec<f32>>,
-}
-
-impl Projection {
-    fn new(weight: Vec<f32>, inputs: usize, bias: Option<Vec<f32>>) -> Self {
-        let outputs = weight.len() / inputs;
-        if outputs > SMALL {
-            return Self { weight, turned: false, outputs, inputs, bias };
-        }
-        let mut turned = vec![0f32; weight.len()];
-        for (o, row) in weight.chunks_exact(inputs).enumerate() {
-            for (i, v) in row.iter().enumerate() {
-                turned[i * outputs + o] = *v;
-            }
-        }
-        Self { weight: turned, turned: true, outputs, inputs, bias }
-    }
-
-    /// `out[r, at..at + outputs] (+)= x[r] w^T + b` for `rows` rows of `out`, each `stride` wide.
-    fn apply(&self, x: &[f32], rows: usize, out: &mut [f32], stride: usize, add: bool) {
-        let w = if self.turned {
-            Matrix::new(&self.weight, self.inputs, self.outputs)
-        } else {
-            Matrix::new(&self.weight, self.outputs, self.inputs).turned()
-        };
-        product(out, stride, Matrix::new(x, rows, self.inputs), w, add);
-        if let Some(bias) = &self.bias {
-            for row in out.chunks_mut(stride) {
-                for (y, b) in row.iter_mut().zip(bias) {
-                    *y += b;
-                }
-            }
-        }
-    }
-}
+use crate::ops::{HeadShape, Rope, norm, slice, swiglu, with_slice};
+use crate::packed::Packed;
 
 struct Layer {
     input_norm: Vec<f32>,
-    qkv: [Projection; 3],
+    qkv: Packed,
     head_norms: Option<[Vec<f32>; 2]>,
-    output: Projection,
+    output: Packed,
     mlp_norm: Vec<f32>,
-    gate_up: [Projection; 2],
-    down: Projection,
+    gate_up: Packed,
+    down: Packed,
 }
 
 /// A model's weights, ready for decoding.
@@ -73,11 +27,10 @@ pub(crate) struct Decoder {
     pub config: Config,
     pub shape: HeadShape,
     pub rope: Rope,
-    embedding: Vec<f32>,
+    embedding: Tensor,
     layers: Vec<Layer>,
     norm: Vec<f32>,
-    /// Nothing if tied and large: then the embedding serves.
-    head: Option<Projection>,
+    head: Packed,
 }
 
 /// Activations of up to some number of rows.
@@ -91,6 +44,7 @@ pub(crate) struct Scratch {
     gate_up: Vec<f32>,
     inner: Vec<f32>,
     pub logits: Vec<f32>,
+    pub room: Room,
 }
 
 fn grow(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
@@ -101,134 +55,133 @@ fn grow(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
 }
 
 impl Decoder {
-    /// Copies the weights of `model`; the rotary table covers `positions`.
+    /// Packs the weights of `model`; the rotary table covers `positions`.
     pub fn new(model: &Model, positions: usize) -> Result<Self> {
         let config = model.config().clone();
-        let values = |name: &str| -> Result<Option<Vec<f32>>> {
+        let tensor = |name: &str| -> Result<Option<Tensor>> {
             let Some(tensor) = model.weight(name) else { return Ok(None) };
-            let tensor: Tensor = tensor.to_device(&Device::Cpu)?;
-            Ok(Some(tensor.flatten_all()?.to_vec1()?))
+            Ok(Some(tensor.to_device(&Device::Cpu)?.contiguous()?))
         };
-        let need = |name: &str| -> Result<Vec<f32>> {
-            values(name)?.ok_or_else(|| ModelError::MissingTensor {
+        let need = |name: &str| -> Result<Tensor> {
+            tensor(name)?.ok_or_else(|| ModelError::MissingTensor {
                 file: "the model".to_owned(),
                 name: name.to_owned(),
                 expected: Vec::new(),
                 hint: String::new(),
             })
         };
+        let vector = |name: &str| -> Result<Vec<f32>> { Ok(need(name)?.to_vec1()?) };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {
             let at = |part: &str| format!("model.layers.{layer}.{part}");
-            let projection = |part: &str, inputs: usize| -> Result<Projection> {
-                let bias = values(&at(&format!("{part}.bias")))?;
-                Ok(Projection::new(need(&at(&format!("{part}.weight")))?, inputs, bias))
+            // Projections of the same input are one.
+            let projection = |parts: &[&str], inputs: usize| -> Result<Packed> {
+                let (mut weights, mut bias) = (Vec::new(), Vec::new());
+                for part in parts {
+                    weights.push(need(&at(&format!("{part}.weight")))?);
+                    if let Some(more) = tensor(&at(&format!("{part}.bias")))? {
+                        bias.extend(more.to_vec1::<f32>()?);
+                    }
+                }
+                packed(inputs, &weights, bias)
             };
             let hidden = config.hidden_size;
             let head_norms = if config.qk_norm() {
-                Some([need(&at("self_attn.q_norm.weight"))?, need(&at("self_attn.k_norm.weight"))?])
+                let [q, k] = ["self_attn.q_norm.weight", "self_attn.k_norm.weight"];
+                Some([vector(&at(q))?, vector(&at(k))?])
             } else {
                 None
             };
+            let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
             layers.push(Layer {
-                input_norm: need(&at("input_layernorm.weight"))?,
-                qkv: [
-                    projection("self_attn.q_proj", hidden)?,
-                    projection("self_attn.k_proj", hidden)?,
-                    projection("self_attn.v_proj", hidden)?,
-                ],
+                input_norm: vector(&at("input_layernorm.weight"))?,
+                qkv: projection(&qkv, hidden)?,
                 head_norms,
-                output: projection("self_attn.o_proj", config.query_width())?,
-                mlp_norm: need(&at("post_attention_layernorm.weight"))?,
-                gate_up: [projection("mlp.gate_proj", hidden)?, projection("mlp.up_proj", hidden)?],
-                down: projection("mlp.down_proj", config.intermediate_size)?,
+                output: projection(&["self_attn.o_proj"], config.query_width())?,
+                mlp_norm: vector(&at("post_attention_layernorm.weight"))?,
+                gate_up: projection(&["mlp.gate_proj", "mlp.up_proj"], hidden)?,
+                down: projection(&["mlp.down_proj"], config.intermediate_size)?,
             });
         }
-        let embedding = need(EMBEDDING)?;
-        let head = if !config.tie_word_embeddings {
-            Some(Projection::new(need(HEAD)?, config.hidden_size, None))
-        } else if config.vocab_size <= SMALL {
-            Some(Projection::new(embedding.clone(), config.hidden_size, None))
-        } else {
-            None
-        };
+        let head = if config.tie_word_embeddings { EMBEDDING } else { HEAD };
         Ok(Self {
             shape: HeadShape::of(&config),
             rope: Rope::new(&config, positions),
-            norm: need("model.norm.weight")?,
-            embedding,
+            norm: vector("model.norm.weight")?,
+            embedding: need(EMBEDDING)?,
             layers,
-            head,
+            head: packed(config.hidden_size, &[need(head)?], Vec::new())?,
             config,
         })
     }
 
-    /// Runs all layers over one row for each id; `attend(layer, qkv, mixed)` gets unrotated qkv rows and fills the rows
-    /// of attention outputs. Afterwards `scratch` holds the residual stream.
+    /// Runs all layers over one row for each id; `attend(layer, qkv, mixed, room)` gets unrotated qkv rows and fills the
+    /// rows of attention outputs. Afterwards `scratch` holds the residual stream. `share` spreads rows over threads.
     pub fn layers(
         &self,
         ids: &[u32],
         scratch: &mut Scratch,
-        mut attend: impl FnMut(usize, &mut [f32], &mut [f32]),
-    ) {
+        share: bool,
+        mut attend: impl FnMut(usize, &mut [f32], &mut [f32], &mut Room),
+    ) -> Result<()> {
         let config = &self.config;
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (width, out) = (self.shape.width(), self.shape.out());
         let eps = config.rms_norm_eps as f32;
-        let rows = ids.len().max(LEAST_ROWS);
+        let rows = ids.len();
         let x = grow(&mut scratch.x, rows * hidden);
         let normed = grow(&mut scratch.normed, rows * hidden);
         let qkv = grow(&mut scratch.qkv, rows * width);
         let mixed = grow(&mut scratch.mixed, rows * out);
         let gate_up = grow(&mut scratch.gate_up, rows * 2 * inner);
         let act = grow(&mut scratch.inner, rows * inner);
-        x[ids.len() * hidden..].fill(0.0);
-        mixed[ids.len() * out..].fill(0.0);
-        for (row, id) in x.chunks_exact_mut(hidden).zip(ids) {
-            row.copy_from_slice(&self.embedding[*id as usize * hidden..][..hidden]);
-        }
+        with_slice(&self.embedding, |embedding| {
+            for (row, id) in x.chunks_exact_mut(hidden).zip(ids) {
+                row.copy_from_slice(&embedding[*id as usize * hidden..][..hidden]);
+            }
+            Ok(())
+        })?;
         for (index, layer) in self.layers.iter().enumerate() {
             norm::rows(x, normed, &layer.input_norm, eps);
-            let mut start = 0;
-            for projection in &layer.qkv {
-                projection.apply(normed, rows, &mut qkv[start..], width, false);
-                start += projection.outputs;
-            }
-            let used = ids.len() * width;
+            layer.qkv.apply(normed, qkv, false, share);
             if let Some([q, k]) = &layer.head_norms {
-                let copy = grow(&mut scratch.qkv_normed, used);
-                norm::heads(&qkv[..used], copy, self.shape, [q, k], eps);
-                qkv[..used].copy_from_slice(copy);
+                let copy = grow(&mut scratch.qkv_normed, rows * width);
+                norm::heads(qkv, copy, self.shape, [q, k], eps);
+                qkv.copy_from_slice(copy);
             }
-            attend(index, &mut qkv[..used], &mut mixed[..ids.len() * out]);
-            layer.output.apply(mixed, rows, x, hidden, true);
+            attend(index, qkv, mixed, &mut scratch.room);
+            layer.output.apply(mixed, x, true, share);
             norm::rows(x, normed, &layer.mlp_norm, eps);
-            for (half, projection) in layer.gate_up.iter().enumerate() {
-                projection.apply(normed, rows, &mut gate_up[half * inner..], 2 * inner, false);
-            }
+            layer.gate_up.apply(normed, gate_up, false, share);
             swiglu::forward(act, gate_up, inner);
-            layer.down.apply(act, rows, x, hidden, true);
+            layer.down.apply(act, x, true, share);
         }
+        Ok(())
     }
 
     /// Logits `[rows.len(), vocab_size]` of the given rows of the residual stream, left in `scratch.logits`.
-    pub fn logits(&self, rows: &[usize], scratch: &mut Scratch) {
+    pub fn logits(&self, rows: &[usize], scratch: &mut Scratch, share: bool) {
         let hidden = self.config.hidden_size;
-        let count = rows.len().max(LEAST_ROWS);
-        let mixed = grow(&mut scratch.mixed, count * hidden);
-        mixed[rows.len() * hidden..].fill(0.0);
+        let mixed = grow(&mut scratch.mixed, rows.len() * hidden);
         for (to, from) in mixed.chunks_exact_mut(hidden).zip(rows) {
             to.copy_from_slice(&scratch.x[from * hidden..][..hidden]);
         }
-        let normed = grow(&mut scratch.normed, count * hidden);
+        let normed = grow(&mut scratch.normed, rows.len() * hidden);
         norm::rows(mixed, normed, &self.norm, self.config.rms_norm_eps as f32);
-        let vocab = self.config.vocab_size;
-        let logits = grow(&mut scratch.logits, count * vocab);
-        if let Some(head) = &self.head {
-            head.apply(normed, count, logits, vocab, false);
-        } else {
-            let w = Matrix::new(&self.embedding, vocab, hidden).turned();
-            product(logits, vocab, Matrix::new(normed, count, hidden), w, false);
+        let logits = grow(&mut scratch.logits, rows.len() * self.config.vocab_size);
+        self.head.apply(normed, logits, false, share);
+    }
+}
+
+/// Packs weights of the same width, one below the other.
+fn packed(inputs: usize, weights: &[Tensor], bias: Vec<f32>) -> Result<Packed> {
+    let storages: Vec<_> = weights.iter().map(Tensor::storage_and_layout).collect();
+    let mut slices = Vec::with_capacity(weights.len());
+    for (storage, layout) in &storages {
+        match &**storage {
+            Storage::Cpu(storage) => slices.push(slice(storage, layout)?),
+            _ => return Err(candle_core::Error::Msg("a CPU tensor is needed".into()).bt().into()),
         }
     }
+    Ok(Packed::new(inputs, &slices, bias))
 }

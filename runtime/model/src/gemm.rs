@@ -14,10 +14,13 @@ fn parallelism() -> Parallelism {
 }
 
 /// A matrix inside a slice: element (r, c) is `data[r * row + c * column]`.
-#[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    /// Where the elements lie.
     pub data: &'a [f32],
+    /// Number of rows.
     pub rows: usize,
+    /// Number of columns.
     pub columns: usize,
     row: usize,
     column: usize,
@@ -30,6 +33,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The same values, rows and columns exchanged.
+    #[must_use]
     pub fn turned(self) -> Self {
         Self {
             data: self.data,
@@ -51,13 +55,7 @@ impl<'a> Matrix<'a> {
 ///
 /// # Panics
 /// When a slice is shorter than its matrix; callers derive both from the same sizes.
-pub(crate) fn product(
-    out: &mut [f32],
-    stride: usize,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    accumulate: bool,
-) {
+pub fn product(out: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_>, accumulate: bool) {
     let (rows, columns, inner) = (a.rows, b.columns, a.columns);
     assert_eq!(inner, b.rows, "inner dimensions");
     if rows == 0 || columns == 0 {

@@ -159,6 +159,12 @@ impl Model {
         &self.weights[name]
     }
 
+    /// Lends the output projection, `[vocab_size, hidden_size]` row by row; from another device as a copy.
+    pub fn lend_head<R>(&self, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+        let head = self.head().as_detached_tensor().to_device(&Device::Cpu)?;
+        Ok(ops::with_slice(&head, |head| Ok(f(head)))?)
+    }
+
     /// The detached tensor of a weight, if the configuration has it.
     pub(crate) fn weight(&self, name: &str) -> Option<Tensor> {
         self.weights.get(name).map(Var::as_detached_tensor)

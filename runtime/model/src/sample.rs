@@ -12,13 +12,13 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::decode::{Decoder, Scratch};
 use crate::error::{ModelError, Result};
-use crate::kv::{Attend, KvCache, scores_len};
+use crate::kv::{Attend, KvCache, together};
 use crate::model::Model;
-use crate::ops::{attention, each, map_each};
+use crate::ops::{attention, map_each};
 
 mod choose;
 
-use choose::{Choice, choose};
+use choose::{Choice, Weights, choose};
 
 /// How to sample.
 #[derive(Clone, Debug)]
@@ -96,10 +96,12 @@ pub fn generate_each(
         decoder: &decoder,
         options,
         counts,
-        scratch: Scratch::default(),
+        scratches: Vec::new(),
+        weights: Weights::default(),
         spare: Vec::new(),
         done: vec![Completion::default(); counts.iter().sum()],
     };
+    let places = options.max_batch.min(batch.places());
     let mut waiting: VecDeque<(usize, usize)> = counts
         .iter()
         .scan(0, |next, count| Some(std::mem::replace(next, *next + count)))
@@ -108,13 +110,13 @@ pub fn generate_each(
     let mut ready: VecDeque<Rollout> = VecDeque::new();
     let mut active: Vec<Rollout> = Vec::new();
     loop {
-        while active.len() < options.max_batch {
+        while active.len() < places {
             if let Some(rollout) = ready.pop_front() {
                 active.extend(batch.begin(rollout)?);
             } else if waiting.is_empty() {
                 break;
             } else {
-                ready = batch.prefill(prompts, &mut waiting, options.max_batch - active.len());
+                ready = batch.prefill(prompts, &mut waiting, places - active.len())?;
             }
         }
         if active.is_empty() {
@@ -215,7 +217,9 @@ struct Batch<'a> {
     options: &'a SampleOptions,
     /// Completions of each prompt.
     counts: &'a [usize],
-    scratch: Scratch,
+    /// One for each thread.
+    scratches: Vec<(Scratch, Weights)>,
+    weights: Weights,
     /// Caches of finished rollouts, for the next ones.
     spare: Vec<KvCache>,
     done: Vec<Completion>,
@@ -223,19 +227,35 @@ struct Batch<'a> {
 
 /// Prompt tokens computed in one pass.
 const PREFILL_TOKENS: usize = 4096;
-/// Rollouts of one task: enough to be worth a thread.
-const TASK: usize = 16;
-/// Logits held at once.
+/// Rollouts that are worth a thread.
+const LEAST: usize = 4;
+/// Bytes that stay in a last cache between two steps.
+const CACHE: usize = 16 << 20;
+/// Logits that a thread holds at once.
 const LOGITS: usize = 1 << 22;
 
 impl Batch<'_> {
+    /// Rollouts to decode at once: every step reads all of their keys and values again, so no more than stay in cache
+    /// beside the weights, where these leave room for a batch that is worth reading them for.
+    fn places(&self) -> usize {
+        const WORTH: usize = 32;
+        let config = &self.decoder.config;
+        let shape = self.decoder.shape;
+        let tokens = self.options.max_new_tokens.min(config.max_position_embeddings);
+        let own =
+            tokens * config.num_hidden_layers * 2 * shape.kv_heads * shape.dim * size_of::<f32>();
+        let weights = config.parameters() * size_of::<f32>();
+        let fit = CACHE.saturating_sub(weights) / own.max(1);
+        if fit >= WORTH { fit } else { usize::MAX }
+    }
+
     /// Computes the next waiting prompts (each with the place of its first completion), enough for `wanted` rollouts if they fit in one pass.
     fn prefill(
         &mut self,
         prompts: &[Vec<u32>],
         waiting: &mut VecDeque<(usize, usize)>,
         wanted: usize,
-    ) -> VecDeque<Rollout> {
+    ) -> Result<VecDeque<Rollout>> {
         let (mut ids, mut lengths, mut chosen) = (Vec::new(), Vec::new(), Vec::new());
         let mut rollouts = 0;
         while let Some(&(next, first)) = waiting.front() {
@@ -253,7 +273,8 @@ impl Batch<'_> {
         let layers = decoder.config.num_hidden_layers;
         let mut caches: Vec<KvCache> =
             lengths.iter().map(|l| KvCache::new(layers, shape, *l)).collect();
-        decoder.layers(&ids, &mut self.scratch, |layer, qkv, mixed| {
+        let mut scratch = Scratch::default();
+        decoder.layers(&ids, &mut scratch, true, |layer, qkv, mixed, _| {
             attention::rotate(qkv, shape, &lengths, &decoder.rope, false);
             attention::forward(qkv, mixed, shape, &lengths);
             let mut rows = &*qkv;
@@ -262,14 +283,22 @@ impl Batch<'_> {
                 cache.store(layer, mine);
                 rows = rest;
             }
-        });
-        let mut end = 0;
+        })?;
+        let last: Vec<usize> = lengths
+            .iter()
+            .scan(0, |end, n| Some(std::mem::replace(end, *end + n) + n - 1))
+            .collect();
+        let vocab = decoder.config.vocab_size;
+        let mut logits = Vec::with_capacity(last.len() * vocab);
+        for rows in last.chunks((LOGITS / vocab).max(1)) {
+            decoder.logits(rows, &mut scratch, true);
+            logits.extend_from_slice(&scratch.logits[..rows.len() * vocab]);
+        }
         let mut ready = VecDeque::new();
-        for ((mut cache, length), (prompt, first)) in caches.into_iter().zip(&lengths).zip(chosen) {
-            end += length;
+        let prefixes = caches.into_iter().zip(&lengths).zip(logits.chunks_exact(vocab));
+        for (((mut cache, length), logits), (prompt, first)) in prefixes.zip(chosen) {
             cache.advance(*length);
-            decoder.logits(&[end - 1], &mut self.scratch);
-            let logits = self.scratch.logits[..decoder.config.vocab_size].to_vec();
+            let logits = logits.to_vec();
             let room = decoder.config.max_position_embeddings - length;
             let room = room.min(self.options.max_new_tokens);
             let prefix = Arc::new(Prefix { cache, logits, room });
@@ -283,12 +312,13 @@ impl Batch<'_> {
                 });
             }
         }
-        ready
+        Ok(ready)
     }
 
     /// Draws a rollout's first token from its prompt's logits; nothing if that already ends it.
     fn begin(&mut self, mut rollout: Rollout) -> Result<Option<Rollout>> {
-        let choice = choose(&rollout.prefix.logits, self.options, &mut rollout.rng)?;
+        let choice =
+            choose(&rollout.prefix.logits, self.options, &mut rollout.rng, &mut self.weights)?;
         if rollout.push(choice, self.options) {
             let config = &self.decoder.config;
             rollout.cache = self.spare.pop().unwrap_or_else(|| {
@@ -310,72 +340,75 @@ impl Batch<'_> {
     }
 
     /// One more token for every active rollout; returns those that go on.
+    ///
+    /// Each thread takes some rollouts through the whole model: what it computes for one does not depend on the others.
     fn step(&mut self, mut active: Vec<Rollout>) -> Result<Vec<Rollout>> {
-        let decoder = self.decoder;
-        let shape = decoder.shape;
-        let ids: Vec<u32> =
-            active.iter().map(|r| r.completion.ids.last().copied().unwrap_or(0)).collect();
-        decoder.layers(&ids, &mut self.scratch, |layer, qkv, mixed| {
-            let tasks: Vec<_> = active
-                .chunks_mut(TASK)
-                .zip(qkv.chunks_mut(TASK * shape.width()))
-                .zip(mixed.chunks_mut(TASK * shape.out()))
-                .collect();
-            each(tasks, |((rollouts, qkv), mixed)| {
-                let longest = rollouts.iter().map(|r| scores_len(&r.prefix.cache, &r.cache));
-                let mut scores = vec![0f32; longest.max().unwrap_or(0)];
-                let rows =
-                    qkv.chunks_exact_mut(shape.width()).zip(mixed.chunks_exact_mut(shape.out()));
-                for (rollout, (row, out)) in rollouts.iter_mut().zip(rows) {
-                    let position = rollout.prefix.cache.len() + rollout.cache.len();
-                    decoder.rope.rotate(row, shape, position, false);
-                    rollout.cache.store(layer, row);
-                    Attend {
-                        prefix: &rollout.prefix.cache,
-                        own: &rollout.cache,
-                        layer,
-                        row,
-                        out,
-                        scores: &mut scores,
-                    }
-                    .run();
-                }
-            });
-        });
-        for rollout in &mut active {
-            rollout.cache.advance(1);
-        }
-        let vocab = decoder.config.vocab_size;
+        let threads = rayon::current_num_threads();
+        let size = active.len().div_ceil(threads).max(LEAST);
+        self.scratches.resize_with(threads, Default::default);
+        let (decoder, options) = (self.decoder, self.options);
+        let tasks: Vec<_> = active.chunks_mut(size).zip(&mut self.scratches).collect();
+        let results =
+            map_each(tasks, |(rollouts, scratch)| advance(decoder, options, rollouts, scratch));
+        let goes_on = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
         let mut going = Vec::with_capacity(active.len());
-        let mut first = 0;
-        let mut rest = active.into_iter().peekable();
-        while rest.peek().is_some() {
-            let mut part: Vec<Rollout> = rest.by_ref().take((LOGITS / vocab).max(1)).collect();
-            let rows: Vec<usize> = (first..first + part.len()).collect();
-            first += part.len();
-            decoder.logits(&rows, &mut self.scratch);
-            let tasks: Vec<_> =
-                part.chunks_mut(TASK).zip(self.scratch.logits.chunks(TASK * vocab)).collect();
-            let options = self.options;
-            let results = map_each(tasks, |(rollouts, logits)| {
-                let rows = rollouts.iter_mut().zip(logits.chunks_exact(vocab));
-                rows.map(|(rollout, logits)| {
-                    let choice = choose(logits, options, &mut rollout.rng)?;
-                    Ok(rollout.push(choice, options))
-                })
-                .collect::<Result<Vec<bool>>>()
-            });
-            let goes_on = results.into_iter().collect::<Result<Vec<_>>>()?.concat();
-            for (rollout, goes_on) in part.into_iter().zip(goes_on) {
-                if goes_on {
-                    going.push(rollout);
-                } else {
-                    self.finish(rollout);
-                }
+        for (rollout, goes_on) in active.into_iter().zip(goes_on) {
+            if goes_on {
+                going.push(rollout);
+            } else {
+                self.finish(rollout);
             }
         }
         Ok(going)
     }
+}
+
+/// One more token for some rollouts; says of each whether it goes on.
+fn advance(
+    decoder: &Decoder,
+    options: &SampleOptions,
+    rollouts: &mut [Rollout],
+    (scratch, weights): &mut (Scratch, Weights),
+) -> Result<Vec<bool>> {
+    let shape = decoder.shape;
+    let ids: Vec<u32> =
+        rollouts.iter().map(|r| r.completion.ids.last().copied().unwrap_or(0)).collect();
+    decoder.layers(&ids, scratch, false, |layer, qkv, mixed, room| {
+        for (rollout, row) in rollouts.iter_mut().zip(qkv.chunks_exact_mut(shape.width())) {
+            let position = rollout.prefix.cache.len() + rollout.cache.len();
+            decoder.rope.rotate(row, shape, position, false);
+            rollout.cache.store(layer, row);
+        }
+        let mut start = 0;
+        for same in rollouts.chunk_by(|a, b| Arc::ptr_eq(&a.prefix, &b.prefix)) {
+            for part in same.chunks(together(shape)) {
+                let own: Vec<&KvCache> = part.iter().map(|r| &r.cache).collect();
+                Attend {
+                    prefix: &part[0].prefix.cache,
+                    own: &own,
+                    layer,
+                    rows: &qkv[start * shape.width()..][..part.len() * shape.width()],
+                    out: &mut mixed[start * shape.out()..][..part.len() * shape.out()],
+                    room,
+                }
+                .run();
+                start += part.len();
+            }
+        }
+    })?;
+    let vocab = decoder.config.vocab_size;
+    let rows: Vec<usize> = (0..rollouts.len()).collect();
+    let size = (LOGITS / vocab).max(1);
+    let mut goes_on = Vec::with_capacity(rollouts.len());
+    for (rollouts, rows) in rollouts.chunks_mut(size).zip(rows.chunks(size)) {
+        decoder.logits(rows, scratch, false);
+        for (rollout, logits) in rollouts.iter_mut().zip(scratch.logits.chunks_exact(vocab)) {
+            rollout.cache.advance(1);
+            let choice = choose(logits, options, &mut rollout.rng, weights)?;
+            goes_on.push(rollout.push(choice, options));
+        }
+    }
+    Ok(goes_on)
 }
 
 /// The random stream of one completion.

@@ -7,6 +7,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+pub(crate) mod tile;
+
 /// Work to run with the widest vectors there are. `FMA` says whether `mul_add` is one instruction.
 pub(crate) trait Kernel {
     type Output;
@@ -20,13 +22,14 @@ impl<K: Kernel> WithSimd for Dispatch<K> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) -> K::Output {
-        // Without fused hardware `f32::mul_add` is a slow library call.
-        if S::F32_LANES >= 8 || cfg!(target_arch = "aarch64") {
-            self.0.run::<true>()
-        } else {
-            self.0.run::<false>()
-        }
+        if fused::<S>() { self.0.run::<true>() } else { self.0.run::<false>() }
     }
+}
+
+/// Whether multiply-add is one instruction: without it `f32::mul_add` is a slow library call.
+#[inline(always)]
+const fn fused<S: Simd>() -> bool {
+    S::F32_LANES >= 8 || cfg!(target_arch = "aarch64")
 }
 
 /// Runs a kernel.
@@ -58,7 +61,8 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     p * f32::from_bits((shifted.to_bits().wrapping_add(127)) << 23)
 }
 
-const LANES: usize = 16;
+/// Floats of the widest vector: buffers are padded to it on every machine.
+pub(crate) const LANES: usize = 16;
 
 /// Sum of `a[i] * b[i]`.
 #[inline(always)]
@@ -120,6 +124,12 @@ pub(crate) fn exp_sum<const FMA: bool>(x: &mut [f32], shift: f32, scale: f32) ->
         rest += *v;
     }
     fold(lanes) + rest
+}
+
+/// [`exp_sum`] inside a kernel that is written over pulp's vectors.
+#[inline(always)]
+pub(crate) fn exp_sum_on<S: Simd>(x: &mut [f32], shift: f32, scale: f32) -> f32 {
+    if fused::<S>() { exp_sum::<true>(x, shift, scale) } else { exp_sum::<false>(x, shift, scale) }
 }
 
 /// Rounds a length up to whole vectors.

@@ -35,14 +35,13 @@ pub fn initial_model(init: &str, seed: u64, device: &Device) -> Result<Model> {
     }
 }
 
+const THREADS: &str = "RAYON_NUM_THREADS";
+
 /// Makes candle use as many threads as pay off for the model that `init` names, unless the user chose:
 /// small models are slower on several. To be called at the start of a program; it does nothing once
 /// there are other threads.
 pub fn use_suggested_threads(init: &str) {
-    const VARIABLE: &str = "RAYON_NUM_THREADS";
-    let alone = std::fs::read_to_string("/proc/self/status")
-        .is_ok_and(|s| s.lines().any(|l| l.split_whitespace().eq(["Threads:", "1"])));
-    if !alone || std::env::var_os(VARIABLE).is_some() {
+    if std::env::var_os(THREADS).is_some() {
         return;
     }
     let shape = match init {
@@ -53,8 +52,19 @@ pub fn use_suggested_threads(init: &str) {
     };
     // A folder that cannot be read is explained by loading it.
     let Ok(shape) = shape else { return };
-    // SAFETY: changing the environment races with other threads only, and this is the only thread.
-    unsafe { std::env::set_var(VARIABLE, rlc_model::suggested_threads(&shape).to_string()) };
+    use_threads(rlc_model::suggested_threads(&shape));
+}
+
+/// Makes kernels and matrix products use so many threads. To be called at the start of a program;
+/// false where there are other threads already, and then nothing changes.
+pub fn use_threads(count: usize) -> bool {
+    let alone = std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|s| s.lines().any(|l| l.split_whitespace().eq(["Threads:", "1"])));
+    if alone {
+        // SAFETY: changing the environment races with other threads only, and this is the only thread.
+        unsafe { std::env::set_var(THREADS, count.to_string()) };
+    }
+    alone
 }
 
 /// What the user pointed at is at fault, not the run.

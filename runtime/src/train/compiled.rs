@@ -8,7 +8,7 @@ use rlc_compiler::table::{Data, Table};
 
 use super::error::{Result, TrainError};
 use super::learner::{Learner, Outcome, Reads, State, StateValue, Update};
-use crate::objective::{Logits, Objective, ObjectiveError, Step};
+use crate::objective::{HeadGrads, Hidden, Logits, Objective, ObjectiveError, Room, Step};
 
 /// A compiled objective.
 pub struct Compiled(pub Objective);
@@ -87,6 +87,18 @@ impl Update for Pass<'_> {
 
     fn live(&mut self, rollouts: Range<usize>, logits: &[f32]) -> Result<Vec<f32>> {
         Ok(self.0.live(rollouts, Some(logits)).map_err(objective)?.logits)
+    }
+
+    fn live_hidden(
+        &mut self,
+        rollouts: Range<usize>,
+        hidden: Hidden<'_>,
+        d_hidden: &mut [f32],
+        d_head: &mut [f32],
+        room: &mut Room,
+    ) -> Result<()> {
+        let mut grads = HeadGrads { weight: Some(d_head), ..HeadGrads::default() };
+        self.0.live_hidden(rollouts, hidden, d_hidden, &mut grads, room).map_err(objective)
     }
 
     fn finish(self: Box<Self>) -> Result<Outcome> {

@@ -9,7 +9,7 @@ use rlc_compiler::table::Table;
 use serde::{Deserialize, Serialize};
 
 use super::error::Result;
-use crate::objective::Samples;
+use crate::objective::{HeadGrads, Hidden, Room, Samples};
 
 /// A `state` of the program between steps.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -91,6 +91,22 @@ pub trait Update {
     fn pieces(&self) -> Vec<Range<usize>>;
     /// Gradient of the loss with respect to the logits `[tokens of the rollouts, vocab]`.
     fn live(&mut self, rollouts: Range<usize>, logits: &[f32]) -> Result<Vec<f32>>;
+    /// The same from hidden states: writes the gradient with respect to them, `[tokens, H]`, to `d_hidden`, and
+    /// adds that of the output projection, `[V, H]`, to `d_head`. `room` is memory for logits; without a way of
+    /// its own from hidden states an objective sees all logits of the rollouts at once.
+    fn live_hidden(
+        &mut self,
+        rollouts: Range<usize>,
+        hidden: Hidden<'_>,
+        d_hidden: &mut [f32],
+        d_head: &mut [f32],
+        _room: &mut Room,
+    ) -> Result<()> {
+        let d_logits = self.live(rollouts, &hidden.logits())?;
+        let mut grads = HeadGrads { weight: Some(d_head), ..HeadGrads::default() };
+        hidden.backward(&d_logits, d_hidden, &mut grads);
+        Ok(())
+    }
     /// Loss, metrics and states, once every piece has been through.
     fn finish(self: Box<Self>) -> Result<Outcome>;
 }

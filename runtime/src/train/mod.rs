@@ -3,8 +3,8 @@
 //!
 //! [`trainer`] is the loop. What it needs comes from [`config`] (settings), [`data`] and [`offline`]
 //! (prompts, recorded rollouts), [`prompts`] (which come next), [`rollouts`] (sampling), [`reward`] (verdicts), [`batch`] (the
-//! table), [`learner`] (the objective), [`forward`] and [`optimizer`] (the weights), [`checkpoint`]
-//! (the folder) and [`report`] (what is said). Nothing here prints or parses flags.
+//! table), [`learner`] (the objective), [`forward`], [`gradients`] and [`optimizer`] (the weights),
+//! [`checkpoint`] (the folder) and [`report`] (what is said). Nothing here prints or parses flags.
 pub mod arithmetic;
 pub mod assets;
 pub mod batch;
@@ -16,6 +16,7 @@ pub mod error;
 pub mod evaluate;
 pub mod external;
 pub mod forward;
+pub mod gradients;
 pub mod learner;
 mod lock;
 pub mod offline;

@@ -18,6 +18,7 @@ use super::data::{Problem, Source, mix};
 use super::error::{Result, TrainError};
 use super::evaluate::evaluate;
 use super::forward;
+use super::gradients::Gradients;
 use super::learner::{Learner, Outcome, Reads, join_pieces};
 use super::lock::Lock;
 use super::offline::Offline;
@@ -26,9 +27,6 @@ use super::prompts::Known;
 use super::report::{Evaluation, Prompts, Reporter, StepReport, Timing};
 use super::reward::Scorer;
 use super::rollouts::{Codec, model as model_error, sample_batch};
-
-/// Logits of one piece, where the objective allows a cut: 256 MiB.
-const LOGITS_AT_ONCE: usize = 1 << 26;
 
 /// Where batches come from.
 enum Feed {
@@ -57,6 +55,8 @@ pub struct Trainer {
     notes: Vec<String>,
     /// Of the folder, from the first file written to the end.
     lock: Option<Lock>,
+    /// Memory that every pass uses again.
+    room: Gradients,
 }
 
 /// A batch, with what it leaves behind.
@@ -222,6 +222,7 @@ impl Trainer {
             saved,
             notes,
             lock: None,
+            room: Gradients::default(),
         })
     }
 
@@ -335,8 +336,14 @@ impl Trainer {
         let Next { mut batch, position, prompts } = self.next_batch()?;
         let sampled = started.elapsed().as_secs_f64();
         let temperature = self.config.rollout.temperature;
+        let mut known = None;
         if self.needs("token/old_logp") {
-            forward::fill_logprobs(&self.model, &mut batch, temperature, |r| &mut r.old_logp)?;
+            let whole = batch.inputs(0..batch.rollouts.len());
+            if whole <= self.config.optimizer.micro_batch_tokens {
+                known = Some(forward::fill_old_logprobs(&self.model, &mut batch, temperature)?);
+            } else {
+                forward::fill_logprobs(&self.model, &mut batch, temperature, |r| &mut r.old_logp)?;
+            }
         }
         if let (Some(reference), true) = (&self.reference, self.needs("token/ref_logp")) {
             forward::fill_logprobs(reference, &mut batch, temperature, |r| &mut r.ref_logp)?;
@@ -353,7 +360,7 @@ impl Trainer {
         let (mut loss, mut grad_norm, mut lr) = (0.0, 0.0, 0.0);
         let mut metrics: BTreeMap<String, f64> = BTreeMap::new();
         for _ in 0..updates {
-            let (outcome, grads) = self.gradients(&batch, &table)?;
+            let (outcome, grads) = self.gradients(&batch, &table, known.take())?;
             // What is kept is what the pass says that saw the weights which drew the batch.
             if first_state.is_none() {
                 self.learn(&batch, &outcome)?;
@@ -478,33 +485,15 @@ impl Trainer {
         &mut self,
         batch: &Batch,
         table: &Table,
+        known: Option<Tensor>,
     ) -> Result<(Outcome, Vec<Option<Tensor>>)> {
         let vocab = self.model.config().vocab_size;
         let mut update = self.learner.begin(table, vocab)?;
         let budget = self.config.optimizer.micro_batch_tokens;
-        // Logits are the largest array: with a large vocabulary they, not the tokens, set the size.
-        let cost = |r: std::ops::Range<usize>| {
-            let logits = batch.tokens(r.clone()) * vocab;
-            batch.inputs(r).max(logits.saturating_mul(budget) / LOGITS_AT_ONCE)
-        };
-        let pieces = join_pieces(&update.pieces(), cost, budget);
-        let mut grads: Vec<Option<Tensor>> = vec![None; self.optimizer.vars().len()];
-        for piece in pieces {
-            let logits = forward::logits(&self.model, &batch.rollouts[piece.clone()])?;
-            let rows = logits.dim(0)?;
-            let values = logits.detach().flatten_all()?.to_vec1::<f32>()?;
-            let d_logits = update.live(piece, &values)?;
-            let d_logits = Tensor::from_vec(d_logits, (rows, vocab), logits.device())?;
-            let store = rlc_model::seed_backward(&logits, &d_logits).map_err(model_error)?;
-            for (slot, (_, var)) in grads.iter_mut().zip(self.optimizer.vars()) {
-                if let Some(grad) = store.get(var) {
-                    *slot = Some(match slot.take() {
-                        Some(sum) => (sum + grad)?,
-                        None => grad.clone(),
-                    });
-                }
-            }
-        }
+        let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
+        let vars = self.optimizer.vars();
+        let grads =
+            self.room.gradients(&self.model, batch, update.as_mut(), &pieces, vars, known)?;
         Ok((update.finish()?, grads))
     }
 }

@@ -1,7 +1,7 @@
 //! Machine code: compiles the functions of a plan, resolves what they call, and calls them.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
@@ -18,8 +18,9 @@ use crate::device::DeviceError;
 
 /// The compiled loops of a plan, phase by phase.
 pub(super) struct Code {
-    /// Owns the machine code; none only while it is dropped.
-    module: Option<JITModule>,
+    /// Owns the machine code; none only while it is dropped. Kernels of other threads may share it: the
+    /// lock is never taken.
+    module: Mutex<Option<JITModule>>,
     phases: [Compiled; 3],
 }
 
@@ -27,8 +28,8 @@ pub(super) struct Code {
 struct Compiled {
     /// One per step; calls have none.
     functions: Vec<Option<Function>>,
-    /// Slots in the caller's memory.
-    outside: Vec<SlotId>,
+    /// Slots in the caller's memory, per step.
+    outside: Vec<Vec<SlotId>>,
 }
 
 type Entry = unsafe extern "C" fn(*const *mut u8, i64, i64, i64, i64);
@@ -115,6 +116,7 @@ impl Code {
             for step in steps {
                 let Step::Loop(of) = step else {
                     compiled.functions.push(None);
+                    compiled.outside.push(Vec::new());
                     continue;
                 };
                 let Some(id) = ids.next() else { continue };
@@ -123,10 +125,10 @@ impl Code {
                 // module has just finished compiling it.
                 let entry = unsafe { std::mem::transmute::<*const u8, Entry>(pointer) };
                 compiled.functions.push(Some(Function(entry)));
-                compiled.outside.extend(outside(plan, of));
+                compiled.outside.push(outside(plan, of));
             }
         }
-        Ok(Code { module: Some(module), phases })
+        Ok(Code { module: Mutex::new(Some(module)), phases })
     }
 
     fn phase(&self, phase: Phase) -> &Compiled {
@@ -142,15 +144,16 @@ impl Code {
         self.phase(phase).functions.get(step)?.as_ref()
     }
 
-    /// Slots in the caller's memory that loops of this phase touch.
-    pub(super) fn outside(&self, phase: Phase) -> &[SlotId] {
+    /// Slots in the caller's memory that each step of a phase touches.
+    pub(super) fn outside(&self, phase: Phase) -> &[Vec<SlotId>] {
         &self.phase(phase).outside
     }
 }
 
 impl Drop for Code {
     fn drop(&mut self) {
-        if let Some(module) = self.module.take() {
+        let module = self.module.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = module.take() {
             // SAFETY: functions are called through `self.phases` only, which is being dropped.
             unsafe { module.free_memory() };
         }

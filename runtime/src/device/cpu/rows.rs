@@ -4,7 +4,8 @@
 //! p_v = exp(x_v - lse(x)),  x_v = scale * l_v        scale is 1 / temperature
 //!
 //! statistics    one sweep: the largest x, sum exp(x - max), and what entropy, sum p^2 and KL to another row need
-//! gradient      one sweep: a sum of terms p, p log p, p log q, p^2 and q to f32 or bf16, also in place
+//! gradient      one sweep: a sum of terms p, p log p, p^2 and p y to f32 or bf16, also in place
+//! ends          one sweep: the least and the largest
 //! exp           the exponential that both are made of
 //! ```
 //!
@@ -12,13 +13,12 @@
 //! and gives the same result to rounding, whatever the machine: the order of sums follows from the width and the
 //! length alone. Nothing here starts threads or allocates.
 //!
-//! Accuracy: exponentials are within 2e-7, relative, of the true ones of the given logits, for logits of any size; sums
-//! add at most 16 numbers in f32 before they go on in f64, and stay within 1e-6 for rows of any length. Entries more than
+//! Accuracy: the exponential of an entry d below the largest is within 2e-7 + 8e-8 d, relative, of the true one, for
+//! logits of any size; sums add at most 16 numbers in f32 before they go on in f64, and stay within 1e-6 for rows of any length. Entries more than
 //! 88 below the largest count as probability 0, as entries at minus infinity do: they add nothing, whatever they are
 //! multiplied with. A NaN or plus infinity anywhere makes every sum NaN.
 //!
-//! Rows out of the ordinary (exponents beyond 2^21 powers of two, infinities, NaN, scales beyond 1e20) are computed in
-//! plain f64 instead.
+//! Rows out of the ordinary (infinities, NaN, scales beyond 1e20) are computed in plain f64 instead.
 #![allow(clippy::inline_always, reason = "inlining is what selects the instruction set")]
 
 #[cfg(target_arch = "x86_64")]
@@ -41,9 +41,11 @@ use self::base::Base;
 use self::simd::{Kernel, Simd};
 
 pub use self::block::Out;
-pub use self::gradient::{Gradient, Other, gradient, gradient_in_place};
+pub(super) use self::block::{Source, Target};
+pub use self::gradient::{Gradient, MOST_TERMS, gradient};
+pub(super) use self::gradient::{Place, Terms, gradient_at};
 pub use self::simd::Width;
-pub use self::statistics::{Pair, Statistics, Wanted, statistics, statistics_of_two};
+pub use self::statistics::{Beside, Statistics, Wanted, ends, statistics};
 
 /// A row of logits, and what they are multiplied with before the softmax.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +56,8 @@ pub struct Row<'a> {
     pub scale: f64,
 }
 
-/// Replaces each number, at most 88, by its exponential: within 2e-7, relative, down to -87, and exactly 0 below -87.7.
+/// Replaces each number x, at most 88, by its exponential: within 2e-7 + 8e-8 |x|, relative, down to -87, and exactly 0
+/// below -87.7.
 /// Exactly 1 at 0; NaN at NaN.
 pub fn exp(width: Width, x: &mut [f32]) {
     if let Some(base) = Base::new(1.0) {
@@ -76,10 +79,10 @@ impl Kernel for Exp<'_> {
         for chunk in &mut chunks {
             let at = chunk.as_mut_ptr();
             // SAFETY: a chunk has as many numbers as a vector.
-            unsafe { s.store(at, s.exp(s.load(at), &self.base).0) };
+            unsafe { s.store(at, s.exp(s.load(at), self.base).0) };
         }
         for v in chunks.into_remainder() {
-            *v = s.lane_max(s.exp(s.splat(*v), &self.base).0);
+            *v = s.lane_max(s.exp(s.splat(*v), self.base).0);
         }
     }
 }

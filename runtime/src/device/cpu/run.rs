@@ -1,9 +1,12 @@
 //! A batch on its way through a kernel: phases in order, loops over the rows of a piece, reductions that
 //! cross between workers.
 
+mod chunks;
+
 use std::ops::Range;
 
-use rlc_compiler::hir::{E, ReduceOp};
+use rlc_compiler::clif::Float;
+use rlc_compiler::hir::{ColumnId, E, ReduceOp};
 use rlc_compiler::interp::VocabRows;
 use rlc_compiler::level::{BATCH, ROLLOUT, TOKEN};
 use rlc_compiler::loops::{BatchFold, Call, Item, Loop, SlotId, SlotKind, Step, Task};
@@ -11,6 +14,9 @@ use rlc_compiler::op::Unary;
 use rlc_compiler::program::Phase;
 use rlc_compiler::shape::Shape;
 
+use super::cuts::Work;
+use super::given::element;
+use super::source::{Buffer, Room, Sources};
 use super::{Kernel, Memory, Vocab, call, float, float_of, numbers, pointer};
 use crate::device::{DeviceError, Gradient};
 
@@ -79,6 +85,23 @@ impl<'k> Run<'k> {
         gradients: &mut [Gradient],
         merge: &mut Merge<'_>,
     ) -> Result<(), DeviceError> {
+        let mut room = Room::default();
+        let mut sources = Sources { each: &mut [], over: None, room: &mut room, tokens: 1 };
+        self.live_from(rows, vocab, gradients, &mut sources, merge)
+    }
+
+    /// [`Run::live_among`] with vocab-level columns that are computed some tokens at a time. A loop that
+    /// reads one of them, or writes its gradient, runs in chunks of tokens: entries in, then the loop, then
+    /// the gradient out. So the entries are computed once for each such loop ([`Run::passes`]), but
+    /// those of a piece that fits one chunk only once.
+    pub fn live_from(
+        &mut self,
+        rows: Range<usize>,
+        vocab: &Vocab,
+        gradients: &mut [Gradient],
+        sources: &mut Sources<'_, '_>,
+        merge: &mut Merge<'_>,
+    ) -> Result<(), DeviceError> {
         if self.stage.is_none() {
             return Err(DeviceError::Order("the recorded phase comes before the first piece"));
         }
@@ -87,7 +110,32 @@ impl<'k> Run<'k> {
             return Err(DeviceError::Order("a piece reaches beyond the batch"));
         }
         self.stage = Some(Phase::Live);
-        self.run(Phase::Live, rows, vocab, gradients, merge)
+        self.run(Phase::Live, rows, vocab, gradients, sources, merge)
+    }
+
+    /// Rows of entries and of gradients that a token of a computed column takes in a [`Room`].
+    pub fn rows_per_token(&self, column: ColumnId) -> usize {
+        let plan = &self.kernel.plan;
+        let kinds = [SlotKind::Entries(column), SlotKind::Gradient(column)];
+        let touched = |kind: &&SlotKind| {
+            let mut slots = self.kernel.code.outside(Phase::Live).iter().flatten();
+            slots.any(|slot| plan.slot(*slot).kind == **kind)
+        };
+        let rows = kinds.iter().filter(touched).count();
+        if plan.in_place(column) { rows.min(1) } else { rows }
+    }
+
+    /// Whether the gradient of a vocab-level column may take the place of its entries.
+    pub fn in_place(&self, column: ColumnId) -> bool {
+        self.kernel.plan.in_place(column)
+    }
+
+    /// How many loops over each piece read entries of a vocab-level column or write its gradient.
+    pub fn passes(&self, column: ColumnId) -> usize {
+        let of = |slot: &SlotId| self.kernel.plan.slot(*slot).kind;
+        let its =
+            |slot| of(slot) == SlotKind::Entries(column) || of(slot) == SlotKind::Gradient(column);
+        self.kernel.code.outside(Phase::Live).iter().filter(|slots| slots.iter().any(its)).count()
     }
 
     /// Computes what needs all pieces. `vocab` as for [`Run::recorded`]; programs rarely need any.
@@ -110,8 +158,10 @@ impl<'k> Run<'k> {
     pub fn value(&self, e: E) -> Option<&[f64]> {
         let output = self.kernel.plan.outputs.iter().find(|o| o.expr == e)?;
         match &self.kernel.memory[output.slot.index()] {
-            Memory::Numbers(x) => Some(x),
-            Memory::Rows(_) | Memory::Outside => None,
+            Memory::Numbers(_) | Memory::Given { .. } => {
+                Some(numbers(&self.kernel.memory, output.slot))
+            }
+            Memory::Rows | Memory::Outside => None,
         }
     }
 
@@ -150,7 +200,9 @@ impl<'k> Run<'k> {
         vocab: &Vocab,
         merge: &mut Merge<'_>,
     ) -> Result<(), DeviceError> {
-        self.run(phase, 0..1, vocab, &mut [], merge)?;
+        let mut room = Room::default();
+        let mut sources = Sources { each: &mut [], over: None, room: &mut room, tokens: 1 };
+        self.run(phase, 0..1, vocab, &mut [], &mut sources, merge)?;
         self.cross(merge)?;
         self.stage = Some(phase);
         Ok(())
@@ -209,19 +261,26 @@ impl<'k> Run<'k> {
         rows: Range<usize>,
         vocab: &Vocab,
         gradients: &mut [Gradient],
+        sources: &mut Sources<'_, '_>,
         merge: &mut Merge<'_>,
     ) -> Result<(), DeviceError> {
         let piece = if phase == Phase::Live { self.kernel.plan.piece } else { BATCH };
         let tokens = self.shape.range(piece, rows.clone(), TOKEN);
-        let table = self.pointers(phase, tokens.clone(), vocab, gradients)?;
+        let mut table = self.pointers(phase, tokens.clone(), vocab, gradients, sources)?;
         for at in 0..self.kernel.plan.steps(phase).len() {
             if merge.is_some() {
                 self.cross_before(phase, at, merge)?;
             }
+            let computes = self.computes(phase, at, sources);
             let Kernel { plan, memory, scratch, .. } = &mut *self.kernel;
             match &plan.steps(phase)[at] {
+                Step::Loop(of) if computes => {
+                    let level = of.level;
+                    self.in_chunks(phase, at, &mut table, (level, tokens.clone()), sources);
+                }
                 Step::Loop(of) => {
                     let range = self.shape.range(piece, rows.clone(), of.level);
+                    table.begin_at(0);
                     self.rows(phase, at, &table, range, tokens.start);
                 }
                 Step::Call(of) => {
@@ -230,55 +289,108 @@ impl<'k> Run<'k> {
                 }
             }
         }
+        self.kernel.table = table;
         Ok(())
     }
 
     /// Runs a loop over rows `range` of its level. `table` is that of [`Run::pointers`] for tokens from
     /// `base`, which hold these rows.
-    fn rows(
-        &mut self,
-        phase: Phase,
-        step: usize,
-        table: &[*mut u8],
-        range: Range<usize>,
-        base: usize,
-    ) {
-        let Some(function) = self.kernel.code.function(phase, step) else { return };
+    fn rows(&mut self, phase: Phase, step: usize, table: &Table, range: Range<usize>, base: usize) {
+        let Kernel { plan, code, sweeps, blocks, cuts, threads, memory, .. } = &mut *self.kernel;
+        if let Some(block) = blocks.of(phase, step) {
+            let element = |slot| element(memory, slot);
+            // SAFETY: as below; the table's entries are of the types that memory has.
+            return unsafe { block.run(&table.all, &element, self.shape, range) };
+        }
+        let Some(function) = code.function(phase, step) else { return };
+        let sweeps_at = plan.slots.len() + plan.levels.all().count();
+        let shape = self.shape;
         // SAFETY: the table has an entry for every slot of the plan. Own memory was sized for the whole
         // batch by `start`; the parent rows in it come from the same shape. `pointers` has checked the
         // caller's memory against the tokens from `base` on, which the loop takes vocab-level memory to
-        // hold. Rows by number are checked by the code against the counts at the end of the table.
-        unsafe { function.call(table, range, self.shape.vocab, base) }
+        // hold, and `in_chunks` has made room for those that it computes. Rows by number are checked by
+        // the code against the counts at the end of the table.
+        unsafe {
+            let table = table.all.as_slice();
+            if let Some(cuts) = &cuts[phase as usize][step] {
+                let work = Work { cuts, function, shape, table, sweeps_at, base };
+                if threads.run(&work, &range, memory, sweeps) {
+                    return;
+                }
+            }
+            function.call(table, range, shape.vocab, base);
+        }
     }
 
-    /// The pointer table of one phase, with the caller's memory checked and put in.
+    /// The pointer table of one phase, with the caller's memory checked and put in. What is computed has
+    /// room made for it, but its pointers are put in chunk by chunk.
     fn pointers(
         &mut self,
         phase: Phase,
         tokens: Range<usize>,
         vocab: &Vocab,
         gradients: &mut [Gradient],
-    ) -> Result<Vec<*mut u8>, DeviceError> {
+        sources: &mut Sources<'_, '_>,
+    ) -> Result<Table, DeviceError> {
         let width = self.shape.vocab;
         let needed = tokens.len() * width;
-        let Kernel { plan, code, sweeps, memory, floats, graph, .. } = &mut *self.kernel;
+        sources.room.buffers.resize_with(sources.each.len(), Buffer::default);
+        sources.room.buffers.iter_mut().for_each(|b| b.held = None);
+        let over = sources.over.as_mut();
+        let over = over.map(|g| (g.column, g.data.len(), g.data.as_mut_ptr().cast::<u8>()));
+        let computed = |column| sources.each.iter().any(|s| s.column == column);
+        let Kernel { plan, code, sweeps, memory, floats, graph, table, .. } = &mut *self.kernel;
         let outside = code.outside(phase);
-        let mut table = Vec::with_capacity(memory.len() + plan.levels.all().count());
+        let mut table = std::mem::take(table);
+        table.clear();
+        let long = |name: &dyn Fn() -> String, given: usize| {
+            if given == needed {
+                return Ok(());
+            }
+            Err(DeviceError::Length { name: name(), given, needed })
+        };
+        if over.is_some_and(|o| !plan.in_place(o.0)) {
+            let said = "a gradient takes the place of entries that are read after it";
+            return Err(DeviceError::Order(said));
+        }
         for ((id, slot), memory) in plan.all_slots().zip(memory) {
             let pointer = match memory {
                 Memory::Numbers(x) => x.as_mut_ptr().cast(),
-                Memory::Rows(x) => x.as_mut_ptr().cast(),
-                Memory::Outside if !outside.contains(&id) => std::ptr::null_mut(),
+                // Nothing writes to columns.
+                Memory::Given { lies, .. } => lies.data.cast_mut(),
+                Memory::Rows => match slot.kind {
+                    SlotKind::Parents(coarse) => pointer_to(self.shape.parents(coarse, slot.level)),
+                    SlotKind::Starts(fine) => pointer_to(self.shape.starts(slot.level, fine)),
+                    _ => std::ptr::null_mut(),
+                },
+                Memory::Outside if !outside.iter().any(|s| s.contains(&id)) => std::ptr::null_mut(),
                 Memory::Outside => match slot.kind {
                     SlotKind::Entries(column) => {
                         let name = graph.column_path(column);
+                        let compiled = float_of(floats, column);
+                        let is = |given| {
+                            let name = name.clone();
+                            if given == compiled {
+                                return Ok(());
+                            }
+                            Err(DeviceError::Type { name, given, compiled })
+                        };
+                        if computed(column) {
+                            is(Float::F32)?;
+                            table.all.push(std::ptr::null_mut());
+                            continue;
+                        }
+                        if let Some((_, given, at)) = over.filter(|o| o.0 == column) {
+                            is(Float::F32)?;
+                            long(&|| name.clone(), given)?;
+                            table.all.push(at);
+                            table.moving.push((id, at, width * Float::F32.bytes()));
+                            continue;
+                        }
                         let Some(VocabRows { data, first }) = vocab.get(&column) else {
                             return Err(DeviceError::Missing(name));
                         };
-                        let (given, compiled) = (float(*data), float_of(floats, column));
-                        if given != compiled {
-                            return Err(DeviceError::Type { name, given, compiled });
-                        }
+                        is(float(*data))?;
                         let end = (tokens.end.max(*first) - first) * width;
                         if tokens.start < *first || data.len() < end {
                             return Err(DeviceError::Length {
@@ -287,21 +399,27 @@ impl<'k> Run<'k> {
                                 needed: end,
                             });
                         }
-                        pointer(data.slice((tokens.start - first) * width..end))
+                        let at = pointer(data.slice((tokens.start - first) * width..end));
+                        table.moving.push((id, at, width * compiled.bytes()));
+                        at
                     }
+                    SlotKind::Gradient(column) if computed(column) => std::ptr::null_mut(),
                     SlotKind::Gradient(column) => {
-                        let name = format!("the gradient of {}", graph.column_path(column));
-                        let Some(given) = gradients.iter_mut().find(|g| g.column == column) else {
-                            return Err(DeviceError::Missing(name));
+                        let name = || format!("the gradient of {}", graph.column_path(column));
+                        let at = match over.filter(|o| o.0 == column) {
+                            Some((_, given, at)) => {
+                                long(&name, given)?;
+                                at
+                            }
+                            None => {
+                                let given = gradients.iter_mut().find(|g| g.column == column);
+                                let given = given.ok_or_else(|| DeviceError::Missing(name()))?;
+                                long(&name, given.data.len())?;
+                                given.data.as_mut_ptr().cast()
+                            }
                         };
-                        if given.data.len() != needed {
-                            return Err(DeviceError::Length {
-                                name,
-                                given: given.data.len(),
-                                needed,
-                            });
-                        }
-                        given.data.as_mut_ptr().cast()
+                        table.moving.push((id, at, width * Float::F32.bytes()));
+                        at
                     }
                     SlotKind::Column(_)
                     | SlotKind::Param(_)
@@ -315,13 +433,44 @@ impl<'k> Run<'k> {
                     | SlotKind::Ring(_) => std::ptr::null_mut(),
                 },
             };
-            table.push(pointer);
+            table.all.push(pointer);
         }
-        table.extend(
-            plan.levels.all().map(|l| std::ptr::without_provenance_mut(self.shape.count(l))),
-        );
-        table.extend(sweeps.iter_mut().map(|s| std::ptr::from_mut(s).cast::<u8>()));
+        let counts =
+            plan.levels.all().map(|l| std::ptr::without_provenance_mut(self.shape.count(l)));
+        table.all.extend(counts);
+        table.all.extend(sweeps.iter_mut().map(|s| std::ptr::from_mut(s).cast::<u8>()));
         Ok(table)
+    }
+}
+
+/// Where rows lie; compiled code only reads them.
+fn pointer_to(rows: &[u32]) -> *mut u8 {
+    rows.as_ptr().cast_mut().cast()
+}
+
+/// What compiled code is called with.
+#[derive(Default)]
+pub(super) struct Table {
+    /// An entry per slot, then the rows of each level, then the code of each sweep.
+    all: Vec<*mut u8>,
+    /// The caller's rows: slot, those of the piece's first token, bytes of a row.
+    moving: Vec<(SlotId, *mut u8, usize)>,
+}
+
+// SAFETY: between runs the pointers are not used; each run begins with new ones.
+unsafe impl Send for Table {}
+
+impl Table {
+    fn clear(&mut self) {
+        self.all.clear();
+        self.moving.clear();
+    }
+
+    /// Lets the caller's rows begin with the n-th token of the piece.
+    fn begin_at(&mut self, n: usize) {
+        for &(slot, at, bytes) in &self.moving {
+            self.all[slot.index()] = at.wrapping_add(n * bytes);
+        }
     }
 }
 
@@ -335,7 +484,7 @@ fn call(
 ) {
     let mut out = match &mut memory[of.into.index()] {
         Memory::Numbers(out) => std::mem::take(out),
-        Memory::Rows(_) | Memory::Outside => return,
+        Memory::Given { .. } | Memory::Rows | Memory::Outside => return,
     };
     let rows = call::Rows {
         range,

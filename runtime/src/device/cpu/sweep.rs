@@ -12,15 +12,19 @@
 mod block;
 mod form;
 mod lane;
+mod memory;
+#[cfg(test)]
+mod tests;
 
 pub use form::ROW_FROM;
 pub(super) use lane::exp;
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rlc_compiler::clif::Float;
 use rlc_compiler::hir::ReduceOp;
-use rlc_compiler::loops::{EntryFold, Guard, Op, SlotId, Sweep, V};
+use rlc_compiler::loops::{EntryFold, Guard, Item, Loop, Op, SlotId, Sweep, V};
 use rlc_compiler::op::{Binary, Unary};
 
 use super::rows::Width;
@@ -96,6 +100,7 @@ enum Fold {
 }
 
 /// The code of one sweep.
+#[derive(Clone)]
 pub struct SweepCode {
     width: Width,
     code: Vec<Code>,
@@ -118,9 +123,14 @@ pub struct SweepCode {
     /// Where this row's entries lie: columns, gradients, scratch.
     places: Vec<*mut u8>,
     running: Vec<block::Running>,
-    /// May have a form that a row primitive knows.
-    by_form: bool,
-    formulas: Vec<form::Of>,
+    /// The form that row primitives know, if it has one.
+    known: Option<form::Known>,
+    later: form::Later,
+    buffers: form::Buffers,
+    /// Shared by the sweeps of a loop, which run one after the other.
+    found: Arc<Mutex<memory::Memory>>,
+    /// The first sweep of its loop: a row begins with it.
+    first: bool,
     rows_by_form: u64,
 }
 
@@ -137,9 +147,38 @@ struct Column {
 }
 
 impl SweepCode {
-    /// Translates a sweep. `lies` gives the number type of each slot that it reads, and whether it is
-    /// scratch.
-    pub fn new(sweep: &Sweep, lies: &dyn Fn(SlotId) -> (Float, bool), width: Width) -> SweepCode {
+    /// Translates the sweeps of a loop. `lies` gives the number type of each slot that they read, and
+    /// whether it is scratch.
+    pub fn of_loop(
+        of: &Loop,
+        lies: &dyn Fn(SlotId) -> (Float, bool),
+        width: Width,
+    ) -> Vec<SweepCode> {
+        let mut sweeps: Vec<SweepCode> =
+            of.sweeps().map(|s| SweepCode::new(s, &constants(of, s), lies, width)).collect();
+        let found = Arc::new(Mutex::new(memory::Memory::default()));
+        let mut later = form::Later::default();
+        for sweep in sweeps.iter_mut().rev() {
+            sweep.later = later.clone();
+            sweep.found = Arc::clone(&found);
+            if let Some(known) = &sweep.known {
+                let slot = |c: usize| sweep.columns[c].slot;
+                later.squares.extend(known.square_columns().map(slot));
+            }
+        }
+        if let Some(first) = sweeps.first_mut() {
+            first.first = true;
+        }
+        sweeps
+    }
+
+    /// Translates a sweep. `fixed` has the inputs that are the same number in every row.
+    fn new(
+        sweep: &Sweep,
+        fixed: &[Option<f64>],
+        lies: &dyn Fn(SlotId) -> (Float, bool),
+        width: Width,
+    ) -> SweepCode {
         let mut build = Build::new(sweep, lies);
         let mut code = Vec::new();
         for (at, (v, op)) in sweep.body.iter().enumerate() {
@@ -149,8 +188,19 @@ impl SweepCode {
         let gradients = sweep.gradients.iter().map(|(slot, v)| (*slot, build.arg(*v))).collect();
         let scratch = sweep.folds.iter().filter_map(EntryFold::scratch).collect();
         let Build { columns, constants, registers, constant_base: inputs, .. } = build;
-        let by_form = columns.iter().all(|c| !c.scratch)
-            && form::may_fit(&code, &folds, sweep.gradients.len(), columns.len());
+        let gradients: Vec<(SlotId, Arg)> = gradients;
+        let written: Vec<Arg> = gradients.iter().map(|g| g.1).collect();
+        let known = columns.iter().all(|c| !c.scratch).then(|| {
+            form::Known::new(form::Sweep {
+                code: &code,
+                folds: &folds,
+                gradients: &written,
+                registers,
+                constants: &[fixed, &constants.iter().copied().map(Some).collect::<Vec<_>>()]
+                    .concat(),
+                columns: columns.len(),
+            })
+        });
         let row = vec![0.0; inputs + constants.len()];
         let memory = vec![0.0; (registers + 2) * BLOCK];
         SweepCode {
@@ -168,10 +218,25 @@ impl SweepCode {
             row,
             places: Vec::new(),
             running: Vec::new(),
-            by_form,
-            formulas: Vec::new(),
+            known: known.flatten(),
+            later: form::Later::default(),
+            buffers: form::Buffers::default(),
+            found: Arc::default(),
+            first: false,
             rows_by_form: 0,
         }
+    }
+
+    /// The same code with memory of its own, for another thread. `all` are whole loops' sweeps, in order.
+    pub fn fork(all: &[SweepCode]) -> Vec<SweepCode> {
+        let mut found = Arc::default();
+        let fork = |of: &SweepCode| {
+            if of.first {
+                found = Arc::default();
+            }
+            SweepCode { rows_by_form: 0, found: Arc::clone(&found), ..of.clone() }
+        };
+        all.iter().map(fork).collect()
     }
 
     /// How many rows have gone through a row primitive.
@@ -229,14 +294,45 @@ impl SweepCode {
         };
         // SAFETY: the caller vouches for the rows; the width was detected on this machine.
         unsafe {
-            let by_form = self.by_form && entries >= ROW_FROM;
-            if by_form && form::run(self.width, &of, &mut self.formulas, results) {
-                self.rows_by_form += 1;
-                return;
+            if entries >= ROW_FROM {
+                // A panic elsewhere left no row behind that matters.
+                let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+                if self.first {
+                    found.clear();
+                }
+                if let Some(known) = &self.known {
+                    let room = (&mut self.buffers, &mut *found);
+                    if form::run(self.width, &of, (known, &self.later), room, results) {
+                        self.rows_by_form += 1;
+                        return;
+                    }
+                }
             }
             block::run(self.width, &of, &mut self.memory, &mut self.running, results);
         }
     }
+}
+
+/// The numbers among the inputs of a sweep that are constants of its loop.
+fn constants(of: &Loop, sweep: &Sweep) -> Vec<Option<f64>> {
+    let body = of.body.iter().filter_map(|item| match item {
+        Item::Let(v, op) => Some((*v, *op)),
+        Item::Scan { .. }
+        | Item::Shift { .. }
+        | Item::Store(..)
+        | Item::Fold { .. }
+        | Item::Spread(..)
+        | Item::SpreadAt { .. }
+        | Item::Sweep(_) => None,
+    });
+    let known: HashMap<V, f64> = of
+        .head
+        .iter()
+        .copied()
+        .chain(body)
+        .filter_map(|(v, op)| if let Op::Const(x) = op { Some((v, x)) } else { None })
+        .collect();
+    sweep.inputs().iter().map(|v| known.get(v).copied()).collect()
 }
 
 /// What compiled code calls: [`SweepCode::run`]; gives 0.

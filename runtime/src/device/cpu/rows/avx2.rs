@@ -3,13 +3,14 @@
 use std::arch::x86_64::{
     __m256, __m256d, __m256i, _CMP_NLT_UQ, _mm_loadu_si128, _mm256_add_epi32, _mm256_add_pd,
     _mm256_add_ps, _mm256_and_ps, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps,
-    _mm256_cmp_ps, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_extractf128_ps, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_setzero_pd, _mm256_slli_epi32, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_ps,
+    _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_extractf128_ps,
+    _mm256_fmadd_ps, _mm256_fmsub_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps,
+    _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_pd, _mm256_slli_epi32,
+    _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_ps,
 };
 
-use super::base::{Base, MAGIC};
-use super::simd::{Kernel, Simd, split_fused};
+use super::base::MAGIC;
+use super::simd::{Kernel, Simd};
 
 /// Proof that the machine has the features of [`run`], where alone it is made.
 #[derive(Clone, Copy)]
@@ -56,6 +57,12 @@ impl Simd for Avx2 {
         with_avx2!(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())))
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> __m256 {
+        with_avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(
+            _mm_loadu_si128(from.cast())
+        ))))
+    }
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         with_avx2!(_mm256_add_ps(a, b))
     }
@@ -66,6 +73,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn max(self, a: __m256, b: __m256) -> __m256 {
         with_avx2!(_mm256_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        with_avx2!(_mm256_mul_ps(a, b))
     }
     #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
@@ -82,8 +93,12 @@ impl Simd for Avx2 {
         with_avx2!(_mm256_and_ps(_mm256_mul_ps(a, b), mask))
     }
     #[inline(always)]
-    fn split(self, l: __m256, base: &Base) -> (__m256, __m256) {
-        split_fused(self, l, base)
+    fn mul_sub(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        with_avx2!(_mm256_fmsub_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn round(self, x: __m256) -> __m256 {
+        with_avx2!(_mm256_round_ps::<8>(x))
     }
     #[inline(always)]
     fn scale(self, a: __m256, k: __m256) -> (__m256, __m256) {

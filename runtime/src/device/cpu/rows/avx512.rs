@@ -2,14 +2,14 @@
 
 use std::arch::x86_64::{
     __m512, __m512d, __mmask16, _CMP_NLT_UQ, _mm256_loadu_si256, _mm512_add_pd, _mm512_add_ps,
-    _mm512_castps512_ps256, _mm512_cmp_ps_mask, _mm512_cvtph_ps, _mm512_cvtps_pd,
-    _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask3_fmadd_ps,
-    _mm512_maskz_mul_ps, _mm512_maskz_scalef_ps, _mm512_max_ps, _mm512_reduce_add_pd,
-    _mm512_reduce_max_ps, _mm512_set1_ps, _mm512_setzero_pd, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32,
+    _mm512_cvtph_ps, _mm512_cvtps_pd, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_fmsub_ps,
+    _mm512_loadu_ps, _mm512_mask3_fmadd_ps, _mm512_maskz_mul_ps, _mm512_maskz_scalef_ps,
+    _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_pd, _mm512_reduce_max_ps, _mm512_roundscale_ps,
+    _mm512_set1_ps, _mm512_setzero_pd, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-use super::base::Base;
-use super::simd::{Kernel, Simd, split_fused};
+use super::simd::{Kernel, Simd};
 
 /// Proof that the machine has the features of [`run`], where alone it is made.
 #[derive(Clone, Copy)]
@@ -56,6 +56,12 @@ impl Simd for Avx512 {
         with_avx512!(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast())))
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> __m512 {
+        with_avx512!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(
+            _mm256_loadu_si256(from.cast())
+        ))))
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         with_avx512!(_mm512_add_ps(a, b))
     }
@@ -66,6 +72,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
         with_avx512!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        with_avx512!(_mm512_mul_ps(a, b))
     }
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
@@ -80,8 +90,12 @@ impl Simd for Avx512 {
         with_avx512!(_mm512_maskz_mul_ps(mask, a, b))
     }
     #[inline(always)]
-    fn split(self, l: __m512, base: &Base) -> (__m512, __m512) {
-        split_fused(self, l, base)
+    fn mul_sub(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        with_avx512!(_mm512_fmsub_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn round(self, x: __m512) -> __m512 {
+        with_avx512!(_mm512_roundscale_ps::<0>(x))
     }
     #[inline(always)]
     fn scale(self, a: __m512, k: __m512) -> (__m512, __mmask16) {

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use rlc_compiler::table::{Floats, bf16_to_f32};
+use rlc_compiler::table::{Floats, bf16_to_f32, f16_to_f32};
 
 use super::simd::Simd;
 
@@ -34,28 +34,75 @@ impl Out<'_> {
 }
 
 /// A row in memory. Pointers, since a gradient may take the place of its row.
-#[derive(Clone, Copy)]
-pub(super) enum Source {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::device::cpu) enum Source {
     F32(*const f32),
     Bf16(*const u16),
     F16(*const u16),
+    F64(*const f64),
 }
 
 impl Source {
-    /// None for f64.
-    pub(super) fn of(row: Floats) -> Option<Source> {
+    pub(super) fn of(row: Floats) -> Source {
         match row {
-            Floats::F32(v) => Some(Source::F32(v.as_ptr())),
-            Floats::Bf16(v) => Some(Source::Bf16(v.as_ptr())),
-            Floats::F16(v) => Some(Source::F16(v.as_ptr())),
-            Floats::F64(_) => None,
+            Floats::F32(v) => Source::F32(v.as_ptr()),
+            Floats::Bf16(v) => Source::Bf16(v.as_ptr()),
+            Floats::F16(v) => Source::F16(v.as_ptr()),
+            Floats::F64(v) => Source::F64(v.as_ptr()),
+        }
+    }
+
+    /// Whether the vectors can hold its numbers.
+    pub(super) fn fits(self) -> bool {
+        !matches!(self, Source::F64(_))
+    }
+
+    /// # Safety
+    ///
+    /// The row has an entry `i`.
+    pub(in crate::device::cpu) unsafe fn get(self, i: usize) -> f64 {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self {
+                Source::F32(v) => f64::from(*v.add(i)),
+                Source::Bf16(v) => f64::from(bf16_to_f32(*v.add(i))),
+                Source::F16(v) => f64::from(f16_to_f32(*v.add(i))),
+                Source::F64(v) => *v.add(i),
+            }
+        }
+    }
+
+    /// The first `len` entries.
+    ///
+    /// # Safety
+    ///
+    /// They are there, aligned, and not written as long as the slice lives.
+    pub(in crate::device::cpu) unsafe fn floats<'a>(self, len: usize) -> Floats<'a> {
+        use std::slice::from_raw_parts;
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self {
+                Source::F32(v) => Floats::F32(from_raw_parts(v, len)),
+                Source::Bf16(v) => Floats::Bf16(from_raw_parts(v, len)),
+                Source::F16(v) => Floats::F16(from_raw_parts(v, len)),
+                Source::F64(v) => Floats::F64(from_raw_parts(v, len)),
+            }
+        }
+    }
+
+    /// Where it begins.
+    pub(super) fn address(self) -> *const u8 {
+        match self {
+            Source::F32(v) => v.cast(),
+            Source::Bf16(v) | Source::F16(v) => v.cast(),
+            Source::F64(v) => v.cast(),
         }
     }
 }
 
 /// Where a gradient goes, without its lifetime.
-#[derive(Clone, Copy)]
-pub(super) enum Target {
+#[derive(Debug, Clone, Copy)]
+pub(in crate::device::cpu) enum Target {
     F32(*mut f32),
     Bf16(*mut u16),
 }
@@ -65,6 +112,27 @@ impl Target {
         match out {
             Out::F32(v) => Target::F32(v.as_mut_ptr()),
             Out::Bf16(v) => Target::Bf16(v.as_mut_ptr()),
+        }
+    }
+
+    /// Where it begins.
+    pub(super) fn address(self) -> *const u8 {
+        match self {
+            Target::F32(v) => v.cast_const().cast(),
+            Target::Bf16(v) => v.cast_const().cast(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The target has an entry `i`.
+    pub(super) unsafe fn set(self, i: usize, x: f32) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self {
+                Target::F32(v) => *v.add(i) = x,
+                Target::Bf16(v) => *v.add(i) = bf16(x),
+            }
         }
     }
 }
@@ -96,7 +164,7 @@ pub(super) fn vectors<S: Simd>(n: usize) -> usize {
 ///
 /// # Safety
 ///
-/// The row has these entries, and `n` is at most [`BLOCK`].
+/// The row has these entries, and `n` is at most [`BLOCK`]; it is no row of f64.
 #[inline(always)]
 pub(super) unsafe fn widen<S: Simd>(
     s: S,
@@ -105,37 +173,72 @@ pub(super) unsafe fn widen<S: Simd>(
     n: usize,
     buffer: &mut Buffer,
 ) -> *const f32 {
+    // SAFETY: promised by the caller.
+    unsafe { widen_with(s, row, start, n, buffer).0 }
+}
+
+/// [`widen`], with the largest of the entries where it was found on the way; NaNs may be passed over.
+///
+/// # Safety
+///
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn widen_with<S: Simd>(
+    s: S,
+    row: Source,
+    start: usize,
+    n: usize,
+    buffer: &mut Buffer,
+) -> (*const f32, Option<f32>) {
     let to = buffer.pointer();
+    let whole = n - n % S::LANES;
+    let mut most = s.splat(f32::NEG_INFINITY);
+    let (from, half) = match row {
+        // SAFETY: the entries are there, and fit the buffer.
+        Source::F32(from) => unsafe {
+            if whole == n {
+                return (from.add(start), None);
+            }
+            std::ptr::copy_nonoverlapping(from.add(start), to, n);
+            (std::ptr::null(), false)
+        },
+        // SAFETY: the entries are there.
+        Source::Bf16(from) => (unsafe { from.add(start) }, false),
+        // SAFETY: the entries are there.
+        Source::F16(from) => (unsafe { from.add(start) }, true),
+        // Ruled out by the caller.
+        Source::F64(_) => (std::ptr::null(), false),
+    };
     // SAFETY: all entries read are among the `n` from `start`. What is written lies within `n`, rounded up to whole
     // vectors, and a block is a whole number of vectors.
     unsafe {
-        match row {
-            Source::F32(from) if n.is_multiple_of(S::LANES) => return from.add(start),
-            Source::F32(from) => std::ptr::copy_nonoverlapping(from.add(start), to, n),
-            Source::Bf16(from) => {
-                let from = from.add(start);
-                for i in 0..n {
-                    *to.add(i) = bf16_to_f32(*from.add(i));
-                }
+        let short = !from.is_null();
+        if short {
+            for i in (0..whole).step_by(S::LANES) {
+                let from = from.add(i);
+                let v = if half { s.load_f16(from) } else { s.load_bf16(from) };
+                s.store(to.add(i), v);
+                most = s.max(v, most);
             }
-            Source::F16(from) => {
-                let from = from.add(start);
-                let whole = n - n % S::LANES;
-                for i in (0..whole).step_by(S::LANES) {
-                    s.store(to.add(i), s.load_f16(from.add(i)));
-                }
-                if whole < n {
-                    let mut rest = [0u16; 16];
-                    std::ptr::copy_nonoverlapping(from.add(whole), rest.as_mut_ptr(), n - whole);
-                    s.store(to.add(whole), s.load_f16(rest.as_ptr()));
-                }
+            if whole < n {
+                let mut rest = [0u16; 16];
+                std::ptr::copy_nonoverlapping(from.add(whole), rest.as_mut_ptr(), n - whole);
+                let rest = rest.as_ptr();
+                let v = if half { s.load_f16(rest) } else { s.load_bf16(rest) };
+                s.store(to.add(whole), v);
             }
         }
         for i in n..vectors::<S>(n) * S::LANES {
             *to.add(i) = f32::NEG_INFINITY;
         }
+        if !short {
+            return (to, None);
+        }
+        if whole < n {
+            most = s.max(s.load(to.add(whole)), most);
+        }
+        (to, Some(s.lane_max(most)))
     }
-    to
 }
 
 /// Rounds to bf16 bits: to the nearest, ties to even; NaN stays NaN.

@@ -1,20 +1,12 @@
 //! The same in plain f64, one entry at a time: for f64 rows and rows out of the ordinary.
 
-use super::block::{Out, bf16};
-use super::statistics::{Pair, Statistics, Wanted};
-use super::{Gradient, Row};
+use super::block::{Source, Target};
+use super::gradient::{Place, Terms};
+use super::statistics::{Beside, Statistics, Wanted};
 
-impl Row<'_> {
-    fn at(&self, i: usize) -> f64 {
-        self.logits.get(i) * self.scale
-    }
-}
-
-/// The largest entry; NaN where there is one.
-fn largest(row: Row) -> f64 {
-    (0..row.logits.len())
-        .map(|i| row.at(i))
-        .fold(f64::NEG_INFINITY, |a, b| if a.is_nan() || a > b { a } else { b })
+/// The largest number; NaN where there is one.
+fn largest(x: impl Iterator<Item = f64>) -> f64 {
+    x.fold(f64::NEG_INFINITY, |a, b| if a.is_nan() || a > b { a } else { b })
 }
 
 /// exp(x - shift), 0 at minus infinity whatever the shift.
@@ -27,60 +19,82 @@ fn weighted(p: f64, f: f64) -> f64 {
     if p == 0.0 { 0.0 } else { p * f }
 }
 
-pub(super) fn statistics(x: Row, y: Option<Row>, wanted: Wanted) -> Pair {
-    let other = y.unwrap_or(Row { logits: x.logits.slice(0..0), scale: 1.0 });
-    let none = |max| Statistics { max, sum: 0.0, moment: 0.0, square: 0.0 };
-    let mut pair =
-        Pair { x: none(largest(x)), y: none(largest(other)), forward: 0.0, reverse: 0.0 };
-    let finite = |max: f64| if max == f64::NEG_INFINITY { 0.0 } else { max };
-    let tops = [finite(pair.x.max), finite(pair.y.max)];
-    for i in 0..x.logits.len() {
-        let below = x.at(i) - tops[0];
-        let e = power(x.at(i), tops[0]);
-        pair.x.sum += e;
-        pair.x.moment += weighted(e, below);
-        pair.x.square += e * e;
-        if let Some(y) = y {
-            let apart = below - (y.at(i) - tops[1]);
-            let other = power(y.at(i), tops[1]);
-            pair.y.sum += other;
-            pair.forward += weighted(e, apart);
-            pair.reverse -= weighted(other, apart);
-        }
+/// # Safety
+///
+/// The row and the one beside it have `len` entries.
+pub(super) unsafe fn statistics(
+    row: Source,
+    len: usize,
+    scale: f64,
+    wanted: &Wanted<'_>,
+) -> Statistics {
+    // SAFETY: promised by the caller.
+    let logit = |i: usize| unsafe { row.get(i) };
+    let max = largest((0..len).map(|i| logit(i) * scale));
+    let top = if max == f64::NEG_INFINITY { 0.0 } else { max };
+    let none = f64::NAN;
+    let mut out = Statistics {
+        max,
+        sum: 0.0,
+        moment: 0.0,
+        square: 0.0,
+        beside: 0.0,
+        origin: 0.0,
+        lowest: 0.0,
+    };
+    for i in 0..len {
+        let below = logit(i) * scale - top;
+        let e = power(logit(i) * scale, top);
+        out.sum += e;
+        out.moment += weighted(e, below);
+        out.square += e * e;
     }
-    (pair.y.moment, pair.y.square) = (f64::NAN, f64::NAN);
     if !wanted.moment {
-        pair.x.moment = f64::NAN;
+        out.moment = none;
     }
     if !wanted.square {
-        pair.x.square = f64::NAN;
+        out.square = none;
     }
-    pair
+    let Some(Beside { row: beside, share }) = wanted.beside else {
+        (out.beside, out.origin, out.lowest) = (none, none, none);
+        return out;
+    };
+    let most = (0..len).find(|i| logit(*i) * scale == max).map_or(0.0, |i| beside.get(i));
+    out.origin = if most.is_finite() { most } else { 0.0 };
+    let least = |x: f64, y: f64| if y < x { y } else { x };
+    out.lowest = (0..len).map(|i| least(logit(i), beside.get(i))).fold(f64::INFINITY, least);
+    for i in 0..len {
+        let apart = (beside.get(i) - out.origin) - share * (logit(i) - top / scale);
+        out.beside += weighted(power(logit(i) * scale, top), apart);
+    }
+    out
 }
 
-pub(super) fn gradient(x: Row, how: &Gradient, mut out: Out) {
-    for i in 0..x.logits.len() {
-        let log_p = x.at(i) - how.lse;
-        let p = log_p.exp();
-        let mut factor = how.p + how.p_squared * p;
-        if how.p_log_p != 0.0 {
-            factor += how.p_log_p * log_p;
-        }
+/// # Safety
+///
+/// Rows and target have `len` entries; the target may be one of the rows.
+pub(super) unsafe fn gradient(len: usize, terms: &[Terms], add: &[(usize, f64)], target: Target) {
+    // Entries are read before they are written, and never again.
+    for i in 0..len {
         let mut value = 0.0;
-        if let Some(other) = &how.other {
-            let log_q = other.row.at(i) - other.lse;
-            if other.p_log_q != 0.0 {
-                factor += other.p_log_q * log_q;
+        for t in terms {
+            let Place { logits, scale } = t.row;
+            // SAFETY: promised by the caller.
+            let logit = unsafe { logits.get(i) };
+            let log_p = logit * scale - t.lse;
+            let p = log_p.exp();
+            let mut factor = t.p + t.p_squared * p;
+            if t.p_log_p != 0.0 {
+                factor += t.p_log_p * log_p;
             }
-            if other.q != 0.0 {
-                value = other.q * log_q.exp();
+            if let Some((other, y)) = t.other {
+                // SAFETY: promised by the caller.
+                factor += y * unsafe { other.get(i) };
             }
+            value += weighted(p, factor);
         }
-        value += weighted(p, factor);
-        value += how.add.iter().filter(|a| a.0 == i).map(|a| a.1).sum::<f64>();
-        match &mut out {
-            Out::F32(out) => out[i] = value as f32,
-            Out::Bf16(out) => out[i] = bf16(value as f32),
-        }
+        value += add.iter().filter(|a| a.0 == i).map(|a| a.1).sum::<f64>();
+        // SAFETY: promised by the caller.
+        unsafe { target.set(i, value as f32) };
     }
 }

@@ -1,38 +1,39 @@
 //! Gradients over a row: one sweep that writes them.
-//!
-//! Stores are ordinary ones: stores past the caches were no faster where rows are far away.
 
 use rlc_compiler::table::Floats;
 
-use super::Row;
 use super::base::Base;
 use super::block::{BLOCK, Buffer, Out, Source, Target, put, vectors, widen};
 use super::exact;
 use super::simd::{Kernel, Simd, Width, run};
 
-/// A gradient over the entries of a row x with p = exp(x - lse):
+/// Terms of a gradient over the entries of a row x = scale * l, with p = exp(x - lse):
 ///
 /// ```text
-/// out_v = p (a + b log p + c p) + other: p (d log q) + e q      plus single entries
+/// out_v = p (a + b log p + c p + d y)      y: the entries of another row of the same length
 /// ```
 ///
-/// which covers, for a loss L and all with respect to x (multiply by the row's scale for the logits):
+/// A sum of such terms covers, for a loss L and all with respect to x (multiply by the row's scale for the logits):
 ///
 /// ```text
 /// log p_k          -p, plus 1 at entry k
 /// entropy H        -H p - p log p
 /// sum p^2 = S      -2 S p + 2 p^2
 /// KL(p || q) = K   -K p + p log p - p log q
-/// KL(q || p)       p - q
+/// KL(q || p)       p - q                       two rows
 /// ```
 ///
-/// A term with coefficient 0 costs nothing but p. Entries of p = 0 have no gradient but that of q and single ones.
-/// Where q is 0 and p is not, `p_log_q` gives an infinity. In a row without a softmax all is NaN.
+/// A coefficient of 0 costs nothing but p. Entries of p = 0 have no gradient but that of other terms and single
+/// entries. In a row without a softmax all is NaN.
 ///
 /// Error of an entry: at most 4e-7 of the sum of the absolute values of its terms, and half a unit of bf16.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Gradient<'a> {
-    /// log sum exp of the scaled row; not more than 80 below its largest entry.
+    /// l; none: what the gradient is written over.
+    pub logits: Option<Floats<'a>>,
+    /// 1 / temperature; above 0.
+    pub scale: f64,
+    /// log sum exp of the scaled row, or any number that is not more than 80 below its largest entry.
     pub lse: f64,
     /// a, of p.
     pub p: f64,
@@ -40,212 +41,277 @@ pub struct Gradient<'a> {
     pub p_log_p: f64,
     /// c, of p^2.
     pub p_squared: f64,
-    /// Terms with another row of the same length.
-    pub other: Option<Other<'a>>,
-    /// What single entries get on top, by index, before anything is rounded to bf16. An entry may be named more than
-    /// once; indices beyond the row are passed over.
-    pub add: &'a [(usize, f64)],
+    /// y and d, of p y.
+    pub other: Option<(Floats<'a>, f64)>,
 }
 
-/// Terms with a second distribution q = exp(y - lse).
-#[derive(Debug, Clone, Copy)]
-pub struct Other<'a> {
-    /// y.
-    pub row: Row<'a>,
-    /// log sum exp of the scaled y.
-    pub lse: f64,
-    /// d, of p log q.
-    pub p_log_q: f64,
-    /// e, of q.
-    pub q: f64,
-}
-
-/// Writes a gradient.
-///
-/// # Panics
-///
-/// Where the lengths differ.
-pub fn gradient(width: Width, x: Row, how: &Gradient, mut out: Out) {
-    assert_eq!(x.logits.len(), out.len(), "a row and its gradient");
-    check(x.logits.len(), how);
-    let done = Source::of(x.logits).is_some_and(|from| {
-        sweep(width, from, x.logits.len(), x.scale, how, Target::of(&mut out)).is_some()
-    });
-    if !done {
-        exact::gradient(x, how, out);
+impl Default for Gradient<'_> {
+    fn default() -> Self {
+        let (p, p_log_p, p_squared) = (0.0, 0.0, 0.0);
+        Gradient { logits: None, scale: 1.0, lse: 0.0, p, p_log_p, p_squared, other: None }
     }
 }
 
-/// Writes a gradient over the logits that it belongs to.
+/// A row in memory and what it is multiplied with.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::device::cpu) struct Place {
+    pub logits: Source,
+    pub scale: f64,
+}
+
+/// [`Gradient`] over memory that the gradient may take the place of.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::device::cpu) struct Terms {
+    pub row: Place,
+    pub lse: f64,
+    pub p: f64,
+    pub p_log_p: f64,
+    pub p_squared: f64,
+    pub other: Option<(Source, f64)>,
+}
+
+/// Writes the sum of some terms. Single entries, by index, get `add` on top, before anything is rounded to bf16; an
+/// entry may be named more than once, and indices beyond the row are passed over.
 ///
 /// # Panics
 ///
-/// Where lengths differ.
-pub fn gradient_in_place(width: Width, mut row: Out, scale: f64, how: &Gradient) {
-    check(row.len(), how);
-    let target = Target::of(&mut row);
-    let from = match target {
+/// Where the lengths differ, or for more than [`MOST_TERMS`] terms.
+pub fn gradient(width: Width, terms: &[Gradient], add: &[(usize, f64)], mut out: Out) {
+    let len = out.len();
+    let target = Target::of(&mut out);
+    let own = match target {
         Target::F32(v) => Source::F32(v),
         Target::Bf16(v) => Source::Bf16(v),
     };
-    if sweep(width, from, row.len(), scale, how, target).is_none() {
-        match row {
-            Out::F32(v) => {
-                let logits = v.to_vec();
-                exact::gradient(Row { logits: Floats::F32(&logits), scale }, how, Out::F32(v));
-            }
-            Out::Bf16(v) => {
-                let logits = v.to_vec();
-                exact::gradient(Row { logits: Floats::Bf16(&logits), scale }, how, Out::Bf16(v));
-            }
-        }
-    }
-}
-
-fn check(len: usize, how: &Gradient) {
-    if let Some(other) = &how.other {
-        assert_eq!(len, other.row.logits.len(), "rows of two lengths");
-    }
-}
-
-/// Nothing is written where the answer is none: plain f64 has to do it.
-fn sweep(
-    width: Width,
-    from: Source,
-    len: usize,
-    scale: f64,
-    how: &Gradient,
-    target: Target,
-) -> Option<()> {
-    let mut base = Base::new(scale)?;
-    // exp(x - lse) is a power of two that the vectors compute, times this.
-    let p = (-base.shift(how.lse)?).exp2();
-    // log p = scale * (l - top) + rest.
-    let top = (how.lse / scale) as f32;
-    let rest = f64::from(top) * scale - how.lse;
-    let mut sweep = Sweep {
-        x: from,
-        y: from,
-        len,
-        target,
-        add: how.add,
-        bases: [base, base],
-        tops: [top, top],
-        a: 0.0,
-        b: (p * how.p_log_p * scale) as f32,
-        c: (p * p * how.p_squared) as f32,
-        d: 0.0,
-        e: 0.0,
+    let place = |t: &Gradient| {
+        let logits = t.logits.map_or(own, |l| {
+            assert_eq!(len, l.len(), "a row and its gradient");
+            Source::of(l)
+        });
+        Place { logits, scale: t.scale }
     };
-    let mut a = how.p + how.p_log_p * rest;
-    let (mut log_q, mut plain_q) = (false, false);
-    if let Some(other) = &how.other {
-        let scale = other.row.scale;
-        sweep.y = Source::of(other.row.logits)?;
-        sweep.bases[1] = Base::new(scale)?;
-        let q = (-sweep.bases[1].shift(other.lse)?).exp2();
-        let top = (other.lse / scale) as f32;
-        a += other.p_log_q * (f64::from(top) * scale - other.lse);
-        sweep.tops[1] = top;
-        sweep.d = (p * other.p_log_q * scale) as f32;
-        sweep.e = (q * other.q) as f32;
-        (log_q, plain_q) = (other.p_log_q != 0.0, other.q != 0.0);
-    }
-    sweep.a = (p * a) as f32;
-    macro_rules! by_terms {
-        ($($b:literal $c:literal $d:literal $e:literal,)*) => {
-            match (how.p_log_p != 0.0, how.p_squared != 0.0, log_q, plain_q) {
-                $(($b, $c, $d, $e) => run(width, Terms::<$b, $c, $d, $e>(sweep)),)*
-            }
-        };
-    }
-    by_terms! {
-        false false false false, false false false true, false false true false, false false true true,
-        false true false false, false true false true, false true true false, false true true true,
-        true false false false, true false false true, true false true false, true false true true,
-        true true false false, true true false true, true true true false, true true true true,
-    }
-    Some(())
+    let terms: Vec<Terms> = terms
+        .iter()
+        .map(|t| Terms {
+            row: place(t),
+            lse: t.lse,
+            p: t.p,
+            p_log_p: t.p_log_p,
+            p_squared: t.p_squared,
+            other: t.other.map(|(y, by)| {
+                assert_eq!(len, y.len(), "rows of two lengths");
+                (Source::of(y), by)
+            }),
+        })
+        .collect();
+    // SAFETY: all rows have `len` entries; only those of the target itself are written.
+    unsafe { gradient_at(width, len, &terms, add, target) }
 }
 
-/// Coefficients are multiplied with what is left of the powers of two.
-struct Sweep<'a> {
+/// [`gradient`] over memory that the target may take the place of.
+///
+/// # Safety
+///
+/// Rows and target have `len` entries, and none but the target is written meanwhile. The target is one of the rows,
+/// with the same number type, or apart from all of them.
+pub(in crate::device::cpu) unsafe fn gradient_at(
+    width: Width,
+    len: usize,
+    terms: &[Terms],
+    add: &[(usize, f64)],
+    target: Target,
+) {
+    assert!(terms.len() <= MOST_TERMS, "too many terms");
+    let mut ready = [None; MOST_TERMS];
+    let mut known = true;
+    let mut own = false;
+    for (ready, terms) in ready.iter_mut().zip(terms) {
+        *ready = Ready::new(terms);
+        known &= ready.is_some();
+        let rows = [Some(terms.row.logits), terms.other.map(|o| o.0)];
+        own |= rows.into_iter().flatten().any(|r| r.address() == target.address());
+    }
+    if known {
+        // Later terms read what earlier ones would have written.
+        let apart = own && terms.len() > 1;
+        run(width, Sweep { ready, terms: terms.len(), len, target, add, apart });
+    } else {
+        // SAFETY: promised by the caller.
+        unsafe { exact::gradient(len, terms, add, target) };
+    }
+}
+
+/// Distributions that a gradient may have.
+pub const MOST_TERMS: usize = 6;
+
+/// Terms as the vectors compute them.
+#[derive(Clone, Copy)]
+struct Ready {
     x: Source,
     y: Source,
+    base: Base,
+    scale: f64,
+    lse: f64,
+    origin: f32,
+    /// Of p, of p (l - reference), of p^2, of p (y - origin).
+    by: [f64; 4],
+    has: [bool; 3],
+}
+
+impl Ready {
+    /// None where plain f64 has to do it.
+    fn new(of: &Terms) -> Option<Ready> {
+        let Place { logits, scale } = of.row;
+        let (y, d) = of.other.unwrap_or((logits, 0.0));
+        if !logits.fits() || !y.fits() {
+            return None;
+        }
+        let mut base = Base::new(scale)?;
+        // log p = scale * (l - reference) + rest.
+        base.reference = (of.lse / scale) as f32;
+        if !base.reference.is_finite() {
+            return None;
+        }
+        let rest = f64::from(base.reference) * scale - of.lse;
+        let mut a = of.p + of.p_log_p * rest;
+        // Where y is about as large as what else there is, their difference is small.
+        let mut origin = 0.0;
+        if d != 0.0 && ((-a / d) as f32).is_finite() {
+            origin = (-a / d) as f32;
+            a += d * f64::from(origin);
+        }
+        Some(Ready {
+            x: logits,
+            y,
+            base,
+            scale,
+            lse: of.lse,
+            origin,
+            by: [a, of.p_log_p * scale, of.p_squared, d],
+            has: [of.p_log_p != 0.0, of.p_squared != 0.0, d != 0.0],
+        })
+    }
+
+    /// Coefficients for exponentials that are 1 at the reference.
+    fn coefficients(&self) -> [f32; 4] {
+        let unit = (f64::from(self.base.reference) * self.scale - self.lse).exp();
+        let [a, b, c, d] = self.by;
+        [a * unit, b * unit, c * unit * unit, d * unit].map(|x| x as f32)
+    }
+}
+
+struct Sweep<'a> {
+    ready: [Option<Ready>; MOST_TERMS],
+    terms: usize,
     len: usize,
     target: Target,
     add: &'a [(usize, f64)],
-    bases: [Base; 2],
-    tops: [f32; 2],
-    a: f32,
-    b: f32,
-    c: f32,
-    d: f32,
-    e: f32,
+    /// A block is computed beside its place.
+    apart: bool,
 }
 
-/// A sweep with only the terms named.
-struct Terms<'a, const B: bool, const C: bool, const D: bool, const E: bool>(Sweep<'a>);
-
-impl<const B: bool, const C: bool, const D: bool, const E: bool> Kernel for Terms<'_, B, C, D, E> {
+impl Kernel for Sweep<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let sweep = self.0;
         let (mut x_buffer, mut y_buffer, mut z_buffer) =
             (Buffer::new(), Buffer::new(), Buffer::new());
         let mut start = 0;
-        while start < sweep.len {
-            let n = BLOCK.min(sweep.len - start);
+        while start < self.len {
+            let n = BLOCK.min(self.len - start);
             let count = vectors::<S>(n);
-            // SAFETY: both rows and the target have `len` entries. Where the target is the row itself, each vector is
+            // SAFETY: rows and target have `len` entries. Where the target is the row of the only terms, each vector is
             // read before it is written, and nothing is read twice.
             unsafe {
-                let x = widen(s, sweep.x, start, n, &mut x_buffer);
-                let y = if D || E { widen(s, sweep.y, start, n, &mut y_buffer) } else { x };
-                let to = match sweep.target {
-                    Target::F32(to) if n.is_multiple_of(S::LANES) => to.add(start),
+                let to = match self.target {
+                    Target::F32(to) if n.is_multiple_of(S::LANES) && !self.apart => to.add(start),
                     Target::F32(_) | Target::Bf16(_) => z_buffer.pointer(),
                 };
-                for i in 0..count {
-                    let at = i * S::LANES;
-                    let y = || s.load(y.add(at));
-                    s.store(to.add(at), sweep.entry::<S, B, C, D, E>(s, s.load(x.add(at)), y));
+                if self.terms == 0 {
+                    (0..count).for_each(|i| s.store(to.add(i * S::LANES), s.splat(0.0)));
                 }
-                for (index, value) in sweep.add {
+                for (term, ready) in self.ready.iter().flatten().enumerate() {
+                    let [b, c, d] = ready.has;
+                    let x = widen(s, ready.x, start, n, &mut x_buffer);
+                    let y = if d { widen(s, ready.y, start, n, &mut y_buffer) } else { x };
+                    let pass = Pass { ready, x, y, to, by: ready.coefficients() };
+                    macro_rules! by_terms {
+                        ($($b:literal $c:literal $d:literal,)*) => {
+                            match (b, c, d, term > 0) {
+                                $(
+                                    ($b, $c, $d, false) => pass.run::<S, $b, $c, $d, false>(s, count),
+                                    ($b, $c, $d, true) => pass.run::<S, $b, $c, $d, true>(s, count),
+                                )*
+                            }
+                        };
+                    }
+                    by_terms! {
+                        false false false, false false true, false true false, false true true,
+                        true false false, true false true, true true false, true true true,
+                    }
+                }
+                for (index, value) in self.add {
                     if (start..start + n).contains(index) {
                         let to = to.add(index - start);
                         *to = (f64::from(*to) + value) as f32;
                     }
                 }
-                put(to, sweep.target, start, n);
+                put(to, self.target, start, n);
             }
             start += n;
         }
     }
 }
 
-impl Sweep<'_> {
+/// Terms over a block.
+struct Pass<'a> {
+    ready: &'a Ready,
+    x: *const f32,
+    y: *const f32,
+    to: *mut f32,
+    by: [f32; 4],
+}
+
+impl Pass<'_> {
+    /// Writes them, or adds them to what is there.
+    ///
+    /// # Safety
+    ///
+    /// All that is read and written has `count` vectors.
     #[inline(always)]
-    fn entry<S: Simd, const B: bool, const C: bool, const D: bool, const E: bool>(
+    unsafe fn run<S: Simd, const B: bool, const C: bool, const D: bool, const ADD: bool>(
         &self,
         s: S,
-        x: S::V,
-        y: impl Fn() -> S::V,
-    ) -> S::V {
-        let (p, some) = s.exp(x, &self.bases[0]);
-        let mut factor = s.splat(self.a);
-        if B {
-            factor = s.mul_add(s.sub(x, s.splat(self.tops[0])), s.splat(self.b), factor);
+        count: usize,
+    ) {
+        let [a, b, c, d] = self.by.map(|x| s.splat(x));
+        let origin = s.splat(self.ready.origin);
+        let reference = s.splat(self.ready.base.reference);
+        for i in 0..count {
+            let at = i * S::LANES;
+            // SAFETY: promised by the caller.
+            unsafe {
+                let below = s.sub(s.load(self.x.add(at)), reference);
+                let (p, some) = s.exp_below(below, self.ready.base);
+                let mut factor = a;
+                if B {
+                    factor = s.mul_add(below, b, factor);
+                }
+                if C {
+                    factor = s.mul_add(p, c, factor);
+                }
+                if D {
+                    factor = s.mul_add(s.sub(s.load(self.y.add(at)), origin), d, factor);
+                }
+                let value = match (ADD, B || D) {
+                    (false, false) => s.mul(p, factor),
+                    (false, true) => s.mul_where(some, p, factor),
+                    (true, false) => s.mul_add(p, factor, s.load(self.to.add(at))),
+                    (true, true) => s.mul_add_where(some, p, factor, s.load(self.to.add(at))),
+                };
+                s.store(self.to.add(at), value);
+            }
         }
-        if C {
-            factor = s.mul_add(p, s.splat(self.c), factor);
-        }
-        if D {
-            factor = s.mul_add(s.sub(y(), s.splat(self.tops[1])), s.splat(self.d), factor);
-        }
-        let out = s.mul_where(some, p, factor);
-        if E { s.mul_add(s.exp(y(), &self.bases[1]).0, s.splat(self.e), out) } else { out }
     }
 }

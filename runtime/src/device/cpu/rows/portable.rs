@@ -4,11 +4,8 @@ use std::array::from_fn;
 
 use rlc_compiler::table::bf16_to_f32;
 
-use super::base::{Base, MAGIC};
-use super::simd::{Simd, split_fused};
-
-/// 1.5 * 2^52: as [`MAGIC`], in f64.
-const WIDE_MAGIC: f64 = 6_755_399_441_055_744.0;
+use super::base::MAGIC;
+use super::simd::Simd;
 
 /// Whether every machine of the target multiplies and adds in one instruction.
 const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
@@ -56,6 +53,11 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> V {
+        // SAFETY: promised by the caller.
+        unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(bf16_to_f32)
+    }
+    #[inline(always)]
     fn add(self, a: V, b: V) -> V {
         from_fn(|i| a[i] + b[i])
     }
@@ -66,6 +68,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn max(self, a: V, b: V) -> V {
         from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn mul(self, a: V, b: V) -> V {
+        from_fn(|i| a[i] * b[i])
     }
     #[inline(always)]
     fn mul_add(self, a: V, b: V, c: V) -> V {
@@ -81,14 +87,12 @@ impl Simd for Portable {
         from_fn(|i| f32::from_bits((a[i] * b[i]).to_bits() & mask[i]))
     }
     #[inline(always)]
-    fn split(self, l: V, base: &Base) -> (V, V) {
-        if FUSED {
-            return split_fused(self, l, base);
-        }
-        // Unfused f32 would lose the fraction of large exponents.
-        let exponent: [f64; LANES] = from_fn(|i| f64::from(l[i]) * base.wide);
-        let n: [f64; LANES] = from_fn(|i| (exponent[i] + WIDE_MAGIC) - WIDE_MAGIC);
-        (from_fn(|i| (n[i] - f64::from(base.n)) as f32), from_fn(|i| (exponent[i] - n[i]) as f32))
+    fn mul_sub(self, a: V, b: V, c: V) -> V {
+        from_fn(|i| if FUSED { a[i].mul_add(b[i], -c[i]) } else { a[i] * b[i] - c[i] })
+    }
+    #[inline(always)]
+    fn round(self, x: V) -> V {
+        from_fn(|i| (x[i] + MAGIC) - MAGIC)
     }
     #[inline(always)]
     fn scale(self, a: V, k: V) -> (V, [u32; LANES]) {

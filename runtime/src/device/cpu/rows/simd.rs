@@ -3,7 +3,7 @@
 //! A primitive is a [`Kernel`], written once over a [`Simd`] and compiled for each width. All that it calls is
 //! `inline(always)`: code that stays behind a call is compiled for the oldest machine.
 
-use super::base::{Base, MAGIC};
+use super::base::Base;
 
 /// How wide the vectors are that a primitive uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,19 +121,27 @@ pub(super) trait Simd: Copy {
     ///
     /// `LANES` numbers can be read at `from`, which need not be aligned.
     unsafe fn load_f16(self, from: *const u16) -> Self::V;
+    /// Bits of bf16 as f32.
+    ///
+    /// # Safety
+    ///
+    /// `LANES` numbers can be read at `from`, which need not be aligned.
+    unsafe fn load_bf16(self, from: *const u16) -> Self::V;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// The larger; the second where either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, fused where the machine can.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a * b - c`, fused where the machine can.
+    fn mul_sub(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a * b + c` where the mask holds, else `c`, whatever `a` and `b` are.
     fn mul_add_where(self, mask: Self::Mask, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a * b` where the mask holds, else 0, whatever `a` and `b` are.
     fn mul_where(self, mask: Self::Mask, a: Self::V, b: Self::V) -> Self::V;
-    /// `l * base` in powers of two as `n + f` with `n` whole and `|f| <= 0.5`: returns `n - base.n` and `f`.
-    /// Neither means anything where `n - base.n` is below -2^21.
-    fn split(self, l: Self::V, base: &Base) -> (Self::V, Self::V);
+    /// The nearest whole number; what is far beyond -2^21 need not be whole.
+    fn round(self, x: Self::V) -> Self::V;
     /// `a * 2^k` where `k >= -126` or `k` is NaN, and 0 elsewhere, with the mask of the former. `k <= 127`.
     fn scale(self, a: Self::V, k: Self::V) -> (Self::V, Self::Mask);
     /// Adds to sums in f64.
@@ -149,30 +157,26 @@ pub(super) trait Simd: Copy {
     /// Largest of the lanes.
     fn lane_max(self, v: Self::V) -> f32;
 
-    /// `2^(l * base - base.n)`, 0 below 2^-126, with the mask of entries that are not 0 for being small.
+    /// `exp(scale * (l - reference))`, 0 below 2^-126, with the mask of entries that are not 0 for being small.
     ///
-    /// Relative error at most 2e-7. The integer part of the exponent is split off before anything is rounded, so the
-    /// error does not grow with `l`. Exactly 1 at 0, NaN at NaN and infinity, exactly 0 and unmasked at -infinity.
+    /// The relative error is at most 2e-7, and 8e-8 more for each unit of the exponent: one of an entry that is e^-d
+    /// of the largest is far below 2e-7 of the largest. Exactly 1 at the reference, NaN at NaN, exactly 0 and
+    /// unmasked at -infinity.
     #[inline(always)]
-    fn exp(self, l: Self::V, base: &Base) -> (Self::V, Self::Mask) {
-        let (k, f) = self.split(l, base);
+    fn exp(self, l: Self::V, base: Base) -> (Self::V, Self::Mask) {
+        self.exp_below(self.sub(l, self.splat(base.reference)), base)
+    }
+
+    /// The same of `l - reference`.
+    #[inline(always)]
+    fn exp_below(self, below: Self::V, base: Base) -> (Self::V, Self::Mask) {
+        let c = self.splat(base.c);
+        let k = self.round(self.mul(below, c));
+        let f = self.mul_sub(below, c, k);
         let mut p = self.splat(POWER[0]);
         for coefficient in &POWER[1..] {
             p = self.mul_add(p, f, self.splat(*coefficient));
         }
         self.scale(p, k)
     }
-}
-
-/// `n` and `f` of [`Simd::split`] where `a * b + c` is fused.
-#[inline(always)]
-pub(super) fn split_fused<S: Simd>(s: S, l: S::V, base: &Base) -> (S::V, S::V) {
-    let c = s.splat(base.c);
-    // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits; base.n is taken off in the same step.
-    let shift = MAGIC - base.n;
-    let shifted = s.mul_add(l, c, s.splat(shift));
-    let n = s.sub(s.splat(shift), shifted);
-    let f = s.mul_add(l, c, n);
-    let f = s.mul_add(l, s.splat(base.c_low), f);
-    (s.sub(shifted, s.splat(MAGIC)), f)
 }

@@ -1,23 +1,35 @@
 //! What a whole row says, from one sweep over it.
 
-use super::Row;
+use rlc_compiler::table::Floats;
+
 use super::base::Base;
-use super::block::{BLOCK, Buffer, Source, vectors, widen};
-use super::exact;
+use super::block::{BLOCK, Buffer, Source, vectors, widen, widen_with};
 use super::simd::{Kernel, Simd, Width, run};
+use super::{Row, exact};
 
 /// Sums that cost extra.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Wanted {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
     /// [`Statistics::moment`].
     pub moment: bool,
     /// [`Statistics::square`].
     pub square: bool,
+    /// [`Statistics::beside`].
+    pub beside: Option<Beside<'a>>,
+}
+
+/// A second row y beside the logits l, of the same length: `y_v - share * l_v` is averaged.
+#[derive(Debug, Clone, Copy)]
+pub struct Beside<'a> {
+    /// y.
+    pub row: Floats<'a>,
+    /// How much of the logits is taken off.
+    pub share: f64,
 }
 
 /// Sums over the entries x of a row, m being the largest. Natural logarithms throughout.
 ///
-/// All are within 1e-6, relative, of exact sums over the given numbers.
+/// All but `beside` are within 1e-6, relative, of exact sums over the given numbers; a moment below 1e-6 within 1e-12.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Statistics {
     /// m: minus infinity where all entries are, or where there are none. Exact but for one rounding of `scale * l`.
@@ -28,6 +40,13 @@ pub struct Statistics {
     pub moment: f64,
     /// sum exp(2 (x - m)); NaN where not wanted.
     pub square: f64,
+    /// sum exp(x - m) ((y - origin) - share (x - m) / scale), within 1e-6 of the sum of absolute values of both parts;
+    /// NaN where not wanted. Entries of exp(x - m) = 0 add nothing.
+    pub beside: f64,
+    /// About the y beside the largest x; finite. NaN where not wanted.
+    pub origin: f64,
+    /// The least of all l and y; NaN where not wanted.
+    pub lowest: f64,
 }
 
 impl Statistics {
@@ -47,112 +66,51 @@ impl Statistics {
     }
 }
 
-/// Sums over two rows of the same entries, x with distribution p and y with distribution q.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pair {
-    /// Of the first row.
-    pub x: Statistics,
-    /// Of the second row, without moment and square.
-    pub y: Statistics,
-    /// sum exp(x - max x) ((x - max x) - (y - max y)), within 1e-6 of the same sum of absolute values. Entries of
-    /// p = 0 add nothing; plus infinity where q is 0 and p is not.
-    pub forward: f64,
-    /// The same with the rows exchanged.
-    pub reverse: f64,
-}
-
-impl Pair {
-    /// KL(p || q) = sum p (log p - log q).
-    pub fn kl(&self) -> f64 {
-        self.forward / self.x.sum - self.x.sum.ln() + self.y.sum.ln()
-    }
-
-    /// KL(q || p) = sum q (log q - log p).
-    pub fn kl_reverse(&self) -> f64 {
-        self.reverse / self.y.sum - self.y.sum.ln() + self.x.sum.ln()
-    }
-
-    /// -sum p log q, if the moment of x was wanted.
-    pub fn cross_entropy(&self) -> f64 {
-        self.y.sum.ln() - (self.x.moment - self.forward) / self.x.sum
-    }
-}
-
 /// One sweep over a row.
-pub fn statistics(width: Width, x: Row, wanted: Wanted) -> Statistics {
-    let found = sweep(width, x, None, wanted);
-    found.unwrap_or_else(|| exact::statistics(x, None, wanted)).x
-}
-
-/// One sweep over two rows of the same length.
 ///
 /// # Panics
 ///
-/// Where the lengths differ.
-pub fn statistics_of_two(width: Width, x: Row, y: Row, wanted: Wanted) -> Pair {
-    assert_eq!(x.logits.len(), y.logits.len(), "rows of two lengths");
-    sweep(width, x, Some(y), wanted).unwrap_or_else(|| exact::statistics(x, Some(y), wanted))
+/// Where the row beside has another length.
+pub fn statistics(width: Width, x: Row, wanted: &Wanted) -> Statistics {
+    let len = x.logits.len();
+    let row = Source::of(x.logits);
+    if let Some(beside) = wanted.beside {
+        assert_eq!(len, beside.row.len(), "rows of two lengths");
+    }
+    let found = sweep(width, row, len, x.scale, wanted);
+    // SAFETY: both rows have `len` entries.
+    found.unwrap_or_else(|| unsafe { exact::statistics(row, len, x.scale, wanted) })
 }
 
 /// None where plain f64 has to do it.
-fn sweep(width: Width, x: Row, y: Option<Row>, wanted: Wanted) -> Option<Pair> {
-    let second = y.unwrap_or(x);
-    let sweep = Sweep {
-        x: Source::of(x.logits)?,
-        y: Source::of(second.logits)?,
-        len: x.logits.len(),
-        scale: [x.scale, second.scale],
-        bases: [Base::new(x.scale)?, Base::new(second.scale)?],
-    };
-    match (wanted.moment, wanted.square, y.is_some()) {
-        (false, false, false) => run(width, Single::<false, false>(sweep)),
-        (false, true, false) => run(width, Single::<false, true>(sweep)),
-        (true, false, false) => run(width, Single::<true, false>(sweep)),
-        (true, true, false) => run(width, Single::<true, true>(sweep)),
-        (false, false, true) => run(width, Double::<false, false>(sweep)),
-        (false, true, true) => run(width, Double::<false, true>(sweep)),
-        (true, false, true) => run(width, Double::<true, false>(sweep)),
-        (true, true, true) => run(width, Double::<true, true>(sweep)),
+fn sweep(width: Width, x: Source, len: usize, scale: f64, wanted: &Wanted) -> Option<Statistics> {
+    let (y, share) = wanted.beside.map_or((x, 0.0), |b| (Source::of(b.row), b.share));
+    if !x.fits() || !y.fits() || !(share as f32).is_finite() {
+        return None;
     }
+    let base = Base::new(scale)?;
+    let wants = [wanted.moment, wanted.square, wanted.beside.is_some()];
+    run(width, Sweep { x, y, len, scale, base, share, wants })
 }
 
 struct Sweep {
     x: Source,
     y: Source,
     len: usize,
-    scale: [f64; 2],
-    bases: [Base; 2],
+    scale: f64,
+    base: Base,
+    share: f64,
+    /// Moment, square, beside.
+    wants: [bool; 3],
 }
 
-struct Single<const MOMENT: bool, const SQUARE: bool>(Sweep);
-struct Double<const MOMENT: bool, const SQUARE: bool>(Sweep);
-
-impl<const MOMENT: bool, const SQUARE: bool> Kernel for Single<MOMENT, SQUARE> {
-    type Output = Option<Pair>;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Option<Pair> {
-        self.0.run::<S, MOMENT, SQUARE, false>(s)
-    }
-}
-
-impl<const MOMENT: bool, const SQUARE: bool> Kernel for Double<MOMENT, SQUARE> {
-    type Output = Option<Pair>;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Option<Pair> {
-        self.0.run::<S, MOMENT, SQUARE, true>(s)
-    }
-}
-
-/// Sums in logits as they are, each in units of its row's power of two.
+/// Sums in logits as they are.
 #[derive(Clone, Copy, Default)]
 struct Totals {
     sum: f64,
     moment: f64,
     square: f64,
-    other: f64,
-    forward: f64,
-    /// With the sign of `forward`.
-    reverse: f64,
+    beside: f64,
 }
 
 /// The largest logit so far.
@@ -169,16 +127,17 @@ impl Largest {
     /// Takes in the largest logit of a block. Returns what sums of exponentials so far are to be multiplied with
     /// (0 where they vanish) and how far differences move; none where plain f64 has to do it.
     #[inline(always)]
-    fn raise(&mut self, to: f32, scale: f64, base: &mut Base) -> Option<(f64, f64)> {
+    fn raise(&mut self, to: f32, scale: f64) -> Option<(f64, f64)> {
         if to <= self.0 || to.is_nan() {
             return Some((1.0, 0.0));
         }
-        let (before, reference) = (base.n, self.reference());
-        base.shift(f64::from(to) * scale)?;
-        let factor =
-            if self.0 == f32::NEG_INFINITY { 0.0 } else { f64::from(before - base.n).exp2() };
+        if to == f32::INFINITY {
+            return None;
+        }
+        let moved = f64::from(self.reference()) - f64::from(to);
+        let factor = if self.0 == f32::NEG_INFINITY { 0.0 } else { (moved * scale).exp() };
         self.0 = to;
-        Some((factor, f64::from(reference) - f64::from(to)))
+        Some((factor, moved))
     }
 }
 
@@ -188,40 +147,56 @@ fn shrink(sum: f64, factor: f64) -> f64 {
     if factor == 0.0 { 0.0 } else { sum * factor }
 }
 
-impl Sweep {
+impl Kernel for Sweep {
+    type Output = Option<Statistics>;
+
     #[inline(always)]
-    fn run<S: Simd, const MOMENT: bool, const SQUARE: bool, const PAIR: bool>(
-        mut self,
-        s: S,
-    ) -> Option<Pair> {
+    fn run<S: Simd>(mut self, s: S) -> Option<Statistics> {
         let (mut x_buffer, mut y_buffer) = (Buffer::new(), Buffer::new());
         let mut totals = Totals::default();
-        let (mut top, mut other_top) = (Largest(f32::NEG_INFINITY), Largest(f32::NEG_INFINITY));
-        // A logit of y in units of those of x.
-        let ratio = (self.scale[1] / self.scale[0]) as f32;
+        let mut top = Largest(f32::NEG_INFINITY);
+        let (mut origin, mut lowest) = (f32::NEG_INFINITY, f32::INFINITY);
+        let beside = self.wants[2];
         let mut start = 0;
+        // Of the next block, if it has been seen already.
+        let mut ahead = None;
         while start < self.len {
             let n = BLOCK.min(self.len - start);
             let count = vectors::<S>(n);
             // SAFETY: both rows have `len` entries.
-            let (x, y) = unsafe {
-                let x = widen(s, self.x, start, n, &mut x_buffer);
-                (x, if PAIR { widen(s, self.y, start, n, &mut y_buffer) } else { x })
+            let (x, y, most) = unsafe {
+                let (x, most) = widen_with(s, self.x, start, n, &mut x_buffer);
+                (x, if beside { widen(s, self.y, start, n, &mut y_buffer) } else { x }, most)
             };
-            // SAFETY: `x` and `y` have `count` vectors.
-            unsafe {
-                let (factor, moved) =
-                    top.raise(largest(s, x, count), self.scale[0], &mut self.bases[0])?;
-                let mut apart = moved;
-                if PAIR {
-                    let (factor, moved) =
-                        other_top.raise(largest(s, y, count), self.scale[1], &mut self.bases[1])?;
-                    apart -= moved * f64::from(ratio);
-                    totals.reverse = shrink(totals.reverse + apart * totals.other, factor);
-                    totals.other *= factor;
-                    totals.forward += apart * totals.sum;
+            // Its maximum is found on the way, while there is arithmetic to wait for.
+            let next = match self.x {
+                Source::F32(x) if start + 2 * BLOCK <= self.len => x.wrapping_add(start + BLOCK),
+                Source::F32(_) | Source::Bf16(_) | Source::F16(_) | Source::F64(_) => {
+                    std::ptr::null()
                 }
-                totals.forward = shrink(totals.forward, factor);
+            };
+            // SAFETY: `x` and `y` have `count` vectors, the first `n` numbers of the row. So many are in
+            // the next block, if there is one.
+            unsafe {
+                let most = match ahead.or(most) {
+                    Some(most) => most,
+                    None => largest(s, x, count),
+                };
+                let (factor, moved) = top.raise(most, self.scale)?;
+                self.base.reference = top.reference();
+                if beside {
+                    if factor != 1.0 || moved != 0.0 || !origin.is_finite() {
+                        // What counts most is beside the largest: its difference is exact.
+                        let new = *y.add(place(x, n, top.0));
+                        if new.is_finite() {
+                            let old = if origin.is_finite() { origin } else { 0.0 };
+                            totals.beside += (f64::from(old) - f64::from(new)) * totals.sum;
+                            origin = new;
+                        }
+                    }
+                    lowest = lowest.min(least(s, x, n)).min(least(s, y, n));
+                    totals.beside = shrink(totals.beside - self.share * moved * totals.sum, factor);
+                }
                 totals.moment = shrink(totals.moment + moved * totals.sum, factor);
                 totals.square *= factor * factor;
                 totals.sum *= factor;
@@ -229,49 +204,43 @@ impl Sweep {
                     x,
                     y,
                     count,
-                    bases: &self.bases,
-                    tops: [top.reference(), other_top.reference()],
-                    ratio,
+                    next,
+                    base: self.base,
+                    origin: if origin.is_finite() { origin } else { 0.0 },
+                    share: self.share as f32,
                 };
-                work.add::<S, MOMENT, SQUARE, PAIR>(s, &mut totals);
+                let [moment, square, beside] = self.wants;
+                macro_rules! by_wants {
+                    ($($m:literal $q:literal $b:literal,)*) => {
+                        match (moment, square, beside, !next.is_null()) {
+                            $(
+                                ($m, $q, $b, false) => work.add::<S, $m, $q, $b, false>(s, &mut totals),
+                                ($m, $q, $b, true) => work.add::<S, $m, $q, $b, true>(s, &mut totals),
+                            )*
+                        }
+                    };
+                }
+                ahead = by_wants! {
+                    false false false, false false true, false true false, false true true,
+                    true false false, true false true, true true false, true true true,
+                };
             }
             start += n;
         }
-        if totals.sum.is_nan() || totals.other.is_nan() {
+        if totals.sum.is_nan() {
             return None;
         }
-        let own_unit = unit(s, top, &self.bases[0]);
-        let other_unit = unit(s, other_top, &self.bases[1]);
-        let of = |top: Largest, scale, sum, moment, square| Statistics {
-            max: f64::from(top.0) * scale,
-            sum,
-            moment,
-            square,
-        };
-        let scale = self.scale[0];
-        Some(Pair {
-            x: of(
-                top,
-                scale,
-                totals.sum / own_unit,
-                if MOMENT { totals.moment * scale / own_unit } else { f64::NAN },
-                if SQUARE { totals.square / (own_unit * own_unit) } else { f64::NAN },
-            ),
-            y: of(other_top, self.scale[1], totals.other / other_unit, f64::NAN, f64::NAN),
-            forward: totals.forward * scale / own_unit,
-            reverse: -totals.reverse * scale / other_unit,
+        let if_wanted = |wanted: bool, x: f64| if wanted { x } else { f64::NAN };
+        Some(Statistics {
+            max: f64::from(top.0) * self.scale,
+            sum: totals.sum,
+            moment: if_wanted(self.wants[0], totals.moment * self.scale),
+            square: if_wanted(self.wants[1], totals.square),
+            beside: if_wanted(beside, totals.beside),
+            origin: if_wanted(beside, if origin.is_finite() { f64::from(origin) } else { 0.0 }),
+            lowest: if_wanted(beside, f64::from(lowest)),
         })
     }
-}
-
-/// What the largest entry added to the sum. Dividing by it makes that exactly 1, and takes out what errors of the
-/// exponential have in common.
-#[inline(always)]
-fn unit<S: Simd>(s: S, top: Largest, base: &Base) -> f64 {
-    if top.0 == f32::NEG_INFINITY {
-        return 1.0;
-    }
-    f64::from(s.lane_max(s.exp(s.splat(top.0), base).0))
 }
 
 /// The largest number of a block; NaNs may be passed over.
@@ -298,14 +267,85 @@ unsafe fn largest<S: Simd>(s: S, x: *const f32, count: usize) -> f32 {
     s.lane_max(s.max(tops[0], tops[1]))
 }
 
+/// Where one of the first `n` numbers is this; 0 without.
+///
+/// # Safety
+///
+/// `x` has as many, and one.
+#[inline(always)]
+unsafe fn place(x: *const f32, n: usize, is: f32) -> usize {
+    // SAFETY: promised by the caller.
+    let x = unsafe { std::slice::from_raw_parts(x, n) };
+    for (i, chunk) in x.chunks(64).enumerate() {
+        // Without a branch an entry, so that it is vector code.
+        if chunk.iter().fold(0, |found, x| found | u32::from(*x == is)) != 0 {
+            return i * 64 + chunk.iter().position(|x| *x == is).unwrap_or(0);
+        }
+    }
+    0
+}
+
+/// The least of the first `n` numbers of a block; NaNs may be passed over.
+///
+/// # Safety
+///
+/// `x` has as many.
+#[inline(always)]
+unsafe fn least<S: Simd>(s: S, x: *const f32, n: usize) -> f32 {
+    let zero = s.splat(0.0);
+    let mut most = s.splat(f32::NEG_INFINITY);
+    let whole = n - n % S::LANES;
+    // SAFETY: promised by the caller.
+    unsafe {
+        for i in (0..whole).step_by(S::LANES) {
+            most = s.max(s.sub(zero, s.load(x.add(i))), most);
+        }
+        (whole..n).fold(-s.lane_max(most), |a, i| a.min(*x.add(i)))
+    }
+}
+
+/// The least and the largest logit of a row, infinite where there is none; NaNs may be passed over.
+pub fn ends(width: Width, row: Floats) -> (f64, f64) {
+    let source = Source::of(row);
+    if let Floats::F64(row) = row {
+        let least = row.iter().fold(f64::INFINITY, |a, b| a.min(*b));
+        return (least, row.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b)));
+    }
+    run(width, Ends(source, row.len()))
+}
+
+struct Ends(Source, usize);
+
+impl Kernel for Ends {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> (f64, f64) {
+        let mut buffer = Buffer::new();
+        let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+        for start in (0..self.1).step_by(BLOCK) {
+            let n = BLOCK.min(self.1 - start);
+            // SAFETY: the row has as many entries, and the block the first `n` of its vectors.
+            unsafe {
+                let x = widen(s, self.0, start, n, &mut buffer);
+                low = low.min(least(s, x, n));
+                high = high.max(largest(s, x, vectors::<S>(n)));
+            }
+        }
+        (f64::from(low), f64::from(high))
+    }
+}
+
 /// A block to be added to the totals.
-struct Work<'a> {
+struct Work {
     x: *const f32,
     y: *const f32,
     count: usize,
-    bases: &'a [Base; 2],
-    tops: [f32; 2],
-    ratio: f32,
+    /// The next block, if its maximum is wanted.
+    next: *const f32,
+    base: Base,
+    origin: f32,
+    share: f32,
 }
 
 /// Numbers added in f32 before sums go on in f64, per lane.
@@ -317,45 +357,43 @@ struct Sums<V> {
     sum: V,
     moment: V,
     square: V,
-    other: V,
-    forward: V,
-    reverse: V,
+    beside: V,
 }
 
-impl Work<'_> {
+impl Work {
+    /// Returns the maximum of the next block, if wanted.
+    ///
     /// # Safety
     ///
-    /// `x` and, for a pair, `y` have `count` vectors.
+    /// `x` and, where wanted, `y` and `next` have `count` vectors.
     #[inline(always)]
-    unsafe fn add<S: Simd, const MOMENT: bool, const SQUARE: bool, const PAIR: bool>(
+    unsafe fn add<
+        S: Simd,
+        const MOMENT: bool,
+        const SQUARE: bool,
+        const BESIDE: bool,
+        const NEXT: bool,
+    >(
         &self,
         s: S,
         totals: &mut Totals,
-    ) {
+    ) -> Option<f32> {
         let zero = s.splat(0.0);
         let wide = s.wide_zero();
-        let mut wides = Sums {
-            sum: wide,
-            moment: wide,
-            square: wide,
-            other: wide,
-            forward: wide,
-            reverse: wide,
-        };
+        let mut wides = Sums { sum: wide, moment: wide, square: wide, beside: wide };
+        let mut most = s.splat(f32::NEG_INFINITY);
         let mut i = 0;
         while i < self.count {
             let end = self.count.min(i + RUN);
-            let mut sums = Sums {
-                sum: zero,
-                moment: zero,
-                square: zero,
-                other: zero,
-                forward: zero,
-                reverse: zero,
-            };
+            let mut sums = Sums { sum: zero, moment: zero, square: zero, beside: zero };
             while i < end {
                 // SAFETY: promised by the caller.
-                unsafe { self.step::<S, MOMENT, SQUARE, PAIR>(s, i, &mut sums) };
+                unsafe {
+                    self.step::<S, MOMENT, SQUARE, BESIDE>(s, i, &mut sums);
+                    if NEXT {
+                        most = s.max(s.load(self.next.add(i * S::LANES)), most);
+                    }
+                }
                 i += 1;
             }
             wides.sum = s.widen_add(wides.sum, sums.sum);
@@ -365,10 +403,8 @@ impl Work<'_> {
             if SQUARE {
                 wides.square = s.widen_add(wides.square, sums.square);
             }
-            if PAIR {
-                wides.other = s.widen_add(wides.other, sums.other);
-                wides.forward = s.widen_add(wides.forward, sums.forward);
-                wides.reverse = s.widen_add(wides.reverse, sums.reverse);
+            if BESIDE {
+                wides.beside = s.widen_add(wides.beside, sums.beside);
             }
         }
         totals.sum += s.wide_sum(wides.sum);
@@ -378,11 +414,10 @@ impl Work<'_> {
         if SQUARE {
             totals.square += s.wide_sum(wides.square);
         }
-        if PAIR {
-            totals.other += s.wide_sum(wides.other);
-            totals.forward += s.wide_sum(wides.forward);
-            totals.reverse += s.wide_sum(wides.reverse);
+        if BESIDE {
+            totals.beside += s.wide_sum(wides.beside);
         }
+        NEXT.then(|| s.lane_max(most))
     }
 
     /// Adds vector `i`.
@@ -391,32 +426,29 @@ impl Work<'_> {
     ///
     /// There is one.
     #[inline(always)]
-    unsafe fn step<S: Simd, const MOMENT: bool, const SQUARE: bool, const PAIR: bool>(
+    unsafe fn step<S: Simd, const MOMENT: bool, const SQUARE: bool, const BESIDE: bool>(
         &self,
         s: S,
         i: usize,
         sums: &mut Sums<S::V>,
     ) {
+        let at = i * S::LANES;
         // SAFETY: promised by the caller.
-        let x = unsafe { s.load(self.x.add(i * S::LANES)) };
-        let (e, some) = s.exp(x, &self.bases[0]);
+        let x = unsafe { s.load(self.x.add(at)) };
+        let below = s.sub(x, s.splat(self.base.reference));
+        let (e, some) = s.exp_below(below, self.base);
         sums.sum = s.settle(s.add(sums.sum, e));
         if SQUARE {
             sums.square = s.settle(s.mul_add(e, e, sums.square));
         }
-        let below = s.sub(x, s.splat(self.tops[0]));
         if MOMENT {
             sums.moment = s.settle(s.mul_add_where(some, e, below, sums.moment));
         }
-        if PAIR {
+        if BESIDE {
             // SAFETY: promised by the caller.
-            let y = unsafe { s.load(self.y.add(i * S::LANES)) };
-            let (other, other_some) = s.exp(y, &self.bases[1]);
-            sums.other = s.settle(s.add(sums.other, other));
-            let other_below = s.sub(y, s.splat(self.tops[1]));
-            let apart = s.mul_add(other_below, s.splat(-self.ratio), below);
-            sums.forward = s.settle(s.mul_add_where(some, e, apart, sums.forward));
-            sums.reverse = s.settle(s.mul_add_where(other_some, other, apart, sums.reverse));
+            let y = unsafe { s.load(self.y.add(at)) };
+            let apart = s.mul_add(below, s.splat(-self.share), s.sub(y, s.splat(self.origin)));
+            sums.beside = s.settle(s.mul_add_where(some, e, apart, sums.beside));
         }
     }
 }

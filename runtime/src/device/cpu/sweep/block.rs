@@ -82,7 +82,7 @@ unsafe fn avx512(row: &Row, memory: &mut [f64], running: &mut Vec<Running>, resu
 }
 
 /// State of a log-sum-exp.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Running {
     most: f64,
     scale: f64,

@@ -1,0 +1,391 @@
+//! A piece from hidden states and the output projection: logits and their gradient exist for a chunk of
+//! tokens at a time.
+//!
+//! ```text
+//! logits = h W^T + bias + scale (h A^T) B^T       h [tokens, H], W [V, H], A [r, H], B [V, r]
+//! d h    = d logits W + scale (d logits B) A
+//! d W    = d logits^T h,  d bias = sums of d logits over tokens
+//! ```
+//!
+//! Three products of tokens x H x V a chunk, two with a frozen projection. A program that couples tokens
+//! needs the logits again for its gradient, in a fourth, unless the rows that it couples fit one chunk.
+
+use std::ops::Range;
+
+use rlc_compiler::hir::{ColumnId, ReduceOp};
+use rlc_compiler::interp::VocabRows;
+use rlc_compiler::level::{ROLLOUT, TOKEN};
+use rlc_compiler::program::Phase;
+use rlc_compiler::shape::TableError;
+use rlc_compiler::table::Floats;
+use rlc_model::gemm::{Matrix, product};
+
+use super::ObjectiveError;
+use super::finite::all_finite;
+use super::step::{Run, Step, joined, rounds};
+use crate::device::Gradient;
+use crate::device::cpu::{self, Computed, Room, Source, Sources};
+
+/// An output projection: logits of hidden states. All matrices are packed, row by row.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// W, `[V, H]`.
+    pub weight: &'a [f32],
+    /// `[V]`; minus infinity makes an entry impossible.
+    pub bias: Option<&'a [f32]>,
+    /// A low-rank addition.
+    pub lora: Option<Lora<'a>>,
+}
+
+/// `scale B A`, added to the projection.
+#[derive(Debug, Clone, Copy)]
+pub struct Lora<'a> {
+    /// A, `[r, H]`.
+    pub a: &'a [f32],
+    /// B, `[V, r]`.
+    pub b: &'a [f32],
+    /// Of their product.
+    pub scale: f32,
+}
+
+/// The hidden states of a piece's tokens, and what makes logits of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Hidden<'a> {
+    /// `[tokens, H]`: those that predict the tokens of the piece.
+    pub rows: &'a [f32],
+    /// H, at least 1.
+    pub width: usize,
+    /// The output projection.
+    pub head: Head<'a>,
+}
+
+/// Where gradients of the output projection are added; what is left out is frozen, and costs nothing.
+#[derive(Debug, Default)]
+pub struct HeadGrads<'a> {
+    /// d W, `[V, H]`.
+    pub weight: Option<&'a mut [f32]>,
+    /// `[V]`, for a head with a bias.
+    pub bias: Option<&'a mut [f32]>,
+    /// For a head with a low-rank addition.
+    pub lora: Option<LoraGrads<'a>>,
+}
+
+/// Where gradients of a low-rank addition are added.
+#[derive(Debug)]
+pub struct LoraGrads<'a> {
+    /// d A, `[r, H]`.
+    pub a: &'a mut [f32],
+    /// d B, `[V, r]`.
+    pub b: &'a mut [f32],
+}
+
+impl Head<'_> {
+    /// r of the low-rank addition.
+    fn rank(&self, width: usize) -> usize {
+        self.lora.map_or(0, |l| l.a.len() / width)
+    }
+}
+
+impl Hidden<'_> {
+    /// All logits, `[tokens, V]`.
+    pub fn logits(&self) -> Vec<f32> {
+        let (tokens, vocab) = self.sizes();
+        let mut into = vec![0.0; tokens * vocab];
+        let forward = Forward { first: 0, vocab, hidden: *self };
+        forward.fill(&(0..tokens), &mut into, &mut Vec::new());
+        into
+    }
+
+    /// The way back from d(loss)/d(logits), `[tokens, V]`: writes d(loss)/d(hidden), `[tokens, H]`, and adds
+    /// to the gradients of the output projection.
+    pub fn backward(&self, d_logits: &[f32], d_hidden: &mut [f32], grads: &mut HeadGrads<'_>) {
+        let (tokens, vocab) = self.sizes();
+        let forward = Forward { first: 0, vocab, hidden: *self };
+        let (low, d_low) = (Vec::new(), Vec::new());
+        Projection { forward, d_hidden, grads, low, d_low }.take(0..tokens, d_logits);
+    }
+
+    fn sizes(&self) -> (usize, usize) {
+        let width = self.width.max(1);
+        (self.rows.len() / width, self.head.weight.len() / width)
+    }
+}
+
+impl Step<'_> {
+    /// [`Step::live`] from hidden states: writes d(loss)/d(hidden), `[tokens, H]`, and adds the gradient
+    /// of the output projection to `grads`. `room` is the memory for logits, kept by the caller from call
+    /// to call. For steps begun with [`super::Logits::Live`].
+    ///
+    /// The logits are those of f32 products; the loss and gradients are what [`Step::live`] gives for
+    /// them. Of the reference back end, which is there to compare with, the logits exist whole.
+    pub fn live_hidden(
+        &mut self,
+        rollouts: Range<usize>,
+        hidden: Hidden<'_>,
+        d_hidden: &mut [f32],
+        grads: &mut HeadGrads<'_>,
+        room: &mut Room,
+    ) -> Result<(), ObjectiveError> {
+        self.check_next(&rollouts)?;
+        let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
+        check(&hidden, d_hidden, grads, tokens.len(), self.shape.vocab)?;
+        self.next = rollouts.end;
+        d_hidden.fill(0.0);
+        let Some(column) = self.logits_id().filter(|_| self.live) else {
+            // The loss reads no logits.
+            self.live_pieces(&rollouts, None, room)?;
+            return Ok(());
+        };
+        let mut projection = Projection {
+            forward: Forward { first: tokens.start, vocab: self.shape.vocab, hidden },
+            d_hidden,
+            grads,
+            low: Vec::new(),
+            d_low: Vec::new(),
+        };
+        self.live_pieces(&rollouts, Some((column, &mut projection)), room)?;
+        let bad = d_hidden.iter().position(|g| !g.is_finite());
+        let width = self.shape.vocab;
+        let rows = tokens.start * width..tokens.end * width;
+        if bad.is_none() && self.grads.values().all(|g| all_finite(&g[rows.clone()])) {
+            return Ok(());
+        }
+        Err(self.not_finite_at(&rollouts, bad.map_or(0, |at| at / hidden.width), hidden, column))
+    }
+
+    /// Runs a piece, in parts that fit a chunk if the program reads logits more than once.
+    fn live_pieces(
+        &mut self,
+        rollouts: &Range<usize>,
+        logits: Option<(ColumnId, &mut Projection<'_, '_>)>,
+        room: &mut Room,
+    ) -> Result<(), ObjectiveError> {
+        let mut vocab = self.table_vocab();
+        let shape = std::sync::Arc::clone(&self.shape);
+        let tokens = shape.range(ROLLOUT, rollouts.clone(), TOKEN);
+        let mut parts = vec![rollouts.clone()];
+        let mut at_once = tokens.len().max(1);
+        if let (Run::Cpu(run), Some((column, _))) = (&self.run, &logits) {
+            at_once = room.tokens(tokens.len(), shape.vocab, run.rows_per_token(*column).max(1));
+            if run.passes(*column) > 1 {
+                parts = self.parts(rollouts, at_once);
+            }
+        }
+        let rows: Vec<Range<usize>> = parts.iter().map(|part| self.piece_rows(part)).collect();
+        let several = self.workers.several();
+        let workers = &mut self.workers;
+        match &mut self.run {
+            Run::Interp(run) => {
+                let rows = rows[0].clone();
+                let Some((column, projection)) = logits else {
+                    rounds(run, Phase::Live, rows.clone(), &vocab, workers)?;
+                    run.gradients(rows, &vocab);
+                    return Ok(());
+                };
+                let mut entries = vec![0.0; tokens.len() * shape.vocab];
+                projection.fill(tokens.clone(), &mut entries);
+                let data = Floats::F32(&entries);
+                vocab.insert(column, VocabRows { data, first: tokens.start });
+                rounds(run, Phase::Live, rows.clone(), &vocab, workers)?;
+                run.gradients(rows, &vocab);
+                let range = tokens.start * shape.vocab..tokens.end * shape.vocab;
+                let gradient: Vec<f32> =
+                    run.grad(column)[range].iter().map(|g| *g as f32).collect();
+                projection.take(tokens, &gradient);
+                Ok(())
+            }
+            Run::Cpu(run) => {
+                let mut merge = |parts: &mut [(ReduceOp, f64)]| joined(workers, parts);
+                let merge: &mut cpu::Merge<'_> = &mut if several { Some(&mut merge) } else { None };
+                let mut each: Vec<Computed<'_>> = Vec::new();
+                each.extend(logits.map(|(column, source)| Computed { column, source }));
+                for (part, rows) in parts.iter().zip(rows) {
+                    let own = shape.range(ROLLOUT, part.clone(), TOKEN);
+                    let own = own.start * shape.vocab..own.end * shape.vocab;
+                    let mut outputs: Vec<Gradient<'_>> = self
+                        .grads
+                        .iter_mut()
+                        .map(|(id, all)| Gradient { column: *id, data: &mut all[own.clone()] })
+                        .collect();
+                    let mut sources =
+                        Sources { each: &mut each, over: None, room, tokens: at_once };
+                    run.live_from(rows, &vocab, &mut outputs, &mut sources, merge)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Parts of a piece: whole rows of the piece level, of at most so many tokens where one allows it.
+    fn parts(&self, rollouts: &Range<usize>, tokens: usize) -> Vec<Range<usize>> {
+        let parts = self.pieces_of(self.piece_rows(rollouts), usize::MAX, tokens);
+        // The only piece of a batch without rollouts.
+        if parts.is_empty() { vec![rollouts.clone()] } else { parts }
+    }
+
+    /// Names the place where a piece stopped being finite. Only the rows of the piece level that hold
+    /// its `bad`-th token are computed anew.
+    fn not_finite_at(
+        &self,
+        rollouts: &Range<usize>,
+        bad: usize,
+        hidden: Hidden<'_>,
+        column: ColumnId,
+    ) -> ObjectiveError {
+        let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
+        let at = tokens.start + bad;
+        let of = |p: &Range<usize>| self.shape.range(ROLLOUT, p.clone(), TOKEN);
+        let part = self.parts(rollouts, 1).into_iter().find(|p| of(p).contains(&at));
+        let part = part.unwrap_or_else(|| rollouts.clone());
+        let own = of(&part);
+        let mut entries = vec![0.0; own.len() * self.shape.vocab];
+        Forward { first: tokens.start, vocab: self.shape.vocab, hidden }.fill(
+            &own,
+            &mut entries,
+            &mut Vec::new(),
+        );
+        let mut vocab = self.table_vocab();
+        let data = Floats::F32(&entries);
+        vocab.insert(column, VocabRows { data, first: own.start });
+        self.not_finite(self.piece_rows(&part), own, &vocab)
+    }
+}
+
+/// Says what does not fit.
+fn check(
+    hidden: &Hidden<'_>,
+    d_hidden: &[f32],
+    grads: &HeadGrads<'_>,
+    tokens: usize,
+    vocab: usize,
+) -> Result<(), ObjectiveError> {
+    let Hidden { rows, width, head } = hidden;
+    let rank = head.rank((*width).max(1));
+    let mut sizes = vec![
+        ("hidden states", rows.len(), [tokens, *width]),
+        ("d hidden", d_hidden.len(), [tokens, *width]),
+        ("output projection", head.weight.len(), [vocab, *width]),
+    ];
+    sizes.extend(head.bias.map(|b| ("bias", b.len(), [vocab, 1])));
+    if let Some(lora) = head.lora {
+        sizes.push(("A", lora.a.len(), [rank, *width]));
+        sizes.push(("B", lora.b.len(), [vocab, rank]));
+    }
+    sizes.extend(grads.weight.as_ref().map(|w| ("d projection", w.len(), [vocab, *width])));
+    sizes.extend(grads.bias.as_ref().map(|b| ("d bias", b.len(), [vocab, 1])));
+    if let Some(lora) = &grads.lora {
+        sizes.push(("d A", lora.a.len(), [rank, *width]));
+        sizes.push(("d B", lora.b.len(), [vocab, rank]));
+    }
+    let fault = sizes.iter().find(|(_, found, [rows, columns])| *found != rows * columns);
+    let said = match fault {
+        Some((what, found, [rows, columns])) => {
+            format!("{what}: {found} numbers were given, but [{rows}, {columns}] are needed")
+        }
+        None if *width == 0 => "hidden states have at least 1 number".to_owned(),
+        None if grads.bias.is_some() && head.bias.is_none() => {
+            "d bias: the head has none".to_owned()
+        }
+        None if grads.lora.is_some() && head.lora.is_none() => {
+            "d A, d B: the head has no low-rank addition".to_owned()
+        }
+        None => return Ok(()),
+    };
+    Err(ObjectiveError::Batch(TableError(said)))
+}
+
+fn scale(numbers: &mut [f32], by: f32) {
+    for x in numbers {
+        *x *= by;
+    }
+}
+
+/// Logits of hidden states.
+#[derive(Clone, Copy)]
+struct Forward<'a> {
+    /// The token of the first hidden state.
+    first: usize,
+    vocab: usize,
+    hidden: Hidden<'a>,
+}
+
+impl Forward<'_> {
+    /// Where the hidden states of some tokens lie.
+    fn place(&self, tokens: &Range<usize>) -> Range<usize> {
+        let width = self.hidden.width;
+        (tokens.start - self.first) * width..(tokens.end - self.first) * width
+    }
+
+    /// scale h A^T of some tokens, `[tokens, r]`.
+    fn low(&self, tokens: &Range<usize>, lora: Lora<'_>, into: &mut Vec<f32>) {
+        let Hidden { rows, width, head } = self.hidden;
+        let rank = head.rank(width);
+        let h = Matrix::new(&rows[self.place(tokens)], tokens.len(), width);
+        into.resize(tokens.len() * rank, 0.0);
+        product(into, rank, h, Matrix::new(lora.a, rank, width).turned(), false);
+        scale(into, lora.scale);
+    }
+
+    /// Logits. `low` is memory.
+    fn fill(&self, tokens: &Range<usize>, into: &mut [f32], low: &mut Vec<f32>) {
+        let Hidden { rows, width, head } = self.hidden;
+        let h = Matrix::new(&rows[self.place(tokens)], tokens.len(), width);
+        if let Some(bias) = head.bias {
+            into.chunks_exact_mut(self.vocab).for_each(|row| row.copy_from_slice(bias));
+        }
+        let weight = Matrix::new(head.weight, self.vocab, width);
+        product(into, self.vocab, h, weight.turned(), head.bias.is_some());
+        if let Some(lora) = head.lora {
+            let rank = head.rank(width);
+            self.low(tokens, lora, low);
+            let b = Matrix::new(lora.b, self.vocab, rank).turned();
+            product(into, self.vocab, Matrix::new(low, tokens.len(), rank), b, true);
+        }
+    }
+}
+
+/// Logits of hidden states, and the way back.
+struct Projection<'a, 'g> {
+    forward: Forward<'a>,
+    d_hidden: &'a mut [f32],
+    grads: &'a mut HeadGrads<'g>,
+    /// Of the low-rank addition: scale h A^T and its gradient, times scale.
+    low: Vec<f32>,
+    d_low: Vec<f32>,
+}
+
+impl Source for Projection<'_, '_> {
+    fn fill(&mut self, tokens: Range<usize>, into: &mut [f32]) {
+        self.forward.fill(&tokens, into, &mut self.low);
+    }
+
+    fn take(&mut self, tokens: Range<usize>, gradient: &[f32]) {
+        let Forward { vocab, hidden: Hidden { rows, width, head }, .. } = self.forward;
+        let count = tokens.len();
+        let own = self.forward.place(&tokens);
+        let h = Matrix::new(&rows[own.clone()], count, width);
+        let d = Matrix::new(gradient, count, vocab);
+        let into = &mut self.d_hidden[own];
+        product(into, width, d, Matrix::new(head.weight, vocab, width), false);
+        if let Some(weight) = &mut self.grads.weight {
+            product(weight, width, d.turned(), h, true);
+        }
+        if let Some(bias) = &mut self.grads.bias {
+            for row in gradient.chunks_exact(vocab) {
+                bias.iter_mut().zip(row).for_each(|(sum, g)| *sum += g);
+            }
+        }
+        let Some(lora) = head.lora else { return };
+        let rank = head.rank(width);
+        self.d_low.resize(count * rank, 0.0);
+        product(&mut self.d_low, rank, d, Matrix::new(lora.b, vocab, rank), false);
+        scale(&mut self.d_low, lora.scale);
+        let d_low = Matrix::new(&self.d_low, count, rank);
+        product(into, width, d_low, Matrix::new(lora.a, rank, width), true);
+        if let Some(grads) = &mut self.grads.lora {
+            product(grads.a, width, d_low.turned(), h, true);
+            self.forward.low(&tokens, lora, &mut self.low);
+            product(grads.b, rank, d.turned(), Matrix::new(&self.low, count, rank), true);
+        }
+    }
+}
