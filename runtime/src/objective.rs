@@ -24,6 +24,7 @@ use rlc_compiler::diagnostic::nearest;
 use rlc_compiler::hir::{ColumnId, Graph};
 use rlc_compiler::interp::{self, VocabRows};
 use rlc_compiler::level::VOCAB;
+use rlc_compiler::loops::Plan;
 use rlc_compiler::program::{Phase, Program};
 use rlc_compiler::shape::{Shape, TableError};
 use rlc_compiler::specialize::{Settings, SpecializeError, Specialized, specialize};
@@ -46,6 +47,7 @@ pub use workers::{AllReduce, Exchange};
 use crate::device::DeviceError;
 pub use crate::device::cpu::Room;
 use crate::device::cpu::{Kernel, float};
+use crate::device::cuda::live::LiveStage;
 
 /// Which back end computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +128,13 @@ pub struct Objective {
     /// Columns of the present batch.
     columns: columns::Columns,
     workers: Option<Box<dyn AllReduce>>,
+    device: Option<Maker>,
 }
+
+/// Makes what runs the live stage of a plan on another device; the number types are those of the vocab-level
+/// columns.
+pub type Maker =
+    Box<dyn Fn(&Plan, &[(ColumnId, Float)]) -> Result<Box<dyn LiveStage>, DeviceError> + Send>;
 
 /// The last kernel, with what it was compiled for.
 struct Compiled {
@@ -150,6 +158,7 @@ impl Objective {
             shape: Arc::new(Shape::default()),
             columns: columns::Columns::default(),
             workers: None,
+            device: None,
         }
     }
 
@@ -206,6 +215,12 @@ impl Objective {
     /// (the default) a batch is whole.
     pub fn set_workers(&mut self, workers: Option<Box<dyn AllReduce>>) {
         self.workers = workers;
+    }
+
+    /// Runs the live stage of compiled programs on another device, or again on the CPU.
+    pub fn set_device(&mut self, device: Option<Maker>) {
+        self.device = device;
+        self.kernel = None;
     }
 
     /// The present value of a param.
@@ -311,7 +326,11 @@ impl Objective {
                 let compiled = match self.kernel.take().filter(fits) {
                     Some(compiled) => compiled,
                     None => {
-                        let kernel = Kernel::new(&program, &floats)?;
+                        let mut kernel = Kernel::new(&program, &floats)?;
+                        if let Some(make) = &self.device {
+                            let live = make(kernel.plan(), &floats)?;
+                            kernel.set_live(Some(live));
+                        }
                         Compiled { program: Arc::clone(&program), floats, kernel }
                     }
                 };

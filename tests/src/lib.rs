@@ -5,6 +5,7 @@ pub mod batches;
 pub mod cases;
 pub mod compare;
 pub mod mutate;
+pub mod shim;
 pub mod syntax;
 pub mod tree;
 pub mod workers;

@@ -37,6 +37,7 @@ use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Floats;
 
 use super::DeviceError;
+use super::cuda::live::LiveStage;
 pub use cache::{compilations, forget};
 use cuts::{Cuts, Threads};
 pub use rlc_compiler::columns::Numbers;
@@ -69,6 +70,8 @@ pub struct Kernel {
     table: run::Table,
     memory: Vec<Memory>,
     scratch: call::Scratch,
+    /// Runs the live stage instead of the loops here.
+    live: Option<Box<dyn LiveStage>>,
 }
 
 /// The memory of one slot.
@@ -129,7 +132,13 @@ impl Kernel {
             table,
             memory,
             scratch,
+            live: None,
         })
+    }
+
+    /// Lets another device run the live stage; the recorded and the last one stay here.
+    pub fn set_live(&mut self, live: Option<Box<dyn LiveStage>>) {
+        self.live = live;
     }
 
     /// Computes vocab rows with other vector instructions than the widest of the machine; the numbers
@@ -190,7 +199,7 @@ impl Kernel {
         columns: &[(ColumnId, N)],
         params: &[f64],
     ) -> Result<Run<'k>, DeviceError> {
-        self.blocks.choose(shape);
+        self.blocks.choose(shape, self.live.is_none());
         for (n, (slot, memory)) in self.plan.slots.iter().zip(&mut self.memory).enumerate() {
             let rows = shape.count(slot.level);
             match (slot.kind, memory) {
@@ -204,7 +213,11 @@ impl Kernel {
                         let (name, given) = (name(), from.len());
                         return Err(DeviceError::Length { name, given, needed: rows });
                     }
-                    given::put(from, memory, self.readers.in_place(n, &self.blocks));
+                    given::put(
+                        from,
+                        memory,
+                        self.live.is_none() && self.readers.in_place(n, &self.blocks),
+                    );
                 }
                 (SlotKind::Param(p), Memory::Numbers(into)) => {
                     let Some(&value) = params.get(p.0 as usize) else {

@@ -104,9 +104,9 @@ impl Blocks {
         self.list.iter_mut().flatten()
     }
 
-    /// Decides which loops run by blocks.
-    pub(super) fn choose(&mut self, shape: &Shape) {
-        let short = self.short;
+    /// Decides which loops run by blocks: none where another device runs the live stage, which reads f64.
+    pub(super) fn choose(&mut self, shape: &Shape, here: bool) {
+        let short = if here { self.short } else { usize::MAX };
         self.all().for_each(|b| b.choose(shape, short));
     }
 

@@ -32,12 +32,14 @@ pub struct Run<'k> {
     stage: Option<Phase>,
     /// Reductions to the batch that hold this worker's part only.
     parts: Vec<BatchFold>,
+    /// Another device has taken the batch over, and what it has written is not here yet.
+    away: bool,
 }
 
 impl<'k> Run<'k> {
     /// A batch whose columns are in the kernel's memory.
     pub(super) fn new(kernel: &'k mut Kernel, shape: &'k Shape) -> Run<'k> {
-        let mut run = Run { kernel, shape, stage: None, parts: Vec::new() };
+        let mut run = Run { kernel, shape, stage: None, parts: Vec::new(), away: false };
         run.clear(Phase::Recorded);
         run.restart();
         run
@@ -63,6 +65,7 @@ impl<'k> Run<'k> {
         self.clear(Phase::Live);
         self.clear(Phase::After);
         self.parts.clear();
+        self.away = false;
         self.stage = self.stage.map(|_| Phase::Recorded);
     }
 
@@ -148,6 +151,7 @@ impl<'k> Run<'k> {
         if self.stage.is_none() {
             return Err(DeviceError::Order("the recorded phase comes before the last"));
         }
+        self.bring_back()?;
         // What the pieces have added up crosses first.
         self.cross(merge)?;
         self.whole(Phase::After, vocab, merge)
@@ -267,6 +271,16 @@ impl<'k> Run<'k> {
         let piece = if phase == Phase::Live { self.kernel.plan.piece } else { BATCH };
         let tokens = self.shape.range(piece, rows.clone(), TOKEN);
         let mut table = self.pointers(phase, tokens.clone(), vocab, gradients, sources)?;
+        if phase == Phase::Live && self.kernel.live.is_some() {
+            if merge.is_some() || !sources.each.is_empty() || sources.over.is_some() {
+                return Err(DeviceError::Order(
+                    "the GPU runs whole batches from logits: one worker, no hidden states, gradients beside the logits",
+                ));
+            }
+            let done = self.on_device(rows, &table.all);
+            self.kernel.table = table;
+            return done;
+        }
         for at in 0..self.kernel.plan.steps(phase).len() {
             if merge.is_some() {
                 self.cross_before(phase, at, merge)?;
@@ -291,6 +305,39 @@ impl<'k> Run<'k> {
         }
         self.kernel.table = table;
         Ok(())
+    }
+
+    /// Runs a piece on another device.
+    fn on_device(&mut self, rows: Range<usize>, table: &[*mut u8]) -> Result<(), DeviceError> {
+        let Kernel { plan, memory, scratch, live, .. } = &mut *self.kernel;
+        let Some(live) = live else { return Ok(()) };
+        let shape = self.shape;
+        let mut host = |of: &Call, range: Range<usize>| call(of, shape, range, memory, scratch);
+        // SAFETY: `pointers` put in a pointer for every slot: own memory was sized for the whole batch by `start`,
+        // the caller's was checked against the piece. Columns are f64, since no loop runs by blocks.
+        unsafe {
+            if !self.away {
+                live.begin(plan, shape, table)?;
+                self.away = true;
+            }
+            live.piece(plan, shape, rows, table, &mut host)
+        }
+    }
+
+    /// Brings back what another device has written.
+    fn bring_back(&mut self) -> Result<(), DeviceError> {
+        if !std::mem::take(&mut self.away) {
+            return Ok(());
+        }
+        let Kernel { plan, memory, live, .. } = &mut *self.kernel;
+        let Some(live) = live else { return Ok(()) };
+        let own = |m: &mut Memory| match m {
+            Memory::Numbers(x) => x.as_mut_ptr().cast(),
+            Memory::Given { .. } | Memory::Rows | Memory::Outside => std::ptr::null_mut(),
+        };
+        let table: Vec<*mut u8> = memory.iter_mut().map(own).collect();
+        // SAFETY: what is written lies in own memory, sized for the whole batch by `start`.
+        unsafe { live.end(plan, self.shape, &table) }
     }
 
     /// Runs a loop over rows `range` of its level. `table` is that of [`Run::pointers`] for tokens from

@@ -3,30 +3,74 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use rlc_compiler::clif::Float;
 use rlc_compiler::cuda::{Arg, Grid, Launch, Module, PARTS, Work};
+use rlc_compiler::hir::ColumnId;
 use rlc_compiler::level::{Level, TOKEN};
-use rlc_compiler::loops::{Plan, SlotId, SlotKind, Step};
+use rlc_compiler::loops::{Call, Plan, Slot, SlotId, SlotKind, Step};
 use rlc_compiler::shape::Shape;
 
 use super::Device;
 use crate::device::DeviceError;
 
-/// The host's side: memory of slots that are not vocab level, and the steps that only it can do.
-pub trait Host {
-    /// The bytes of a slot: f64, or u32 for parents and starts.
-    fn bytes(&self, slot: SlotId) -> &[u8];
-    /// The same, to be written.
-    fn bytes_mut(&mut self, slot: SlotId) -> &mut [u8];
-    /// Runs a [`Step::Call`] of the live stage over rows `range` of its level.
-    fn call(&mut self, step: usize, range: Range<usize>);
+/// The live stage somewhere else than on the CPU. Tables have a pointer per slot to the host's memory.
+pub trait LiveStage: Send {
+    /// Takes over a batch once the recorded stage has run: copies what the live stage reads.
+    ///
+    /// # Safety
+    ///
+    /// `table` points to the memory of each slot that is not vocab level: f64, u32 for parents and starts.
+    unsafe fn begin(
+        &mut self,
+        plan: &Plan,
+        shape: &Shape,
+        table: &[*mut u8],
+    ) -> Result<(), DeviceError>;
+
+    /// Runs rows `rows` of the plan's piece level; `call` runs a [`Step::Call`] on the host's memory.
+    ///
+    /// # Safety
+    ///
+    /// As for `begin`; vocab-level slots have a row per token of the piece, of their number type.
+    unsafe fn piece(
+        &mut self,
+        plan: &Plan,
+        shape: &Shape,
+        rows: Range<usize>,
+        table: &[*mut u8],
+        call: &mut dyn FnMut(&Call, Range<usize>),
+    ) -> Result<(), DeviceError>;
+
+    /// Gives back what the live stage has written, once all pieces have run.
+    ///
+    /// # Safety
+    ///
+    /// As for `begin`.
+    unsafe fn end(
+        &mut self,
+        plan: &Plan,
+        shape: &Shape,
+        table: &[*mut u8],
+    ) -> Result<(), DeviceError>;
 }
 
-/// Vocab-level memory of one piece.
-pub struct Entries<'a> {
-    /// Slots whose bytes are given, a row per token of the piece.
-    pub given: Vec<(SlotId, &'a [u8])>,
-    /// Slots whose bytes are wanted.
-    pub wanted: Vec<(SlotId, &'a mut [u8])>,
+/// Bytes of a slot that is not vocab level.
+fn bytes(plan: &Plan, shape: &Shape, slot: SlotId) -> usize {
+    let Slot { level, kind, .. } = *plan.slot(slot);
+    let rows = shape.count(level);
+    match kind {
+        SlotKind::Column(_) | SlotKind::Side(_) | SlotKind::Stored | SlotKind::Folded(_) => {
+            rows * 8
+        }
+        SlotKind::Param(_) => 8,
+        SlotKind::Carried(numbers) => rows * numbers * 8,
+        SlotKind::Parents(_) => rows * 4,
+        SlotKind::Starts(_) => (rows + 1) * 4,
+        // A kernel keeps what a shift holds to itself.
+        SlotKind::Ring(_) | SlotKind::Scratch(_) | SlotKind::Entries(_) | SlotKind::Gradient(_) => {
+            0
+        }
+    }
 }
 
 /// Memory that grows.
@@ -44,7 +88,12 @@ pub struct Live<D: Device> {
     /// Most blocks of a kernel that has a block per row.
     blocks: u32,
     memory: BTreeMap<Key, Room<D::Memory>>,
+    /// Number types of vocab-level columns.
+    float: Floats,
 }
+
+/// Number types of vocab-level columns.
+pub type Floats = Box<dyn Fn(ColumnId) -> Float + Send>;
 
 /// What a memory is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,8 +111,8 @@ impl<D: Device> Live<D> {
     /// Kernels that the device has loaded.
     ///
     /// `threads` share a vocab row, a multiple of 32 up to 1,024; at most `blocks` blocks work on rows at a time.
-    pub fn new(device: D, module: Module, threads: u32, blocks: u32) -> Self {
-        Live { device, module, threads, blocks, memory: BTreeMap::new() }
+    pub fn new(device: D, module: Module, float: Floats, threads: u32, blocks: u32) -> Self {
+        Live { device, module, threads, blocks, memory: BTreeMap::new(), float }
     }
 
     /// The device.
@@ -105,83 +154,59 @@ impl<D: Device> Live<D> {
         }
     }
 
-    fn read(&mut self, key: Key, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        match self.memory.get(&key) {
-            Some(room) => self.device.read(&room.memory, bytes),
-            None => Ok(()),
+    /// Copies a slot from the host.
+    ///
+    /// # Safety
+    ///
+    /// The table points to as many bytes.
+    unsafe fn take(
+        &mut self,
+        slot: SlotId,
+        table: &[*mut u8],
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        if bytes == 0 {
+            return self.room(Key::Slot(slot), 0);
+        }
+        // SAFETY: as promised by the caller.
+        let from = unsafe { std::slice::from_raw_parts(table[slot.index()], bytes) };
+        self.write(Key::Slot(slot), from)
+    }
+
+    /// Copies a slot to the host, if the device has it.
+    ///
+    /// # Safety
+    ///
+    /// The table points to as many bytes, which nobody else uses.
+    unsafe fn give(
+        &mut self,
+        slot: SlotId,
+        table: &[*mut u8],
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        match self.memory.get(&Key::Slot(slot)) {
+            Some(room) if bytes > 0 => {
+                // SAFETY: as promised by the caller.
+                let to = unsafe { std::slice::from_raw_parts_mut(table[slot.index()], bytes) };
+                self.device.read(&room.memory, to)
+            }
+            _ => Ok(()),
         }
     }
 
-    /// Takes over a batch once the recorded stage has run: copies what the live stage reads.
-    pub fn begin(
-        &mut self,
-        plan: &Plan,
-        shape: &Shape,
-        host: &dyn Host,
-    ) -> Result<(), DeviceError> {
-        for arg in self.args() {
-            match arg {
-                Arg::Slot(slot) => match plan.slot(slot).kind {
-                    SlotKind::Entries(_) | SlotKind::Gradient(_) => {}
-                    SlotKind::Scratch(numbers) => {
-                        let bytes = numbers * shape.vocab * 8 * self.blocks as usize;
-                        self.room(Key::Slot(slot), bytes)?;
-                    }
-                    _ => self.write(Key::Slot(slot), host.bytes(slot))?,
-                },
-                Arg::Part(n, level) => self.room(Key::Part(n), shape.count(level) * 8)?,
-                Arg::Partials => self.room(Key::Partials, 16 * PARTS as usize)?,
-                Arg::Starts(coarse, fine) => {
-                    let starts: Vec<u8> =
-                        shape.starts(coarse, fine).iter().flat_map(|s| s.to_ne_bytes()).collect();
-                    self.write(Key::Starts(coarse, fine), &starts)?;
-                }
-                Arg::Begin(_) | Arg::End(_) | Arg::Count(_) | Arg::Vocab | Arg::Base => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs rows `rows` of the plan's piece level.
-    pub fn piece(
-        &mut self,
-        plan: &Plan,
-        shape: &Shape,
-        rows: Range<usize>,
-        entries: &mut Entries<'_>,
-        host: &mut dyn Host,
-    ) -> Result<(), DeviceError> {
-        for (slot, bytes) in &entries.given {
-            self.write(Key::Slot(*slot), bytes)?;
-        }
-        for (slot, bytes) in &entries.wanted {
-            self.room(Key::Slot(*slot), bytes.len())?;
-        }
-        let of = |level: Level| shape.range(plan.piece, rows.clone(), level);
-        for (n, step) in plan.live.iter().enumerate() {
-            match (step, &self.module.steps[n]) {
-                (Step::Call(call), _) => {
-                    for slot in call.slots() {
-                        let Some(room) = self.memory.get(&Key::Slot(slot)) else { continue };
-                        self.device.read(&room.memory, host.bytes_mut(slot))?;
-                    }
-                    host.call(n, of(call.level));
-                    let into = call.into;
-                    self.write(Key::Slot(into), host.bytes(into))?;
-                }
-                (Step::Loop(_), Work::Launches(launches)) => {
-                    for launch in launches.clone() {
-                        self.launch(&launch, shape, &of)?;
-                    }
-                }
-                // Only calls are the host's.
-                (Step::Loop(_), Work::Host) => {}
-            }
-        }
-        for (slot, bytes) in &mut entries.wanted {
-            self.read(Key::Slot(*slot), bytes)?;
-        }
-        Ok(())
+    /// Vocab-level slots that the launches touch, with the bytes that a piece of so many tokens takes.
+    fn outside(&self, plan: &Plan, numbers: usize) -> Vec<(SlotId, SlotKind, usize)> {
+        let of = |arg: Arg| {
+            let Arg::Slot(slot) = arg else { return None };
+            let kind = plan.slot(slot).kind;
+            let float = match kind {
+                SlotKind::Entries(column) => (self.float)(column),
+                SlotKind::Gradient(_) => Float::F32,
+                _ => return None,
+            };
+            Some((slot, kind, numbers * float.bytes()))
+        };
+        self.args().into_iter().filter_map(of).collect()
     }
 
     fn launch(
@@ -220,13 +245,95 @@ impl<D: Device> Live<D> {
         // `begin`, and vocab-level memory for the piece by `piece`.
         unsafe { self.device.launch(&launch.kernel, blocks, threads, &args) }
     }
+}
 
-    /// Gives back what the live stage has written, once all pieces have run.
-    pub fn end(&mut self, plan: &Plan, host: &mut dyn Host) -> Result<(), DeviceError> {
+impl<D: Device + Send> LiveStage for Live<D>
+where
+    D::Memory: Send,
+{
+    unsafe fn begin(
+        &mut self,
+        plan: &Plan,
+        shape: &Shape,
+        table: &[*mut u8],
+    ) -> Result<(), DeviceError> {
+        for arg in self.args() {
+            match arg {
+                Arg::Slot(slot) => match plan.slot(slot).kind {
+                    SlotKind::Entries(_) | SlotKind::Gradient(_) => {}
+                    SlotKind::Scratch(numbers) => {
+                        let bytes = numbers * shape.vocab * 8 * self.blocks as usize;
+                        self.room(Key::Slot(slot), bytes)?;
+                    }
+                    // SAFETY: the caller's table has as many bytes.
+                    _ => unsafe { self.take(slot, table, bytes(plan, shape, slot))? },
+                },
+                Arg::Part(n, level) => self.room(Key::Part(n), shape.count(level) * 8)?,
+                Arg::Partials => self.room(Key::Partials, 16 * PARTS as usize)?,
+                Arg::Starts(coarse, fine) => {
+                    let starts = shape.starts(coarse, fine);
+                    let starts: Vec<u8> = starts.iter().flat_map(|s| s.to_ne_bytes()).collect();
+                    self.write(Key::Starts(coarse, fine), &starts)?;
+                }
+                Arg::Begin(_) | Arg::End(_) | Arg::Count(_) | Arg::Vocab | Arg::Base => {}
+            }
+        }
+        Ok(())
+    }
+
+    unsafe fn piece(
+        &mut self,
+        plan: &Plan,
+        shape: &Shape,
+        rows: Range<usize>,
+        table: &[*mut u8],
+        call: &mut dyn FnMut(&Call, Range<usize>),
+    ) -> Result<(), DeviceError> {
+        let of = |level: Level| shape.range(plan.piece, rows.clone(), level);
+        let numbers = of(TOKEN).len() * shape.vocab;
+        for (slot, kind, bytes) in self.outside(plan, numbers) {
+            match kind {
+                // SAFETY: the caller's table has a row for each token of the piece.
+                SlotKind::Entries(_) => unsafe { self.take(slot, table, bytes)? },
+                _ => self.room(Key::Slot(slot), bytes)?,
+            }
+        }
+        for (n, step) in plan.live.iter().enumerate() {
+            if let Step::Call(of_step) = step {
+                // SAFETY: the caller's table has as many bytes.
+                unsafe {
+                    for slot in of_step.slots() {
+                        self.give(slot, table, bytes(plan, shape, slot))?;
+                    }
+                    call(of_step, of(of_step.level));
+                    self.take(of_step.into, table, bytes(plan, shape, of_step.into))?;
+                }
+            }
+            let Work::Launches(launches) = &self.module.steps[n] else { continue };
+            for launch in launches.clone() {
+                self.launch(&launch, shape, &of)?;
+            }
+        }
+        for (slot, kind, bytes) in self.outside(plan, numbers) {
+            if matches!(kind, SlotKind::Gradient(_)) {
+                // SAFETY: the caller's table has a row for each token of the piece.
+                unsafe { self.give(slot, table, bytes)? };
+            }
+        }
+        Ok(())
+    }
+
+    unsafe fn end(
+        &mut self,
+        plan: &Plan,
+        shape: &Shape,
+        table: &[*mut u8],
+    ) -> Result<(), DeviceError> {
         for arg in self.args() {
             let Arg::Slot(slot) = arg else { continue };
             if matches!(plan.slot(slot).kind, SlotKind::Stored | SlotKind::Folded(_)) {
-                self.read(Key::Slot(slot), host.bytes_mut(slot))?;
+                // SAFETY: the caller's table has as many bytes.
+                unsafe { self.give(slot, table, bytes(plan, shape, slot))? };
             }
         }
         Ok(())
