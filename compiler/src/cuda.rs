@@ -92,7 +92,7 @@ pub enum Arg {
     Partials,
     /// The first row at the second level of each row of the first, as u32, and the end.
     Starts(Level, Level),
-    /// The piece's first row of a level.
+    /// The piece's first row of a level: of a coarser one, the first of which it has a part.
     Begin(Level),
     /// One past its last.
     End(Level),

@@ -38,9 +38,15 @@ pub(super) fn emit(plan: &Plan, of: &Loop, left: &[Left], text: &mut String) -> 
                 ("const i64 first, const i64 last", "", Grid::Fixed(1))
             } else {
                 args.extend([Arg::Starts(within, of.level), Arg::Begin(within), Arg::End(within)]);
+                args.extend([Arg::Begin(of.level), Arg::End(of.level)]);
                 let bounds = "    const i64 unit = begin + (i64)blockIdx.x * blockDim.x + threadIdx.x;\n    \
-                              if (unit >= end) return;\n    const i64 first = starts[unit], last = starts[unit + 1];\n";
-                ("const u32* starts, const i64 begin, const i64 end", bounds, Grid::Threads(within))
+                              if (unit >= end) return;\n    \
+                              const i64 first = rlc_later(starts[unit], row_begin), last = rlc_sooner(starts[unit + 1], row_end);\n";
+                (
+                    "const u32* starts, const i64 begin, const i64 end, const i64 row_begin, const i64 row_end",
+                    bounds,
+                    Grid::Threads(within),
+                )
             };
             let only = if within == BATCH {
                 "    if (blockIdx.x != 0 || threadIdx.x != 0) return;\n"
@@ -63,14 +69,18 @@ pub(super) fn emit(plan: &Plan, of: &Loop, left: &[Left], text: &mut String) -> 
                 Arg::Starts(slot.level, of.level),
                 Arg::Begin(slot.level),
                 Arg::End(slot.level),
+                Arg::Begin(of.level),
+                Arg::End(of.level),
             ]);
             let _ = writeln!(
                 text,
                 "\n// {rows}s into {what}.\nextern \"C\" __global__ void {name}(\n    \
-                 double* into, double* scale, const double* part, const u32* starts, const i64 begin, const i64 end)\n{{\n    \
+                 double* into, double* scale, const double* part, const u32* starts, const i64 begin, const i64 end,\n    \
+                 const i64 row_begin, const i64 row_end)\n{{\n    \
                  const i64 unit = begin + ((i64)blockIdx.x * blockDim.x + threadIdx.x) / 32;\n    \
                  if (unit >= end) return;\n    \
-                 rlc_fold_row<{op}>(into, {scale}, unit, part, starts[unit], starts[unit + 1]);\n}}"
+                 const i64 first = rlc_later(starts[unit], row_begin), last = rlc_sooner(starts[unit + 1], row_end);\n    \
+                 rlc_fold_row<{op}>(into, {scale}, unit, part, first, last);\n}}"
             );
             out.push(Launch { kernel: name, grid: Grid::Warps(slot.level), args });
             continue;

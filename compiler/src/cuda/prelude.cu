@@ -8,6 +8,9 @@ typedef unsigned long long u64;
 
 RLC double rlc_inf() { return __longlong_as_double(0x7ff0000000000000ll); }
 RLC double rlc_nan() { return __longlong_as_double(0x7ff8000000000000ll); }
+// A piece may hold some of a coarse row's rows only.
+RLC i64 rlc_later(u32 start, i64 begin) { return start > begin ? start : begin; }
+RLC i64 rlc_sooner(u32 stop, i64 end) { return stop < end ? stop : end; }
 RLC int rlc_truth(bool b) { return b ? 1 : 0; }
 // Whether a number is one of the first `count` whole ones.
 RLC bool rlc_is_row(double x, i64 count) { return x >= 0.0 && x < (double)count && x == trunc(x); }

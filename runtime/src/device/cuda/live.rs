@@ -73,6 +73,21 @@ fn bytes(plan: &Plan, shape: &Shape, slot: SlotId) -> usize {
     }
 }
 
+/// The rows of a level that a piece has, or has a part of.
+fn rows_of(plan: &Plan, shape: &Shape, rows: &Range<usize>, level: Level) -> Range<usize> {
+    let coarser = level != plan.piece && plan.levels.contains(level, plan.piece);
+    if !coarser {
+        return shape.range(plan.piece, rows.clone(), level);
+    }
+    let parents = shape.parents(level, plan.piece);
+    match (rows.is_empty(), parents.get(rows.start), parents.get(rows.end.wrapping_sub(1))) {
+        (false, Some(&first), Some(&last)) => first as usize..last as usize + 1,
+        // The batch has one row.
+        (false, ..) => 0..1,
+        (true, ..) => 0..0,
+    }
+}
+
 /// Memory that grows.
 struct Room<M> {
     memory: M,
@@ -289,7 +304,7 @@ where
         table: &[*mut u8],
         call: &mut dyn FnMut(&Call, Range<usize>),
     ) -> Result<(), DeviceError> {
-        let of = |level: Level| shape.range(plan.piece, rows.clone(), level);
+        let of = |level: Level| rows_of(plan, shape, &rows, level);
         let numbers = of(TOKEN).len() * shape.vocab;
         for (slot, kind, bytes) in self.outside(plan, numbers) {
             match kind {
