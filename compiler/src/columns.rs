@@ -9,16 +9,76 @@ use crate::program::Program;
 use crate::shape::{Shape, TableError};
 use crate::table::{Data, Table};
 
-/// The columns of one batch in the form every back end takes: f64, defaults filled in.
+/// The columns of one batch that are no arrays of its table in a type that kernels read: all of them as f64 after
+/// [`load`], those without such an array after [`check`].
 #[derive(Debug, Clone, Default)]
 pub struct Columns {
     values: Vec<Vec<f64>>,
+    /// Read from the table.
+    in_table: Vec<bool>,
 }
 
 impl Columns {
     /// A column's values; empty for vocab-level columns and those the program does not read.
     pub fn get(&self, id: ColumnId) -> &[f64] {
         self.values.get(id.0 as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// A column where it lies, in the table that was checked or here.
+    pub fn numbers<'a>(&'a self, id: ColumnId, graph: &Graph, table: &'a Table) -> Numbers<'a> {
+        let here = Numbers::F64(self.get(id));
+        if !self.in_table.get(id.0 as usize).copied().unwrap_or(false) {
+            return here;
+        }
+        let array = table.get(&graph.column_path(id));
+        array.and_then(|a| Numbers::lying(&a.data)).unwrap_or(here)
+    }
+}
+
+/// The numbers of a column that is not vocab level, where they lie.
+#[derive(Debug, Clone, Copy)]
+pub enum Numbers<'a> {
+    /// 64-bit floats.
+    F64(&'a [f64]),
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// Whole numbers.
+    I64(&'a [i64]),
+    /// Truth values, 0 or 1.
+    U8(&'a [u8]),
+}
+
+impl<'a> From<&'a [f64]> for Numbers<'a> {
+    fn from(numbers: &'a [f64]) -> Self {
+        Numbers::F64(numbers)
+    }
+}
+
+impl<'a> Numbers<'a> {
+    /// An array's; none for half-precision floats, which are read as f64.
+    fn lying(data: &'a Data) -> Option<Numbers<'a>> {
+        match data {
+            Data::F64(x) => Some(Numbers::F64(x)),
+            Data::F32(x) => Some(Numbers::F32(x)),
+            Data::I64(x) => Some(Numbers::I64(x)),
+            Data::U8(x) => Some(Numbers::U8(x)),
+            Data::Bf16(_) | Data::F16(_) => None,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(self) -> usize {
+        match self {
+            Numbers::F64(x) => x.len(),
+            Numbers::F32(x) => x.len(),
+            Numbers::I64(x) => x.len(),
+            Numbers::U8(x) => x.len(),
+        }
+    }
+
+    /// True without any.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -39,7 +99,7 @@ pub fn needed(program: &Program) -> Vec<ColumnId> {
     out
 }
 
-/// Reads and checks what `program` needs; `state` holds states that the table does not. With
+/// Reads and checks what `program` needs, as f64; `state` holds states that the table does not. With
 /// `live_vocab` the logits are handed over piece by piece later and need not be in the table.
 pub fn load(
     program: &Program,
@@ -48,8 +108,30 @@ pub fn load(
     shape: &Shape,
     live_vocab: bool,
 ) -> Result<Columns, TableError> {
+    read(program, table, state, shape, (live_vocab, false))
+}
+
+/// The same without copies: arrays of the table stay there, see [`Columns::numbers`].
+pub fn check(
+    program: &Program,
+    table: &Table,
+    state: &Table,
+    shape: &Shape,
+    live_vocab: bool,
+) -> Result<Columns, TableError> {
+    read(program, table, state, shape, (live_vocab, true))
+}
+
+fn read(
+    program: &Program,
+    table: &Table,
+    state: &Table,
+    shape: &Shape,
+    (live_vocab, in_place): (bool, bool),
+) -> Result<Columns, TableError> {
     let graph = &program.graph;
     let mut values = vec![Vec::new(); graph.columns.len()];
+    let mut in_table = vec![false; graph.columns.len()];
     let mut problems: Vec<String> = Vec::new();
     for id in needed(program) {
         let info = &graph.columns[id.0 as usize];
@@ -97,23 +179,32 @@ pub fn load(
             continue;
         };
         if let Some(problem) =
-            check(&path, &array.data, &array.shape, info.ty, count, info.level == BATCH)
+            problem(&path, &array.data, &array.shape, info.ty, count, info.level == BATCH)
         {
             problems.push(problem);
             continue;
         }
-        values[id.0 as usize] = (0..count).map(|i| array.data.get(i)).collect();
+        if in_place && Numbers::lying(&array.data).is_some() {
+            in_table[id.0 as usize] = true;
+        } else {
+            values[id.0 as usize] = (0..count).map(|i| array.data.get(i)).collect();
+        }
         if path == "token/action" && shape.vocab > 0 && info.level == TOKEN {
-            let found = &values[id.0 as usize];
-            if let Some(t) = found.iter().position(|&a| a < 0.0 || a >= shape.vocab as f64) {
+            let beyond = |a: f64| a < 0.0 || a >= shape.vocab as f64;
+            if let Some(t) = (0..count).position(|t| beyond(array.data.get(t))) {
                 problems.push(format!(
                     "`token/action` is {} at token {t}, but `vocab/logits` has {} entries per token",
-                    found[t], shape.vocab
+                    array.data.get(t),
+                    shape.vocab
                 ));
             }
         }
     }
-    if problems.is_empty() { Ok(Columns { values }) } else { Err(TableError(problems.join("\n"))) }
+    if problems.is_empty() {
+        Ok(Columns { values, in_table })
+    } else {
+        Err(TableError(problems.join("\n")))
+    }
 }
 
 /// The numbers of a column that is no column of the batch.
@@ -230,7 +321,7 @@ fn reader(graph: &Graph, id: ColumnId) -> String {
     String::new()
 }
 
-fn check(
+fn problem(
     path: &str,
     data: &Data,
     dims: &[usize],

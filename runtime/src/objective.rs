@@ -21,7 +21,7 @@ use rlc_compiler::check::{Checked, SampleKind};
 use rlc_compiler::clif::Float;
 use rlc_compiler::columns;
 use rlc_compiler::diagnostic::nearest;
-use rlc_compiler::hir::ColumnId;
+use rlc_compiler::hir::{ColumnId, Graph};
 use rlc_compiler::interp::{self, VocabRows};
 use rlc_compiler::level::VOCAB;
 use rlc_compiler::program::{Phase, Program};
@@ -29,11 +29,15 @@ use rlc_compiler::shape::{Shape, TableError};
 use rlc_compiler::specialize::{Settings, SpecializeError, Specialized, specialize};
 use rlc_compiler::table::Table;
 
+mod finite;
 mod hidden;
+mod in_place;
+mod ready;
 mod step;
 mod workers;
 
 pub use hidden::{Head, HeadGrads, Hidden, Lora, LoraGrads};
+use ready::Ready;
 use step::Run;
 pub use step::{LiveGrads, Outcome, Samples, Step};
 use workers::Workers;
@@ -114,12 +118,13 @@ pub struct Objective {
     params: Vec<f64>,
     emit: Vec<String>,
     backend: Backend,
-    /// The last specialisation, with what it was made for.
-    ready: Option<(Settings, Arc<Specialized>)>,
+    ready: Ready,
     kernel: Option<Compiled>,
     /// States of the program between batches, as `state/name` and `state/name.key`.
     state: Table,
     shape: Arc<Shape>,
+    /// Columns of the present batch.
+    columns: columns::Columns,
     workers: Option<Box<dyn AllReduce>>,
 }
 
@@ -139,10 +144,11 @@ impl Objective {
             params,
             emit: Vec::new(),
             backend,
-            ready: None,
+            ready: Ready::default(),
             kernel: None,
             state: Table::default(),
             shape: Arc::new(Shape::default()),
+            columns: columns::Columns::default(),
             workers: None,
         }
     }
@@ -155,7 +161,7 @@ impl Objective {
     /// Definitions to store in each outcome.
     pub fn emit(&mut self, names: Vec<String>) {
         self.emit = names;
-        self.ready = None;
+        self.ready.clear();
     }
 
     /// Sets a param. Nothing is recompiled unless an `if` on params changes sides.
@@ -215,33 +221,17 @@ impl Objective {
         present: Option<BTreeSet<String>>,
     ) -> Result<Arc<Specialized>, ObjectiveError> {
         let settings = Settings { params: self.params.clone(), present, emit: self.emit.clone() };
-        if let Some((made_for, ready)) = &self.ready {
-            // Params are arguments of the kernel: only the sides that `if`s take can differ.
-            if made_for.present == settings.present && self.same_sides(made_for, &settings) {
-                return Ok(Arc::clone(ready));
-            }
+        let graph = &self.checked.graph;
+        // Params are arguments of the kernel: only the sides that `if`s take can differ.
+        let fits = |made_for: &Settings| {
+            made_for.present == settings.present && same_sides(graph, made_for, &settings)
+        };
+        if let Some(ready) = self.ready.find(fits) {
+            return Ok(ready);
         }
         let ready = Arc::new(specialize(&self.checked, &settings)?);
-        self.ready = Some((settings, Arc::clone(&ready)));
+        self.ready.add(settings, Arc::clone(&ready));
         Ok(ready)
-    }
-
-    fn same_sides(&self, a: &Settings, b: &Settings) -> bool {
-        if a.params == b.params {
-            return true;
-        }
-        let graph = &self.checked.graph;
-        let (known_a, known_b) = (
-            rlc_compiler::specialize::known_values(graph, a),
-            rlc_compiler::specialize::known_values(graph, b),
-        );
-        graph.all().all(|e| match graph.expr(e) {
-            rlc_compiler::hir::Expr::Select(c, _, _) => {
-                let side = |k: &[Option<f64>]| k[c.index()].map(|v| v != 0.0);
-                side(&known_a) == side(&known_b)
-            }
-            _ => true,
-        })
     }
 
     /// The columns (`level/name`) that the loss, the filters and the given metrics read, with
@@ -297,11 +287,16 @@ impl Objective {
         }
         self.shape = Arc::new(shape);
         let shape = Arc::clone(&self.shape);
-        let columns = columns::load(&program, table, &self.state, &shape, live.is_some())?;
+        // Kernels read the table's arrays where they lie.
+        let read = match self.backend {
+            Backend::Interp => columns::load,
+            Backend::Cpu => columns::check,
+        };
+        self.columns = read(&program, table, &self.state, &shape, live.is_some())?;
+        let columns = &self.columns;
         let vocab = vocab_columns(&program, table);
         let mut run = match self.backend {
             Backend::Interp => {
-                let columns = &columns;
                 let run = interp::Run::new(
                     Arc::clone(&program),
                     Arc::clone(&shape),
@@ -321,12 +316,13 @@ impl Objective {
                     }
                 };
                 let kernel = &mut self.kernel.insert(compiled).kernel;
-                let given: Vec<(ColumnId, &[f64])> = columns::needed(&program)
+                let graph = &specialized.program.graph;
+                let given: Vec<(ColumnId, columns::Numbers<'_>)> = columns::needed(&program)
                     .into_iter()
-                    .filter(|id| program.graph.columns[id.0 as usize].level != VOCAB)
-                    .map(|id| (id, columns.get(id)))
+                    .filter(|id| graph.columns[id.0 as usize].level != VOCAB)
+                    .map(|id| (id, columns.numbers(id, graph, table)))
                     .collect();
-                Run::Cpu(kernel.start(&self.shape, &given, &self.params)?)
+                Run::Cpu(kernel.start_with(&self.shape, &given, &self.params)?)
             }
         };
         run.whole(Phase::Recorded, &vocab, &mut workers)?;
@@ -342,20 +338,26 @@ impl Objective {
         let grads = if self.backend == Backend::Cpu { grads } else { BTreeMap::new() };
         let live = live.is_some();
         let next = 0;
-        Ok(Step {
-            run,
-            specialized,
-            shape,
-            table,
-            state,
-            columns,
-            params,
-            live,
-            next,
-            grads,
-            workers,
-        })
+        Ok(Step { run, specialized, shape, table, state, params, live, next, grads, workers })
     }
+}
+
+/// Whether two settings take the same side of every `if` on params.
+fn same_sides(graph: &Graph, a: &Settings, b: &Settings) -> bool {
+    if a.params == b.params {
+        return true;
+    }
+    let (known_a, known_b) = (
+        rlc_compiler::specialize::known_values(graph, a),
+        rlc_compiler::specialize::known_values(graph, b),
+    );
+    graph.all().all(|e| match graph.expr(e) {
+        rlc_compiler::hir::Expr::Select(c, _, _) => {
+            let side = |k: &[Option<f64>]| k[c.index()].map(|v| v != 0.0);
+            side(&known_a) == side(&known_b)
+        }
+        _ => true,
+    })
 }
 
 /// The float types of the vocab-level columns, f32 for those that come with the pieces.

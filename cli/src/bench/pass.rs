@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rlc_compiler::clif::Float;
-use rlc_compiler::columns::{self, Columns};
+use rlc_compiler::columns::{self, Columns, Numbers};
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::interp::VocabRows;
 use rlc_compiler::level::{Level, ROLLOUT, TOKEN, VOCAB};
@@ -117,7 +117,7 @@ pub fn measure(
     let levels = &program.graph.level_table;
     let bad = |e: rlc_compiler::shape::TableError| Failure::input(e.to_string(), "");
     let shape = Shape::new(levels, table).map_err(bad)?;
-    let loaded = columns::load(&program, table, &Table::default(), &shape, false).map_err(bad)?;
+    let loaded = columns::check(&program, table, &Table::default(), &shape, false).map_err(bad)?;
     let mut batch = Batch::new(&program, table, &shape, &loaded);
     let mut kernel = Kernel::new(&program, &batch.floats).map_err(device)?;
     let pieces = pieces(&shape, program.piece, micro_batch);
@@ -239,7 +239,7 @@ struct Found {
 /// A batch in the form that kernels take.
 struct Batch<'a> {
     program: &'a Program,
-    given: Vec<(ColumnId, &'a [f64])>,
+    given: Vec<(ColumnId, Numbers<'a>)>,
     vocab: BTreeMap<ColumnId, VocabRows<'a>>,
     floats: Vec<(ColumnId, Float)>,
     gradients: Vec<(ColumnId, Vec<f32>)>,
@@ -273,7 +273,7 @@ impl<'a> Batch<'a> {
                 (*id, memory)
             })
             .collect();
-        let given = others.into_iter().map(|id| (id, loaded.get(id))).collect();
+        let given = others.into_iter().map(|id| (id, loaded.numbers(id, graph, table))).collect();
         Batch { program, given, vocab, floats, gradients }
     }
 
@@ -287,7 +287,7 @@ impl<'a> Batch<'a> {
         times: &mut Times,
     ) -> Outcome<Found> {
         let start = Instant::now();
-        let mut run = kernel.start(shape, &self.given, params).map_err(device)?;
+        let mut run = kernel.start_with(shape, &self.given, params).map_err(device)?;
         run.recorded(&self.vocab).map_err(device)?;
         let recorded = Instant::now();
         for piece in pieces {

@@ -11,9 +11,12 @@
 //! Never decides what is computed and never reads files. Loops over vocab rows share the threads of rayon's
 //! pool; how they are cut, and so every bit, follows from the batch alone.
 
+mod block;
+mod cache;
 mod call;
 mod code;
 mod cuts;
+mod given;
 mod row;
 pub mod rows;
 mod run;
@@ -21,6 +24,7 @@ mod source;
 mod sweep;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cranelift_codegen::isa::TargetFrontendConfig;
 use rlc_compiler::clif::Float;
@@ -33,7 +37,9 @@ use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Floats;
 
 use super::DeviceError;
+pub use cache::{compilations, forget};
 use cuts::{Cuts, Threads};
+pub use rlc_compiler::columns::Numbers;
 pub use rows::Width;
 pub use run::{Merge, Run};
 pub use source::{Computed, Room, Source, Sources};
@@ -52,8 +58,10 @@ pub struct Kernel {
     plan: Plan,
     graph: Graph,
     floats: Vec<(ColumnId, Float)>,
-    code: code::Code,
+    code: Arc<code::Code>,
     sweeps: Vec<sweep::SweepCode>,
+    blocks: given::Blocks,
+    readers: given::Readers,
     /// How each loop may be cut, in the order of phases and steps.
     cuts: [Vec<Option<Cuts>>; 3],
     threads: Threads,
@@ -66,16 +74,22 @@ pub struct Kernel {
 /// The memory of one slot.
 enum Memory {
     Numbers(Vec<f64>),
-    Rows(Vec<u32>),
+    /// The caller's column, for the length of a run, and room for a copy of it as f64.
+    Given {
+        lies: given::Lies,
+        copy: Vec<f64>,
+    },
+    /// The shape's maps between levels.
+    Rows,
     /// The caller's, for the length of one call.
     Outside,
 }
 
 impl Kernel {
-    /// Compiles a program. `floats` gives the number type of its vocab-level columns; f32 otherwise.
+    /// Compiles a program, or finds the code of the same one in this process. `floats` gives the number type of its vocab-level columns; f32 otherwise.
     pub fn new(program: &Program, floats: &[(ColumnId, Float)]) -> Result<Kernel, DeviceError> {
         let plan = fuse(program)?;
-        let code = code::Code::new(&plan, &|c| float_of(floats, c))?;
+        let code = cache::code(&plan, &|c| float_of(floats, c))?;
         let memory = plan.slots.iter().map(Memory::new).collect();
         let lies = |slot: SlotId| match plan.slot(slot).kind {
             SlotKind::Entries(column) => (float_of(floats, column), false),
@@ -86,6 +100,8 @@ impl Kernel {
         let of_loop = |of: &Loop| sweep::SweepCode::of_loop(of, &lies, width);
         let sweeps = plan.loops().flat_map(of_loop).collect();
         let (graph, floats) = (program.graph.clone(), floats.to_vec());
+        let blocks = given::Blocks::new(&plan);
+        let readers = given::Readers::new(&plan, &blocks);
         let mut at = 0;
         let cuts = plan.phases().map(|(_, steps)| {
             let of = |step: &Step| match step {
@@ -100,14 +116,39 @@ impl Kernel {
         });
         let (threads, scratch) = (Threads::default(), call::Scratch::default());
         let table = run::Table::default();
-        Ok(Kernel { plan, graph, floats, code, sweeps, cuts, threads, table, memory, scratch })
+        Ok(Kernel {
+            plan,
+            graph,
+            floats,
+            code,
+            sweeps,
+            blocks,
+            readers,
+            cuts,
+            threads,
+            table,
+            memory,
+            scratch,
+        })
     }
 
     /// Computes vocab rows with other vector instructions than the widest of the machine; the numbers
     /// are the same bits.
     pub fn set_width(&mut self, width: Width) {
         self.sweeps.iter_mut().for_each(|s| s.set_width(width));
+        self.blocks.all().for_each(|b| b.set_width(width));
         self.threads.forget();
+    }
+
+    /// Segments of fewer rows than this on average go row by row, not by blocks. 8 without this call: a block of few
+    /// rows costs as much as one of eight.
+    pub fn set_short(&mut self, rows: usize) {
+        self.blocks.short = rows;
+    }
+
+    /// How many loops ran by blocks of rows in the batch that was started last.
+    pub fn loops_by_blocks(&mut self) -> usize {
+        self.blocks.all().filter(|b| b.is_on()).count()
     }
 
     /// How many vocab rows have gone through a row primitive, known by their form.
@@ -122,26 +163,48 @@ impl Kernel {
     }
 
     /// Takes a batch. `columns` holds the columns that are not vocab level (more than needed does
-    /// no harm), `params` a number per hyperparameter, in the order of the program.
+    /// no harm), `params` a number per hyperparameter, in the order of the program. Columns are read
+    /// where they lie, unless code needs them as f64 and they are something else.
     pub fn start<'k>(
         &'k mut self,
         shape: &'k Shape,
-        columns: &[(ColumnId, &[f64])],
+        columns: &[(ColumnId, &'k [f64])],
         params: &[f64],
     ) -> Result<Run<'k>, DeviceError> {
-        for (slot, memory) in self.plan.slots.iter().zip(&mut self.memory) {
+        self.take(shape, columns, params)
+    }
+
+    /// [`Kernel::start`] with columns of any type.
+    pub fn start_with<'k>(
+        &'k mut self,
+        shape: &'k Shape,
+        columns: &[(ColumnId, Numbers<'k>)],
+        params: &[f64],
+    ) -> Result<Run<'k>, DeviceError> {
+        self.take(shape, columns, params)
+    }
+
+    fn take<'k, N: Copy + Into<Numbers<'k>>>(
+        &'k mut self,
+        shape: &'k Shape,
+        columns: &[(ColumnId, N)],
+        params: &[f64],
+    ) -> Result<Run<'k>, DeviceError> {
+        self.blocks.choose(shape);
+        for (n, (slot, memory)) in self.plan.slots.iter().zip(&mut self.memory).enumerate() {
             let rows = shape.count(slot.level);
             match (slot.kind, memory) {
-                (SlotKind::Column(c), Memory::Numbers(into)) => {
-                    let name = self.graph.column_path(c);
+                (SlotKind::Column(c), memory) => {
+                    let name = || self.graph.column_path(c);
                     let Some((_, from)) = columns.iter().find(|(id, _)| *id == c) else {
-                        return Err(DeviceError::Missing(name));
+                        return Err(DeviceError::Missing(name()));
                     };
+                    let from: Numbers<'k> = (*from).into();
                     if from.len() != rows {
-                        return Err(DeviceError::Length { name, given: from.len(), needed: rows });
+                        let (name, given) = (name(), from.len());
+                        return Err(DeviceError::Length { name, given, needed: rows });
                     }
-                    into.clear();
-                    into.extend_from_slice(from);
+                    given::put(from, memory, self.readers.in_place(n, &self.blocks));
                 }
                 (SlotKind::Param(p), Memory::Numbers(into)) => {
                     let Some(&value) = params.get(p.0 as usize) else {
@@ -164,19 +227,15 @@ impl Kernel {
                     into.extend(shape.side(slot.level, right).iter().map(|&r| f64::from(r)));
                     same_length(slot, into.len(), rows)?;
                 }
-                (SlotKind::Parents(coarse), Memory::Rows(into)) => {
-                    into.clear();
-                    into.extend_from_slice(shape.parents(coarse, slot.level));
-                    same_length(slot, into.len(), rows)?;
+                // Read from the shape itself.
+                (SlotKind::Parents(coarse), Memory::Rows) => {
+                    same_length(slot, shape.parents(coarse, slot.level).len(), rows)?;
                 }
-                (SlotKind::Starts(fine), Memory::Rows(into)) => {
-                    into.clear();
-                    into.extend_from_slice(shape.starts(slot.level, fine));
-                    same_length(slot, into.len(), rows + 1)?;
+                (SlotKind::Starts(fine), Memory::Rows) => {
+                    same_length(slot, shape.starts(slot.level, fine).len(), rows + 1)?;
                 }
                 (
-                    SlotKind::Column(_)
-                    | SlotKind::Param(_)
+                    SlotKind::Param(_)
                     | SlotKind::Side(_)
                     | SlotKind::Stored
                     | SlotKind::Folded(_)
@@ -190,6 +249,10 @@ impl Kernel {
                     _,
                 ) => {}
             }
+        }
+        let memory = &self.memory;
+        for block in self.blocks.all().filter(|b| b.is_on()) {
+            block.prepare(&|slot| given::element(memory, slot))?;
         }
         Ok(Run::new(self, shape))
     }
@@ -217,7 +280,7 @@ impl Memory {
             | SlotKind::Carried(_)
             | SlotKind::Ring(_)
             | SlotKind::Scratch(_) => Memory::Numbers(Vec::new()),
-            SlotKind::Parents(_) | SlotKind::Starts(_) => Memory::Rows(Vec::new()),
+            SlotKind::Parents(_) | SlotKind::Starts(_) => Memory::Rows,
             SlotKind::Entries(_) | SlotKind::Gradient(_) => Memory::Outside,
         }
     }
@@ -226,7 +289,9 @@ impl Memory {
 fn numbers(memory: &[Memory], slot: SlotId) -> &[f64] {
     match &memory[slot.index()] {
         Memory::Numbers(x) => x,
-        Memory::Rows(_) | Memory::Outside => &[],
+        // SAFETY: only runs read memory.
+        Memory::Given { lies, .. } => unsafe { lies.numbers() },
+        Memory::Rows | Memory::Outside => &[],
     }
 }
 

@@ -21,6 +21,7 @@ use rlc_compiler::table::Floats;
 use rlc_model::gemm::{Matrix, product};
 
 use super::ObjectiveError;
+use super::finite::all_finite;
 use super::step::{Run, Step, joined, rounds};
 use crate::device::Gradient;
 use crate::device::cpu::{self, Computed, Room, Source, Sources};
@@ -146,9 +147,7 @@ impl Step<'_> {
         let bad = d_hidden.iter().position(|g| !g.is_finite());
         let width = self.shape.vocab;
         let rows = tokens.start * width..tokens.end * width;
-        if bad.is_none()
-            && self.grads.values().all(|g| g[rows.clone()].iter().all(|g| g.is_finite()))
-        {
+        if bad.is_none() && self.grads.values().all(|g| all_finite(&g[rows.clone()])) {
             return Ok(());
         }
         Err(self.not_finite_at(&rollouts, bad.map_or(0, |at| at / hidden.width), hidden, column))
@@ -208,7 +207,8 @@ impl Step<'_> {
                         .iter_mut()
                         .map(|(id, all)| Gradient { column: *id, data: &mut all[own.clone()] })
                         .collect();
-                    let mut sources = Sources { each: &mut each, room, tokens: at_once };
+                    let mut sources =
+                        Sources { each: &mut each, over: None, room, tokens: at_once };
                     run.live_from(rows, &vocab, &mut outputs, &mut sources, merge)?;
                 }
                 Ok(())

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rlc_compiler::check::SampleKind;
-use rlc_compiler::columns::{self, Columns};
+use rlc_compiler::columns;
 use rlc_compiler::hir::{ColumnId, ColumnSource, E, ReduceOp};
 use rlc_compiler::interp::{self, VocabRows};
 use rlc_compiler::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, VOCAB};
@@ -13,8 +13,8 @@ use rlc_compiler::program::{Phase, Program};
 use rlc_compiler::shape::{Shape, TableError};
 use rlc_compiler::specialize::Specialized;
 use rlc_compiler::table::{Array, Data, Floats, Table};
-use rlc_compiler::trace::Search;
 
+use super::finite::all_finite;
 use super::workers::{Exchange, Workers};
 use super::{ObjectiveError, vocab_columns};
 use crate::device::cpu;
@@ -90,7 +90,6 @@ pub struct Step<'a> {
     pub(super) table: &'a Table,
     /// States that the table lacks.
     pub(super) state: &'a Table,
-    pub(super) columns: Columns,
     pub(super) params: &'a [f64],
     /// Logits come with each piece.
     pub(super) live: bool,
@@ -301,11 +300,9 @@ impl<'a> Step<'a> {
         let rows = self.piece_rows(&rollouts);
         self.next = rollouts.end;
         let out = self.compute(rows.clone(), tokens.clone(), &vocab, logits_id)?;
-        let finite = out.logits.iter().all(|g| g.is_finite())
-            && self
-                .grads
-                .values()
-                .all(|g| g[tokens.start * width..tokens.end * width].iter().all(|g| g.is_finite()));
+        let entries = tokens.start * width..tokens.end * width;
+        let finite =
+            all_finite(&out.logits) && self.grads.values().all(|g| all_finite(&g[entries.clone()]));
         if finite { Ok(out) } else { Err(self.not_finite(rows, tokens, &vocab)) }
     }
 
@@ -356,25 +353,6 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Finds, with the interpreter, where a piece stopped being finite.
-    pub(super) fn not_finite(
-        &self,
-        rows: Range<usize>,
-        tokens: Range<usize>,
-        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
-    ) -> ObjectiveError {
-        let program = Arc::clone(&self.specialized.program);
-        let shape = Arc::clone(&self.shape);
-        let mut run = interp::Run::new(Arc::clone(&program), shape, &self.columns, self.params);
-        run.recorded(&self.table_vocab());
-        run.live(rows, vocab);
-        let search = Search { program: &program, shape: &self.shape, run: &run, vocab };
-        let found = search.gradients(tokens).unwrap_or_else(|| {
-            "a gradient is not finite in f32, though it is in f64: it exceeds 3.4e38".to_owned()
-        });
-        ObjectiveError::NotFinite(found)
-    }
-
     pub(super) fn logits_id(&self) -> Option<ColumnId> {
         let graph = &self.program().graph;
         columns::needed(self.program())
@@ -416,6 +394,7 @@ impl<'a> Step<'a> {
         self.run.whole(Phase::After, &vocab, &mut self.workers)?;
         self.check_finite(&vocab)?;
         let state = self.states_after()?;
+        let mut whole = std::mem::take(&mut self.grads);
         let scalar = |e| self.value(e).first().copied().unwrap_or(0.0);
         let mut grads = BTreeMap::new();
         for (id, grad) in &program.grads {
@@ -424,9 +403,9 @@ impl<'a> Step<'a> {
             if vocab_sized && !vocab.contains_key(id) {
                 continue;
             }
-            let data = match (&self.run, grad, self.grads.get(id)) {
+            let data = match (&self.run, grad, whole.remove(id)) {
                 (Run::Interp(run), _, _) => Data::F64(run.grad(*id)),
-                (Run::Cpu(_), _, Some(rows)) => Data::F32(rows.clone()),
+                (Run::Cpu(_), _, Some(rows)) => Data::F32(rows),
                 (Run::Cpu(_), Some(e), None) if !vocab_sized => Data::F64(self.value(*e).to_vec()),
                 (Run::Cpu(_), _, None) => Data::F64(vec![0.0; self.shape.count(info.level)]),
             };
@@ -542,50 +521,10 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn value(&self, e: E) -> &[f64] {
+    pub(super) fn value(&self, e: E) -> &[f64] {
         match &self.run {
             Run::Interp(run) => run.value(e),
             Run::Cpu(run) => run.value(e).unwrap_or(&[]),
         }
-    }
-
-    /// Refuses a loss or a gradient that is not finite, naming where it stopped being so.
-    fn check_finite(
-        &self,
-        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
-    ) -> Result<(), ObjectiveError> {
-        let program = &self.specialized.program;
-        let loss = self.value(program.loss).first().copied().unwrap_or(0.0);
-        let finite = program.grads.iter().all(|(id, grad)| match grad {
-            Some(e) if program.graph.columns[id.0 as usize].level != VOCAB => {
-                self.value(*e).iter().all(|g| g.is_finite())
-            }
-            _ => match &self.run {
-                Run::Interp(run) => run.grad(*id).iter().all(|g| g.is_finite()),
-                // Each piece's was checked as it ran.
-                Run::Cpu(_) => true,
-            },
-        });
-        if loss.is_finite() && finite {
-            return Ok(());
-        }
-        if self.live && !vocab.keys().any(|id| Some(*id) == self.logits_id()) {
-            return Err(ObjectiveError::NotFinite(format!(
-                "the loss is {loss}, while the gradients of every piece are finite; `rlc eval` on this batch names the place"
-            )));
-        }
-        let mut run = interp::Run::new(
-            Arc::clone(program),
-            Arc::clone(&self.shape),
-            &self.columns,
-            self.params,
-        );
-        run.whole(vocab);
-        let search = Search { program, shape: &self.shape, run: &run, vocab };
-        let found = search
-            .loss()
-            .or_else(|| search.gradients(0..self.shape.count(TOKEN)))
-            .unwrap_or_else(|| format!("the loss is {loss} in f32, though it is finite in f64"));
-        Err(ObjectiveError::NotFinite(found))
     }
 }

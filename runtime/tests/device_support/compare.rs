@@ -110,36 +110,40 @@ pub fn compare_within(
             .collect();
         (outputs, grads)
     };
-    let (outputs, grads) = all(kernel);
-    for (output, e, got) in &outputs {
-        close(&format!("{name} {output}"), got, want.value(*e), tolerance);
-    }
-    for (c, g) in differentiable.iter().zip(&grads) {
-        let got: Vec<f64> = g.iter().map(|x| f64::from(*x)).collect();
-        close(&format!("{name} grad"), &got, &want.grad(*c), tolerance.max(1e-6));
-    }
-    // Every width of vector instructions gives the same bits.
-    let others = Width::ALL.into_iter().filter(|w| w.available() && *w != Width::widest());
-    for other in others {
-        kernel.set_width(other);
-        let (narrow, narrow_grads) = all(kernel);
-        if width >= ROW_FROM {
-            // Row primitives are f32: the same to rounding.
-            for ((output, e, _), (_, _, got)) in outputs.iter().zip(&narrow) {
-                close(&format!("{name} {output} {other:?}"), got, want.value(*e), tolerance);
-            }
-            for (c, g) in differentiable.iter().zip(&narrow_grads) {
-                let got: Vec<f64> = g.iter().map(|x| f64::from(*x)).collect();
-                close(&format!("{name} grad {other:?}"), &got, &want.grad(*c), tolerance);
-            }
-            continue;
+    // Short segments go row by row of themselves; here they go by blocks too.
+    for short in [1, usize::MAX, 8] {
+        kernel.set_short(short);
+        let (outputs, grads) = all(kernel);
+        for (output, e, got) in &outputs {
+            close(&format!("{name} {output}"), got, want.value(*e), tolerance);
         }
-        let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        for ((output, _, a), (_, _, b)) in outputs.iter().zip(&narrow) {
-            assert!(bits(a) == bits(b), "{name} {output}: {other:?} gives {b:?} for {a:?}");
+        for (c, g) in differentiable.iter().zip(&grads) {
+            let got: Vec<f64> = g.iter().map(|x| f64::from(*x)).collect();
+            close(&format!("{name} grad"), &got, &want.grad(*c), tolerance.max(1e-6));
         }
-        let bits = |x: &[Vec<f32>]| x.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert!(bits(&grads) == bits(&narrow_grads), "{name}: {other:?} gives other gradients");
+        // Every width of vector instructions gives the same bits.
+        let others = Width::ALL.into_iter().filter(|w| w.available() && *w != Width::widest());
+        for other in others {
+            kernel.set_width(other);
+            let (narrow, narrow_grads) = all(kernel);
+            if width >= ROW_FROM {
+                // Row primitives are f32: the same to rounding.
+                for ((output, e, _), (_, _, got)) in outputs.iter().zip(&narrow) {
+                    close(&format!("{name} {output} {other:?}"), got, want.value(*e), tolerance);
+                }
+                for (c, g) in differentiable.iter().zip(&narrow_grads) {
+                    let got: Vec<f64> = g.iter().map(|x| f64::from(*x)).collect();
+                    close(&format!("{name} grad {other:?}"), &got, &want.grad(*c), tolerance);
+                }
+                continue;
+            }
+            let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            for ((output, _, a), (_, _, b)) in outputs.iter().zip(&narrow) {
+                assert!(bits(a) == bits(b), "{name} {output}: {other:?} gives {b:?} for {a:?}");
+            }
+            let bits = |x: &[Vec<f32>]| x.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&grads) == bits(&narrow_grads), "{name}: {other:?} gives other gradients");
+        }
+        kernel.set_width(Width::widest());
     }
-    kernel.set_width(Width::widest());
 }

@@ -1,0 +1,368 @@
+//! Loops over rows, a block of rows at a time.
+//!
+//! ```text
+//! code      a loop as straight code; none where a row waits for another, for a sweep or for a row by number
+//! vector    that code as machine code for AVX-512, eight rows at a time
+//! plain     that code an operator at a time, on every machine and for every operator
+//! ```
+//!
+//! Rows run in segments: those within one row of the finest coarser level that the loop reads or folds into. What belongs
+//! to the segment is computed once, and a fold's lanes are added to memory once for each row that is folded into. Row i of
+//! a segment is folded into lane i modulo [`LANES`] and lanes are added up in order, so both ways give the same bits on
+//! every machine.
+
+pub(super) mod code;
+pub(super) mod math;
+mod plain;
+mod vector;
+mod x64;
+
+use std::ops::Range;
+
+use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_module::{Linkage, Module, default_libcall_names};
+use rlc_compiler::level::{BATCH, Level};
+use rlc_compiler::loops::{Loop, Plan, SlotId};
+use rlc_compiler::shape::Shape;
+
+use super::code::isa;
+use super::rows::Width;
+use crate::device::DeviceError;
+use code::{Code, Number};
+
+/// Lanes that folds are laid out in, whatever the machine.
+const LANES: usize = 8;
+
+/// Segments shorter than this many rows on average are left to the scalar code.
+pub(super) const SHORT: usize = 8;
+
+/// The lanes of one fold.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Lanes([f64; LANES]);
+
+/// How the numbers of an array lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Element {
+    F64,
+    F32,
+    I64,
+    U8,
+}
+
+impl Element {
+    fn bytes(self) -> usize {
+        match self {
+            Element::F64 | Element::I64 => 8,
+            Element::F32 => 4,
+            Element::U8 => 1,
+        }
+    }
+
+    /// The number at `row`.
+    ///
+    /// # Safety
+    ///
+    /// `data` has such elements, that many and one more, aligned.
+    unsafe fn at(self, data: *const u8, row: usize) -> f64 {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            match self {
+                Element::F64 => *data.cast::<f64>().add(row),
+                Element::F32 => f64::from(*data.cast::<f32>().add(row)),
+                Element::I64 => *data.cast::<i64>().add(row) as f64,
+                Element::U8 => f64::from(*data.add(row)),
+            }
+        }
+    }
+}
+
+/// Rows of one segment, with everything that they read and write.
+struct Rows<'a> {
+    range: Range<usize>,
+    columns: &'a [(*const u8, Element)],
+    stores: &'a [*mut f64],
+    numbers: &'a [f64],
+}
+
+type Entry =
+    unsafe extern "sysv64" fn(*const *mut u8, *const f64, *mut Lanes, usize, usize, *mut Lanes);
+
+/// Machine code, loaded.
+struct Machine {
+    constants: Vec<f64>,
+    entry: Entry,
+    /// Owns the code; none only while it is dropped.
+    module: Option<JITModule>,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(module) = self.module.take() {
+            // SAFETY: the entry is called through this machine only, which is being dropped.
+            unsafe { module.free_memory() };
+        }
+    }
+}
+
+/// A loop that can run by blocks, with its memory.
+pub(super) struct Block {
+    code: Code,
+    registers: plain::Registers,
+    width: Width,
+    machine: Option<Machine>,
+    /// The column types for which there is machine code, or for which there cannot be any.
+    compiled_for: Option<Vec<Element>>,
+    /// This batch is run by blocks.
+    on: bool,
+    /// Number types of the columns, in this batch, and of what segments read.
+    elements: Vec<Element>,
+    numbers: Vec<f64>,
+    folds: Vec<Lanes>,
+    /// The row that each fold's lanes are of.
+    rows: Vec<Option<usize>>,
+    memory: Vec<f64>,
+    room: Vec<Lanes>,
+    pointers: Vec<*mut u8>,
+    columns: Vec<(*const u8, Element)>,
+    stores: Vec<*mut f64>,
+}
+
+// SAFETY: the pointers mean something only while `run` runs, which has the block to itself.
+unsafe impl Send for Block {}
+
+impl Block {
+    /// The block of a loop, if it can be one.
+    pub(super) fn new(plan: &Plan, of: &Loop) -> Option<Block> {
+        let code = code::code(plan, of)?;
+        let registers = plain::Registers::new(&code);
+        Some(Block {
+            registers,
+            width: Width::widest(),
+            machine: None,
+            compiled_for: None,
+            on: false,
+            elements: Vec::new(),
+            numbers: Vec::new(),
+            folds: Vec::new(),
+            rows: Vec::new(),
+            memory: Vec::new(),
+            room: Vec::new(),
+            pointers: Vec::new(),
+            columns: Vec::new(),
+            stores: Vec::new(),
+            code,
+        })
+    }
+
+    /// Runs it with other vector instructions; with those of every machine, where this one lacks them.
+    pub(super) fn set_width(&mut self, width: Width) {
+        self.width = width.or_portable();
+    }
+
+    /// Decides whether this batch goes by blocks: not where segments have fewer than `short` rows on average.
+    pub(super) fn choose(&mut self, shape: &Shape, short: usize) {
+        let rows = shape.count(self.code.level);
+        self.on = match self.code.segment {
+            None => rows >= short,
+            // Levels of the same rows have no starts: each row is its own segment.
+            Some(level) => {
+                let starts = shape.starts(level, self.code.level);
+                starts.len() > 1 && rows >= short.saturating_mul(starts.len() - 1)
+            }
+        };
+    }
+
+    /// Whether it runs this batch.
+    pub(super) fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Gets ready for columns of the given types. Compiles only where types have changed.
+    pub(super) fn prepare(
+        &mut self,
+        element: &dyn Fn(SlotId) -> Element,
+    ) -> Result<(), DeviceError> {
+        let code = &self.code;
+        self.elements.clear();
+        self.elements.extend(code.columns.iter().map(|c| element(*c)));
+        let vector = cfg!(target_arch = "x86_64") && self.width == Width::Avx512;
+        if !vector {
+            self.machine = None;
+            self.compiled_for = None;
+        } else if self.compiled_for.as_ref() != Some(&self.elements) {
+            self.machine = match vector::machine(code, &self.elements) {
+                Some(machine) => Some(loaded(machine)?),
+                None => None,
+            };
+            self.compiled_for = Some(self.elements.clone());
+        }
+        let constants = self.machine.as_ref().map_or(&[][..], |m| &m.constants);
+        self.numbers.clear();
+        self.numbers.resize(code.numbers.len(), 0.0);
+        self.numbers.extend_from_slice(constants);
+        self.folds.resize(code.folds.len(), Lanes([0.0; LANES]));
+        if self.machine.is_some() {
+            self.room.resize(code.values.len() * vector::COPIES, Lanes([0.0; LANES]));
+        } else {
+            self.memory.resize(self.registers.room(), 0.0);
+        }
+        Ok(())
+    }
+
+    /// Runs rows `range` of the loop's level.
+    ///
+    /// # Safety
+    ///
+    /// `table` has an entry for every slot of the plan, each valid for every row of the shape, in the type that
+    /// `element` gives as it did for `prepare`; what is stored and folded into is f64 and no one else's.
+    pub(super) unsafe fn run(
+        &mut self,
+        table: &[*mut u8],
+        element: &dyn Fn(SlotId) -> Element,
+        shape: &Shape,
+        range: Range<usize>,
+    ) {
+        if range.is_empty() {
+            return;
+        }
+        let of = |slot: SlotId| table[slot.index()];
+        let code = &self.code;
+        self.columns.clear();
+        let columns = code.columns.iter().zip(&self.elements);
+        self.columns.extend(columns.map(|(c, e)| (of(*c).cast_const(), *e)));
+        self.stores.clear();
+        self.stores.extend(code.stores.iter().map(|s| of(s.0).cast::<f64>()));
+        self.pointers.clear();
+        self.pointers.extend(code.columns.iter().map(|c| of(*c)));
+        self.pointers.extend(code.stores.iter().map(|s| of(s.0)));
+        for (lanes, fold) in self.folds.iter_mut().zip(&code.folds) {
+            *lanes = Lanes([fold.op.identity(); LANES]);
+        }
+        self.rows.clear();
+        self.rows.resize(code.folds.len(), None);
+        // SAFETY: every slot that numbers read has these rows, in its type.
+        let read =
+            |slot: SlotId, row| unsafe { element(slot).at(table[slot.index()].cast_const(), row) };
+        self.count(code::When::Once, &read, &|_| 0);
+        match self.code.segment {
+            // SAFETY: as promised by the caller.
+            None => unsafe { self.segment(table, &read, &|_| 0, range) },
+            Some(level) => {
+                let parents = shape.parents(level, self.code.level);
+                let starts = shape.starts(level, self.code.level);
+                for row in parents[range.start] as usize..=parents[range.end - 1] as usize {
+                    let first = (starts[row] as usize).max(range.start);
+                    let end = (starts[row + 1] as usize).min(range.end);
+                    let row_of = |coarse| match coarse {
+                        BATCH => 0,
+                        own if own == level => row,
+                        coarse => shape.parents(coarse, level)[row] as usize,
+                    };
+                    if first < end {
+                        // SAFETY: as promised by the caller; the rows lie in this row of the segments' level.
+                        unsafe { self.segment(table, &read, &row_of, first..end) };
+                    }
+                }
+            }
+        }
+        for fold in 0..self.code.folds.len() {
+            // SAFETY: as promised by the caller.
+            unsafe { self.put(table, fold) };
+        }
+    }
+
+    /// Computes numbers: those of the batch, or those of a segment in the rows that `row_of` gives.
+    fn count(
+        &mut self,
+        when: code::When,
+        read: &dyn Fn(SlotId, usize) -> f64,
+        row_of: &dyn Fn(Level) -> usize,
+    ) {
+        for (n, number) in self.code.numbers.iter().enumerate() {
+            if self.code.when[n] != when {
+                continue;
+            }
+            let known = |i: u16| self.numbers[i as usize];
+            self.numbers[n] = match *number {
+                Number::Const(c) => c,
+                Number::Whole(slot) => read(slot, 0),
+                Number::Parent(slot, level) => read(slot, row_of(level)),
+                Number::RowOf(level) => row_of(level) as f64,
+                Number::Unary(op, x) => math::unary(op, known(x)),
+                Number::Binary(op, a, b) => op.eval(known(a), known(b)),
+                Number::Select(c, a, b) => known(if known(c) == 0.0 { b } else { a }),
+            };
+        }
+    }
+
+    /// Runs rows that lie in one segment.
+    unsafe fn segment(
+        &mut self,
+        table: &[*mut u8],
+        read: &dyn Fn(SlotId, usize) -> f64,
+        row_of: &dyn Fn(Level) -> usize,
+        range: Range<usize>,
+    ) {
+        self.count(code::When::Segment, read, row_of);
+        for at in 0..self.rows.len() {
+            let row = row_of(self.code.folds[at].level);
+            if self.rows[at] != Some(row) {
+                // SAFETY: as promised by the caller.
+                unsafe { self.put(table, at) };
+                self.rows[at] = Some(row);
+            }
+        }
+        let code = &self.code;
+        let finite = code.factors.iter().all(|n| self.numbers[*n as usize].is_finite());
+        if let (Some(machine), true) = (&self.machine, finite) {
+            // SAFETY: the code was compiled for these columns; all have the rows, and there is room for each value.
+            unsafe {
+                (machine.entry)(
+                    self.pointers.as_ptr(),
+                    self.numbers.as_ptr(),
+                    self.folds.as_mut_ptr(),
+                    range.start,
+                    range.end,
+                    self.room.as_mut_ptr(),
+                );
+            }
+            return;
+        }
+        self.memory.resize(self.registers.room(), 0.0);
+        let rows =
+            Rows { range, columns: &self.columns, stores: &self.stores, numbers: &self.numbers };
+        let (memory, folds) = (&mut self.memory, &mut self.folds);
+        // SAFETY: the width was detected on this machine; the columns have the rows.
+        unsafe { plain::run(self.width, code, &self.registers, &rows, memory, folds) };
+    }
+
+    /// Adds the lanes of a fold to the row that they are of, and empties them.
+    unsafe fn put(&mut self, table: &[*mut u8], at: usize) {
+        let Some(row) = self.rows[at].take() else { return };
+        let fold = &self.code.folds[at];
+        let lanes = std::mem::replace(&mut self.folds[at], Lanes([fold.op.identity(); LANES]));
+        let total = lanes.0[1..].iter().fold(lanes.0[0], |a, b| math::fold(fold.op, a, *b));
+        // SAFETY: the slot has this row, of f64.
+        unsafe {
+            let into = table[fold.into.index()].cast::<f64>().add(row);
+            *into = math::fold(fold.op, *into, total);
+        }
+    }
+}
+
+fn loaded(code: vector::Machine) -> Result<Machine, DeviceError> {
+    let failed = |e: String| DeviceError::Compile(e);
+    let builder = JITBuilder::with_isa(isa()?, default_libcall_names());
+    let mut module = JITModule::new(builder);
+    let signature = module.make_signature();
+    let id = module
+        .declare_function("block", Linkage::Local, &signature)
+        .map_err(|e| failed(e.to_string()))?;
+    module.define_function_bytes(id, 64, &code.bytes, &[]).map_err(|e| failed(e.to_string()))?;
+    module.finalize_definitions().map_err(|e| failed(e.to_string()))?;
+    let pointer = module.get_finalized_function(id);
+    // SAFETY: `vector::machine` gives code of this signature.
+    let entry = unsafe { std::mem::transmute::<*const u8, Entry>(pointer) };
+    Ok(Machine { constants: code.constants, entry, module: Some(module) })
+}

@@ -1,0 +1,393 @@
+//! Runs the code of a block an operator at a time: plain loops over up to [`BLOCK`] rows, built once for each width.
+#![allow(
+    clippy::inline_always,
+    reason = "a loop is vector code of a width only inside the function of that width"
+)]
+
+use rlc_compiler::op::{Binary, Unary};
+
+use super::code::{Arg, Code, Step, Value};
+use super::{Element, LANES, Lanes, Rows, math};
+use crate::device::cpu::rows::Width;
+
+/// Rows of a block: a dozen registers of 1 KiB and the columns fit the first cache.
+pub const BLOCK: usize = 128;
+
+/// Registers of the values, each used again once its value has been read for the last time.
+#[derive(Debug)]
+pub struct Registers {
+    of: Vec<u16>,
+    count: usize,
+}
+
+impl Registers {
+    pub fn new(code: &Code) -> Registers {
+        let mut of = vec![0; code.values.len()];
+        let (mut free, mut held, mut count): (Vec<u16>, Vec<u16>, u16) =
+            (Vec::new(), Vec::new(), 0);
+        for (at, step) in code.steps.iter().enumerate() {
+            if let Step::Value(v) = *step {
+                of[v as usize] = free.pop().unwrap_or_else(|| {
+                    count += 1;
+                    count - 1
+                });
+                held.push(v);
+            }
+            held.retain(|v| {
+                let dead = code.last[*v as usize] <= at;
+                if dead {
+                    free.push(of[*v as usize]);
+                }
+                !dead
+            });
+        }
+        Registers { of, count: count as usize }
+    }
+
+    /// Numbers that they take.
+    pub fn room(&self) -> usize {
+        (self.count + 1) * BLOCK
+    }
+}
+
+/// Runs rows with the given width.
+///
+/// # Safety
+///
+/// The machine has the width; `rows` is of this code, and `memory` has [`Registers::room`].
+pub unsafe fn run(
+    width: Width,
+    code: &Code,
+    registers: &Registers,
+    rows: &Rows,
+    memory: &mut [f64],
+    folds: &mut [Lanes],
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        match width {
+            Width::Portable => all(code, registers, rows, memory, folds),
+            #[cfg(target_arch = "x86_64")]
+            Width::Avx2 => avx2(code, registers, rows, memory, folds),
+            #[cfg(target_arch = "x86_64")]
+            Width::Avx512 => avx512(code, registers, rows, memory, folds),
+            #[cfg(not(target_arch = "x86_64"))]
+            Width::Avx2 | Width::Avx512 => all(code, registers, rows, memory, folds),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn avx2(c: &Code, r: &Registers, rows: &Rows, m: &mut [f64], folds: &mut [Lanes]) {
+    // SAFETY: the same promise.
+    unsafe { all(c, r, rows, m, folds) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,f16c")]
+unsafe fn avx512(c: &Code, r: &Registers, rows: &Rows, m: &mut [f64], folds: &mut [Lanes]) {
+    // SAFETY: the same promise.
+    unsafe { all(c, r, rows, m, folds) }
+}
+
+/// The registers of a block while it is computed.
+struct Block<'a> {
+    registers: &'a Registers,
+    numbers: &'a [f64],
+    memory: &'a mut [f64],
+    count: usize,
+}
+
+/// An operand: a block or one number.
+#[derive(Clone, Copy)]
+enum Operand<'m> {
+    Block(&'m [f64]),
+    One(f64),
+}
+
+impl Block<'_> {
+    /// The register of a value, to be written.
+    #[inline(always)]
+    fn register(&mut self, v: u16) -> &mut [f64] {
+        let at = self.registers.of[v as usize] as usize * BLOCK;
+        &mut self.memory[at..at + self.count]
+    }
+
+    #[inline(always)]
+    fn read(&self, arg: Arg) -> Operand<'_> {
+        match arg {
+            Arg::Row(v) => {
+                let at = self.registers.of[v as usize] as usize * BLOCK;
+                Operand::Block(&self.memory[at..at + self.count])
+            }
+            Arg::Number(n) => Operand::One(self.numbers[n as usize]),
+        }
+    }
+
+    /// The register of `v` and what is read: never the same register.
+    #[inline(always)]
+    fn apart<const N: usize>(&mut self, v: u16, read: [Arg; N]) -> (&mut [f64], [Operand<'_>; N]) {
+        let of = |v: u16| self.registers.of[v as usize] as usize * BLOCK;
+        let (into, count, len) = (of(v), self.count, self.memory.len());
+        assert!(into + BLOCK <= len && count <= BLOCK);
+        let base = self.memory.as_mut_ptr();
+        // SAFETY: registers are disjoint blocks inside the memory, and `into` is none of those read.
+        unsafe {
+            let out = std::slice::from_raw_parts_mut(base.add(into), count);
+            let read = read.map(|arg| match arg {
+                Arg::Row(x) => {
+                    assert!(of(x) != into && of(x) + BLOCK <= len);
+                    Operand::Block(std::slice::from_raw_parts(base.add(of(x)).cast_const(), count))
+                }
+                Arg::Number(n) => Operand::One(self.numbers[n as usize]),
+            });
+            (out, read)
+        }
+    }
+
+    /// A finite number: it makes nothing of 0.
+    #[inline(always)]
+    fn is_finite(&self, arg: Arg) -> bool {
+        matches!(self.read(arg), Operand::One(x) if x.is_finite())
+    }
+
+    #[inline(always)]
+    fn map(&mut self, v: u16, x: Arg, f: impl Fn(f64) -> f64) {
+        let (out, [x]) = self.apart(v, [x]);
+        match x {
+            Operand::Block(x) => {
+                for (o, x) in out.iter_mut().zip(x) {
+                    *o = f(*x);
+                }
+            }
+            Operand::One(x) => out.fill(f(x)),
+        }
+    }
+
+    #[inline(always)]
+    fn pair(&mut self, v: u16, a: Arg, b: Arg, f: impl Fn(f64, f64) -> f64) {
+        let (out, [a, b]) = self.apart(v, [a, b]);
+        match (a, b) {
+            (Operand::Block(a), Operand::Block(b)) => {
+                for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+                    *o = f(*a, *b);
+                }
+            }
+            (Operand::Block(a), Operand::One(b)) => {
+                for (o, a) in out.iter_mut().zip(a) {
+                    *o = f(*a, b);
+                }
+            }
+            (Operand::One(a), Operand::Block(b)) => {
+                for (o, b) in out.iter_mut().zip(b) {
+                    *o = f(a, *b);
+                }
+            }
+            (Operand::One(a), Operand::One(b)) => out.fill(f(a, b)),
+        }
+    }
+
+    #[inline(always)]
+    fn select(&mut self, v: u16, c: Arg, a: Arg, b: Arg) {
+        let (out, [c, a, b]) = self.apart(v, [c, a, b]);
+        let c = match c {
+            Operand::Block(c) => c,
+            Operand::One(c) => {
+                return match if c == 0.0 { b } else { a } {
+                    Operand::Block(x) => out.copy_from_slice(x),
+                    Operand::One(x) => out.fill(x),
+                };
+            }
+        };
+        match (a, b) {
+            (Operand::Block(a), Operand::Block(b)) => {
+                for (((o, c), a), b) in out.iter_mut().zip(c).zip(a).zip(b) {
+                    *o = if *c == 0.0 { *b } else { *a };
+                }
+            }
+            (Operand::Block(a), Operand::One(b)) => {
+                for ((o, c), a) in out.iter_mut().zip(c).zip(a) {
+                    *o = if *c == 0.0 { b } else { *a };
+                }
+            }
+            (Operand::One(a), Operand::Block(b)) => {
+                for ((o, c), b) in out.iter_mut().zip(c).zip(b) {
+                    *o = if *c == 0.0 { *b } else { a };
+                }
+            }
+            (Operand::One(a), Operand::One(b)) => {
+                for (o, c) in out.iter_mut().zip(c) {
+                    *o = if *c == 0.0 { b } else { a };
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn unary(&mut self, v: u16, op: Unary, x: Arg) {
+        match op {
+            Unary::Neg => self.map(v, x, |x| -x),
+            Unary::Not => self.map(v, x, |x| truth(x == 0.0)),
+            Unary::Exp => self.map(v, x, math::exp),
+            Unary::Expm1 => self.map(v, x, math::expm1),
+            Unary::Abs => self.map(v, x, f64::abs),
+            Unary::Relu => self.map(v, x, |x| Unary::Relu.eval(x)),
+            Unary::Cast => self.map(v, x, |x| x),
+            Unary::IsFinite => self.map(v, x, |x| truth(x.is_finite())),
+            Unary::IsNan => self.map(v, x, |x| truth(x.is_nan())),
+            Unary::Sqrt => self.map(v, x, f64::sqrt),
+            Unary::Sign => self.map(v, x, |x| Unary::Sign.eval(x)),
+            Unary::Log
+            | Unary::Log1p
+            | Unary::Log1mexp
+            | Unary::Log2
+            | Unary::Sigmoid
+            | Unary::LogSigmoid
+            | Unary::Tanh
+            | Unary::Softplus
+            | Unary::Floor
+            | Unary::Ceil
+            | Unary::Round
+            | Unary::Trunc
+            | Unary::Sin
+            | Unary::Cos => self.map(v, x, |x| op.eval(x)),
+        }
+    }
+
+    #[inline(always)]
+    fn binary(&mut self, v: u16, op: Binary, a: Arg, b: Arg) {
+        match op {
+            Binary::Add => self.pair(v, a, b, |a, b| a + b),
+            Binary::Sub => self.pair(v, a, b, |a, b| a - b),
+            Binary::Mul => self.pair(v, a, b, |a, b| a * b),
+            Binary::Div => self.pair(v, a, b, |a, b| a / b),
+            Binary::Chain if self.is_finite(b) => self.pair(v, a, b, |a, b| a * b),
+            Binary::Chain => self.pair(v, a, b, |a, b| {
+                let product = a * b;
+                if a == 0.0 { 0.0 } else { product }
+            }),
+            Binary::Eq => self.pair(v, a, b, |a, b| truth(a == b)),
+            Binary::Ne => self.pair(v, a, b, |a, b| truth(a != b)),
+            Binary::Lt => self.pair(v, a, b, |a, b| truth(a < b)),
+            Binary::Le => self.pair(v, a, b, |a, b| truth(a <= b)),
+            Binary::Gt => self.pair(v, a, b, |a, b| truth(a > b)),
+            Binary::Ge => self.pair(v, a, b, |a, b| truth(a >= b)),
+            Binary::And => self.pair(v, a, b, |a, b| truth(a != 0.0 && b != 0.0)),
+            Binary::Or => self.pair(v, a, b, |a, b| truth(a != 0.0 || b != 0.0)),
+            Binary::Min => self.pair(v, a, b, |a, b| Binary::Min.eval(a, b)),
+            Binary::Max => self.pair(v, a, b, |a, b| Binary::Max.eval(a, b)),
+            Binary::FloorDiv | Binary::Mod | Binary::Pow => {
+                self.pair(v, a, b, |a, b| op.eval(a, b));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn truth(x: bool) -> f64 {
+    f64::from(u8::from(x))
+}
+
+#[inline(always)]
+unsafe fn all(
+    code: &Code,
+    registers: &Registers,
+    rows: &Rows,
+    memory: &mut [f64],
+    folds: &mut [Lanes],
+) {
+    let mut first = rows.range.start;
+    while first < rows.range.end {
+        let count = BLOCK.min(rows.range.end - first);
+        let mut block = Block { registers, numbers: rows.numbers, memory: &mut *memory, count };
+        for step in &code.steps {
+            match *step {
+                Step::Value(v) => match code.values[v as usize] {
+                    Value::Load(column) => {
+                        let (data, element) = rows.columns[column as usize];
+                        // SAFETY: the column has an element for each row.
+                        unsafe { load(data, element, first, block.register(v)) };
+                    }
+                    Value::RowNumber => {
+                        for (i, o) in block.register(v).iter_mut().enumerate() {
+                            *o = (first + i) as f64;
+                        }
+                    }
+                    Value::Unary(op, x) => block.unary(v, op, x),
+                    Value::Binary(op, a, b) => block.binary(v, op, a, b),
+                    Value::Select(c, a, b) => block.select(v, c, a, b),
+                },
+                Step::Store(s) => {
+                    let into = rows.stores[s as usize];
+                    // SAFETY: the slot has a number for each row, and nothing else reads or writes it now.
+                    let out = unsafe { std::slice::from_raw_parts_mut(into.add(first), count) };
+                    match block.read(code.stores[s as usize].1) {
+                        Operand::Block(x) => out.copy_from_slice(x),
+                        Operand::One(x) => out.fill(x),
+                    }
+                }
+                Step::Fold(f) => {
+                    let fold = &code.folds[f as usize];
+                    let kept = fold.filter.map(|f| block.read(f));
+                    add(&mut folds[f as usize].0, fold.op, block.read(fold.x), kept, count);
+                }
+            }
+        }
+        first += count;
+    }
+}
+
+/// Folds a block into lanes: row i of it into lane i modulo their number.
+#[inline(always)]
+fn add(
+    lanes: &mut [f64; LANES],
+    op: rlc_compiler::hir::ReduceOp,
+    x: Operand,
+    kept: Option<Operand>,
+    count: usize,
+) {
+    let number = |x: &Operand, i: usize| match x {
+        Operand::Block(x) => x[i],
+        Operand::One(x) => *x,
+    };
+    for first in (0..count).step_by(LANES) {
+        for lane in 0..LANES.min(count - first) {
+            let i = first + lane;
+            let next = math::fold(op, lanes[lane], number(&x, i));
+            let counts = kept.as_ref().is_none_or(|k| number(k, i) != 0.0);
+            lanes[lane] = if counts { next } else { lanes[lane] };
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn load(data: *const u8, element: Element, first: usize, out: &mut [f64]) {
+    // SAFETY: the caller promises `first + out.len()` elements, aligned as the column's own.
+    unsafe {
+        match element {
+            Element::F64 => {
+                let data = std::slice::from_raw_parts(data.cast::<f64>().add(first), out.len());
+                out.copy_from_slice(data);
+            }
+            Element::F32 => {
+                let data = std::slice::from_raw_parts(data.cast::<f32>().add(first), out.len());
+                for (o, x) in out.iter_mut().zip(data) {
+                    *o = f64::from(*x);
+                }
+            }
+            Element::I64 => {
+                let data = std::slice::from_raw_parts(data.cast::<i64>().add(first), out.len());
+                for (o, x) in out.iter_mut().zip(data) {
+                    *o = *x as f64;
+                }
+            }
+            Element::U8 => {
+                let data = std::slice::from_raw_parts(data.add(first), out.len());
+                for (o, x) in out.iter_mut().zip(data) {
+                    *o = f64::from(*x);
+                }
+            }
+        }
+    }
+}

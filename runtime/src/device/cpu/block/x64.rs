@@ -1,0 +1,298 @@
+//! The few instructions of x86-64 with AVX-512 that blocks are compiled to, as bytes.
+//!
+//! Vectors are 512 bits: eight f64. Encodings are those of Intel's manual, volume 2: EVEX prefixes for vectors, VEX for
+//! mask registers, displacements always of 32 bits.
+
+/// A 64-bit register that addresses are made of, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base(pub u8);
+
+/// Holds a pointer for one access.
+pub const RAX: Base = Base(0);
+/// The folds' lanes.
+pub const RDX: Base = Base(2);
+/// Numbers of the segment, and constants.
+pub const RSI: Base = Base(6);
+/// Room for values that no register holds.
+pub const R9: Base = Base(9);
+/// The row, the only index.
+const R10: u8 = 10;
+
+/// Memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Mem {
+    /// Where it starts.
+    pub base: Base,
+    /// Bytes from there.
+    pub disp: i32,
+    /// Bytes of an element, where the element of the row is meant: 1, 2, 4 or 8.
+    pub element: Option<u8>,
+}
+
+/// The last operand.
+#[derive(Debug, Clone, Copy)]
+pub enum Rm {
+    /// A vector register.
+    Zmm(u8),
+    /// A vector in memory.
+    Mem(Mem),
+    /// One number in memory, for every lane.
+    Every(Mem),
+}
+
+/// Opcode of a vector instruction: map, prefix, width bit, byte.
+#[derive(Debug, Clone, Copy)]
+pub struct Op(u8, u8, u8, u8);
+
+/// Instructions `into = a op b`.
+pub const ADD: Op = Op(1, 1, 1, 0x58);
+pub const MUL: Op = Op(1, 1, 1, 0x59);
+pub const SUB: Op = Op(1, 1, 1, 0x5c);
+/// a where a < b, else b.
+pub const MIN: Op = Op(1, 1, 1, 0x5d);
+pub const DIV: Op = Op(1, 1, 1, 0x5e);
+/// a where a > b, else b.
+pub const MAX: Op = Op(1, 1, 1, 0x5f);
+pub const AND: Op = Op(1, 1, 1, 0xdb);
+pub const XOR: Op = Op(1, 1, 1, 0xef);
+/// a * 2^floor(b).
+pub const SCALE: Op = Op(2, 1, 1, 0x2c);
+/// `into = into * a + b`
+pub const FMA: Op = Op(2, 1, 1, 0xa8);
+/// `into = a * b + into`
+pub const FMA_TO: Op = Op(2, 1, 1, 0xb8);
+/// `into = into - a * b`
+pub const FMA_FROM: Op = Op(2, 1, 1, 0xbc);
+/// `into` = the number of a, then b, at the place in the low four bits of `into`.
+pub const PICK: Op = Op(2, 1, 1, 0x77);
+/// b where the mask, else a.
+pub const BLEND: Op = Op(2, 1, 1, 0x65);
+/// Instructions of one operand.
+pub const MOVE: Op = Op(1, 1, 1, 0x28);
+pub const LOAD: Op = Op(1, 1, 1, 0x10);
+pub const STORE: Op = Op(1, 1, 1, 0x11);
+pub const SQRT: Op = Op(1, 1, 1, 0x51);
+pub const EVERY: Op = Op(2, 1, 1, 0x19);
+/// f64 of f32, of i64, and i64 of u8.
+pub const FROM_F32: Op = Op(1, 0, 0, 0x5a);
+pub const FROM_I64: Op = Op(1, 2, 1, 0xe6);
+pub const WIDEN_U8: Op = Op(2, 1, 0, 0x32);
+/// f64 of an i64 in a general register.
+const ROUND: Op = Op(3, 1, 1, 0x09);
+const COMPARE: Op = Op(1, 1, 1, 0xc2);
+/// Mask of lanes in which a & b is not 0.
+const TEST: Op = Op(2, 1, 1, 0x27);
+
+/// Which lanes an instruction writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lanes {
+    /// All.
+    All,
+    /// Those of the mask; the others stay.
+    Keep(u8),
+    /// Those of the mask; the others become 0.
+    Zero(u8),
+}
+
+/// How numbers are compared, NaN as in Rust.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compare {
+    Eq = 0x00,
+    Unordered = 0x03,
+    Ne = 0x04,
+    Lt = 0x11,
+    Le = 0x12,
+    Ge = 0x1d,
+    Gt = 0x1e,
+}
+
+impl Compare {
+    /// The same with its sides exchanged.
+    pub fn swapped(self) -> Compare {
+        match self {
+            Compare::Lt => Compare::Gt,
+            Compare::Le => Compare::Ge,
+            Compare::Gt => Compare::Lt,
+            Compare::Ge => Compare::Le,
+            Compare::Eq | Compare::Unordered | Compare::Ne => self,
+        }
+    }
+}
+
+/// How whole numbers are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// The even one where two are as near.
+    Nearest = 8,
+    Down = 9,
+    Up = 10,
+    Zero = 11,
+}
+
+/// A jump whose target is not known yet.
+#[derive(Debug)]
+pub struct Jump(usize);
+
+/// Machine code in the making.
+#[derive(Debug, Default)]
+pub struct Asm {
+    pub bytes: Vec<u8>,
+}
+
+impl Asm {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn evex(&mut self, op: Op, reg: u8, a: u8, rm: Rm, lanes: Lanes) {
+        let Op(map, prefix, wide, code) = op;
+        let (x, b, every) = match rm {
+            Rm::Zmm(r) => (r >> 4 & 1, r >> 3 & 1, 0),
+            Rm::Mem(m) => (u8::from(m.element.is_some()), m.base.0 >> 3 & 1, 0),
+            Rm::Every(m) => (u8::from(m.element.is_some()), m.base.0 >> 3 & 1, 1),
+        };
+        let (mask, zero) = match lanes {
+            Lanes::All => (0, 0),
+            Lanes::Keep(k) => (k, 0),
+            Lanes::Zero(k) => (k, 1),
+        };
+        let not = |bit: u8| !bit & 1;
+        self.put(&[
+            0x62,
+            not(reg >> 3) << 7 | not(x) << 6 | not(b) << 5 | not(reg >> 4) << 4 | map,
+            wide << 7 | (!a & 0xf) << 3 | 1 << 2 | prefix,
+            zero << 7 | 0b10 << 5 | every << 4 | not(a >> 4) << 3 | mask,
+            code,
+        ]);
+        self.operands(reg, rm);
+    }
+
+    fn operands(&mut self, reg: u8, rm: Rm) {
+        let reg = (reg & 7) << 3;
+        match rm {
+            Rm::Zmm(r) => self.put(&[0xc0 | reg | r & 7]),
+            Rm::Mem(m) | Rm::Every(m) => {
+                let base = m.base.0 & 7;
+                match m.element {
+                    Some(bytes) => {
+                        let scale = bytes.trailing_zeros() as u8;
+                        self.put(&[0x80 | reg | 4, scale << 6 | (R10 & 7) << 3 | base]);
+                    }
+                    None => self.put(&[0x80 | reg | base]),
+                }
+                self.put(&m.disp.to_le_bytes());
+            }
+        }
+    }
+
+    /// `into = a op b`
+    pub fn two(&mut self, op: Op, into: u8, a: u8, b: Rm, lanes: Lanes) {
+        self.evex(op, into, a, b, lanes);
+    }
+
+    /// `into = op x`; a store's vector is `into`.
+    pub fn one(&mut self, op: Op, into: u8, x: Rm, lanes: Lanes) {
+        self.evex(op, into, 0, x, lanes);
+    }
+
+    /// Whole numbers.
+    pub fn round(&mut self, how: Rounding, into: u8, x: Rm) {
+        self.evex(ROUND, into, 0, x, Lanes::All);
+        self.put(&[how as u8]);
+    }
+
+    /// Mask `into` of the lanes in which `a how b`; only of those of `among`, if given.
+    pub fn compare(&mut self, how: Compare, into: u8, a: u8, b: Rm, among: Option<u8>) {
+        self.evex(COMPARE, into, a, b, among.map_or(Lanes::All, Lanes::Keep));
+        self.put(&[how as u8]);
+    }
+
+    /// Mask `into` of the lanes of whole numbers that are not 0.
+    pub fn test(&mut self, into: u8, x: u8) {
+        self.evex(TEST, into, x, Rm::Zmm(x), Lanes::All);
+    }
+
+    fn mask(&mut self, code: u8, into: u8, a: u8, b: u8, two: bool) {
+        let (l, vvvv) = if two { (1, !a & 0xf) } else { (0, 0xf) };
+        self.put(&[0xc5, 0x80 | vvvv << 3 | l << 2 | 1, code, 0xc0 | into << 3 | b]);
+    }
+
+    /// Both.
+    pub fn mask_and(&mut self, into: u8, a: u8, b: u8) {
+        self.mask(0x41, into, a, b, true);
+    }
+
+    /// Any.
+    pub fn mask_or(&mut self, into: u8, a: u8, b: u8) {
+        self.mask(0x45, into, a, b, true);
+    }
+
+    /// The other lanes.
+    pub fn mask_not(&mut self, into: u8, x: u8) {
+        self.mask(0x44, into, 0, x, false);
+    }
+
+    /// Loads the n-th pointer of the table into [`RAX`].
+    pub fn pointer(&mut self, n: usize) {
+        self.put(&[0x48, 0x8b, 0x87]);
+        self.put(&(8 * n as i32).to_le_bytes());
+    }
+
+    /// The row number in every lane: `vpbroadcastq into, r10`.
+    pub fn row(&mut self, into: u8) {
+        // The general register takes the place of the vector operand, with the same extension bits.
+        self.evex(Op(2, 1, 1, 0x7c), into, 0, Rm::Zmm(R10), Lanes::All);
+    }
+
+    /// Rows `rcx..r8`: `whole` for `many` rows at a time, `rest` for at most eight with mask `left`.
+    pub fn rows<T>(
+        &mut self,
+        left: u8,
+        many: u8,
+        state: &mut T,
+        whole: impl FnOnce(&mut T, &mut Asm),
+        rest: impl FnOnce(&mut T, &mut Asm),
+    ) {
+        self.put(&[0x49, 0x89, 0xca]); // mov r10, rcx
+        let begin = self.bytes.len();
+        self.put(&[0x4d, 0x8d, 0x5a, many]); // lea r11, [r10 + many]
+        self.put(&[0x4d, 0x39, 0xc3]); // cmp r11, r8
+        let few = self.jump(&[0x0f, 0x87]); // ja
+        whole(state, self);
+        self.put(&[0x49, 0x83, 0xc2, many]); // add r10, many
+        let again = self.jump(&[0xe9]); // jmp
+        self.land_at(&again, begin);
+        self.land(&few);
+        let begin = self.bytes.len();
+        self.put(&[0x4c, 0x89, 0xc1, 0x4c, 0x29, 0xd1]); // mov rcx, r8; sub rcx, r10
+        let none = self.jump(&[0x0f, 0x86]); // jbe
+        self.put(&[0xb8, 8, 0, 0, 0, 0x48, 0x39, 0xc1, 0x48, 0x0f, 0x47, 0xc8]); // mov eax, 8; cmp rcx, rax; cmova rcx, rax
+        self.put(&[0xb8, 1, 0, 0, 0, 0xd3, 0xe0, 0xff, 0xc8]); // mov eax, 1; shl eax, cl; dec eax
+        self.put(&[0xc5, 0xf9, 0x92, 0xc0 | left << 3]); // kmovb left, eax
+        rest(state, self);
+        self.put(&[0x49, 0x83, 0xc2, 0x08]); // add r10, 8
+        let again = self.jump(&[0xe9]); // jmp
+        self.land_at(&again, begin);
+        self.land(&none);
+    }
+
+    /// Back to the caller.
+    pub fn end(&mut self) {
+        self.put(&[0xc5, 0xf8, 0x77, 0xc3]); // vzeroupper; ret
+    }
+
+    fn jump(&mut self, code: &[u8]) -> Jump {
+        self.put(code);
+        self.put(&[0; 4]);
+        Jump(self.bytes.len())
+    }
+
+    fn land(&mut self, jump: &Jump) {
+        self.land_at(jump, self.bytes.len());
+    }
+
+    fn land_at(&mut self, jump: &Jump, target: usize) {
+        let far = target as i32 - jump.0 as i32;
+        self.bytes[jump.0 - 4..jump.0].copy_from_slice(&far.to_le_bytes());
+    }
+}
