@@ -1,4 +1,5 @@
 //! Runs the code of a block an operator at a time: plain loops over up to [`BLOCK`] rows, built once for each width.
+#![allow(clippy::cast_ptr_alignment, reason = "every array is aligned as its elements are")]
 #![allow(
     clippy::inline_always,
     reason = "a loop is vector code of a width only inside the function of that width"
