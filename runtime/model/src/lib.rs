@@ -19,7 +19,7 @@ pub mod tokenizer;
 
 pub use config::{Config, Dtype, Family};
 pub use error::{ModelError, Result};
-pub use logprobs::logprobs;
+pub use logprobs::{logprobs, logprobs_from_hidden};
 pub use model::{Model, seed_backward};
 pub use sample::{Completion, SampleOptions, generate, generate_each};
 pub use tokenizer::Tokenizer;

@@ -7,7 +7,7 @@
     reason = "kernels must be inlined into their dispatch, see simd.rs"
 )]
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use crate::error::{ModelError, Result};
 use crate::model::Model;
@@ -49,14 +49,7 @@ pub fn logprobs(
             format!("they must ascend and lie below the {total} packed tokens"),
         ));
     }
-    if !(temperature > 0.0 && temperature.is_finite()) {
-        return Err(ModelError::argument(
-            "temperature",
-            format!("{temperature}; it must be positive"),
-        ));
-    }
-    model.check_ids("targets", targets)?;
-
+    check(model, targets, temperature)?;
     let mut result = Vec::with_capacity(rows.len());
     let (mut sequence, mut start) = (0, 0);
     while sequence < lengths.len() && result.len() < rows.len() {
@@ -75,21 +68,53 @@ pub fn logprobs(
                 model.forward_frozen(&ids[start..end], &lengths[sequence..end_sequence])?;
             let local: Vec<u32> =
                 rows[done..done + count].iter().map(|r| r - start as u32).collect();
-            let step = (LOGITS / model.config().vocab_size).max(1);
-            for (rows, targets) in local.chunks(step).zip(targets[done..done + count].chunks(step))
-            {
-                let hidden_rows = model.hidden_rows(&hidden, rows)?.detach();
-                let head = model.head().as_detached_tensor();
-                let logits = crate::ops::linear(&hidden_rows, &head)?.to_device(&Device::Cpu)?;
-                with_slice(&logits, |logits| {
-                    result.extend(of_rows(logits, targets, (1.0 / temperature) as f32));
-                    Ok(())
-                })?;
-            }
+            let targets = &targets[done..done + count];
+            let hidden_rows = model.hidden_rows(&hidden, &local)?;
+            result.extend(logprobs_from_hidden(model, &hidden_rows, targets, temperature)?);
         }
         (sequence, start) = (end_sequence, end);
     }
     Ok(result)
+}
+
+/// The log-prob of `targets[i]` after row i of `hidden` `[targets.len(), hidden_size]`, at `temperature` (above 0): what
+/// [`logprobs`] gives, for hidden states that are there already. Nothing is differentiable.
+pub fn logprobs_from_hidden(
+    model: &Model,
+    hidden: &Tensor,
+    targets: &[u32],
+    temperature: f64,
+) -> Result<Vec<f32>> {
+    check(model, targets, temperature)?;
+    if hidden.dims() != [targets.len(), model.config().hidden_size] {
+        return Err(ModelError::argument(
+            "hidden",
+            format!("{:?} for {} targets", hidden.dims(), targets.len()),
+        ));
+    }
+    let hidden = hidden.detach();
+    let head = model.head().as_detached_tensor();
+    let mut result = Vec::with_capacity(targets.len());
+    let step = (LOGITS / model.config().vocab_size).max(1);
+    for (index, targets) in targets.chunks(step).enumerate() {
+        let rows = hidden.narrow(0, index * step, targets.len())?;
+        let logits = crate::ops::linear(&rows, &head)?.to_device(&Device::Cpu)?;
+        with_slice(&logits, |logits| {
+            result.extend(of_rows(logits, targets, (1.0 / temperature) as f32));
+            Ok(())
+        })?;
+    }
+    Ok(result)
+}
+
+fn check(model: &Model, targets: &[u32], temperature: f64) -> Result<()> {
+    if !(temperature > 0.0 && temperature.is_finite()) {
+        return Err(ModelError::argument(
+            "temperature",
+            format!("{temperature}; it must be positive"),
+        ));
+    }
+    model.check_ids("targets", targets)
 }
 
 fn of_rows(logits: &[f32], targets: &[u32], inverse_temperature: f32) -> Vec<f32> {

@@ -18,7 +18,7 @@ use crate::ops::{attention, map_each};
 
 mod choose;
 
-use choose::{Choice, choose};
+use choose::{Choice, Weights, choose};
 
 /// How to sample.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ pub fn generate_each(
         options,
         counts,
         scratches: Vec::new(),
-        weights: Vec::new(),
+        weights: Weights::default(),
         spare: Vec::new(),
         done: vec![Completion::default(); counts.iter().sum()],
     };
@@ -218,8 +218,8 @@ struct Batch<'a> {
     /// Completions of each prompt.
     counts: &'a [usize],
     /// One for each thread.
-    scratches: Vec<Scratch>,
-    weights: Vec<f32>,
+    scratches: Vec<(Scratch, Weights)>,
+    weights: Weights,
     /// Caches of finished rollouts, for the next ones.
     spare: Vec<KvCache>,
     done: Vec<Completion>,
@@ -345,7 +345,7 @@ impl Batch<'_> {
     fn step(&mut self, mut active: Vec<Rollout>) -> Result<Vec<Rollout>> {
         let threads = rayon::current_num_threads();
         let size = active.len().div_ceil(threads).max(LEAST);
-        self.scratches.resize_with(threads, Scratch::default);
+        self.scratches.resize_with(threads, Default::default);
         let (decoder, options) = (self.decoder, self.options);
         let tasks: Vec<_> = active.chunks_mut(size).zip(&mut self.scratches).collect();
         let results =
@@ -368,7 +368,7 @@ fn advance(
     decoder: &Decoder,
     options: &SampleOptions,
     rollouts: &mut [Rollout],
-    scratch: &mut Scratch,
+    (scratch, weights): &mut (Scratch, Weights),
 ) -> Result<Vec<bool>> {
     let shape = decoder.shape;
     let ids: Vec<u32> =
@@ -404,7 +404,7 @@ fn advance(
         decoder.logits(rows, scratch, false);
         for (rollout, logits) in rollouts.iter_mut().zip(scratch.logits.chunks_exact(vocab)) {
             rollout.cache.advance(1);
-            let choice = choose(logits, options, &mut rollout.rng, &mut scratch.weights)?;
+            let choice = choose(logits, options, &mut rollout.rng, weights)?;
             goes_on.push(rollout.push(choice, options));
         }
     }

@@ -12,6 +12,7 @@
 //! pool; how they are cut, and so every bit, follows from the batch alone.
 
 mod block;
+mod cache;
 mod call;
 mod code;
 mod cuts;
@@ -23,6 +24,7 @@ mod source;
 mod sweep;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cranelift_codegen::isa::TargetFrontendConfig;
 use rlc_compiler::clif::Float;
@@ -35,6 +37,7 @@ use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Floats;
 
 use super::DeviceError;
+pub use cache::{compilations, forget};
 use cuts::{Cuts, Threads};
 pub use rlc_compiler::columns::Numbers;
 pub use rows::Width;
@@ -55,7 +58,7 @@ pub struct Kernel {
     plan: Plan,
     graph: Graph,
     floats: Vec<(ColumnId, Float)>,
-    code: code::Code,
+    code: Arc<code::Code>,
     sweeps: Vec<sweep::SweepCode>,
     blocks: given::Blocks,
     readers: given::Readers,
@@ -83,10 +86,10 @@ enum Memory {
 }
 
 impl Kernel {
-    /// Compiles a program. `floats` gives the number type of its vocab-level columns; f32 otherwise.
+    /// Compiles a program, or finds the code of the same one in this process. `floats` gives the number type of its vocab-level columns; f32 otherwise.
     pub fn new(program: &Program, floats: &[(ColumnId, Float)]) -> Result<Kernel, DeviceError> {
         let plan = fuse(program)?;
-        let code = code::Code::new(&plan, &|c| float_of(floats, c))?;
+        let code = cache::code(&plan, &|c| float_of(floats, c))?;
         let memory = plan.slots.iter().map(Memory::new).collect();
         let lies = |slot: SlotId| match plan.slot(slot).kind {
             SlotKind::Entries(column) => (float_of(floats, column), false),

@@ -207,7 +207,8 @@ impl Step<'_> {
                         .iter_mut()
                         .map(|(id, all)| Gradient { column: *id, data: &mut all[own.clone()] })
                         .collect();
-                    let mut sources = Sources { each: &mut each, room, tokens: at_once };
+                    let mut sources =
+                        Sources { each: &mut each, over: None, room, tokens: at_once };
                     run.live_from(rows, &vocab, &mut outputs, &mut sources, merge)?;
                 }
                 Ok(())

@@ -136,7 +136,7 @@ pub fn save(
     fs::create_dir_all(&fresh).map_err(at(&fresh))?;
     model.save(&fresh.join("model"), Dtype::F32).map_err(model_error)?;
     let moments = fresh.join("optimizer.safetensors");
-    candle_core::safetensors::save(&optimizer.state(), &moments)?;
+    candle_core::safetensors::save(&optimizer.state()?, &moments)?;
     fs::File::open(&moments).and_then(|f| f.sync_all()).map_err(at(&moments))?;
     let text = serde_json::to_string_pretty(saved)
         .map_err(|e| TrainError::Checkpoint(format!("trainer.json cannot be written: {e}")))?;

@@ -72,11 +72,26 @@ pub fn fill_logprobs(
         temperature,
     )
     .map_err(model_error)?;
-    let mut rest = values.as_slice();
-    for rollout in &mut batch.rollouts {
-        let (own, others) = rest.split_at(rollout.tokens.len());
-        *column(rollout) = own.to_vec();
-        rest = others;
-    }
+    fill(batch, &values, column);
     Ok(())
+}
+
+/// Fills the log-probs of the present policy and gives the differentiable hidden states that they come from, which the
+/// first update starts from: it sees the same weights, so the model runs once for both.
+pub fn fill_old_logprobs(model: &Model, batch: &mut Batch, temperature: f64) -> Result<Tensor> {
+    let hidden = hidden(model, &batch.rollouts)?;
+    let targets: Vec<u32> = batch.rollouts.iter().flat_map(|r| &r.tokens).copied().collect();
+    let values = rlc_model::logprobs_from_hidden(model, &hidden, &targets, temperature)
+        .map_err(model_error)?;
+    fill(batch, &values, |r| &mut r.old_logp);
+    Ok(hidden)
+}
+
+/// Gives each rollout its tokens' values.
+fn fill(batch: &mut Batch, mut values: &[f32], column: impl Fn(&mut Rollout) -> &mut Vec<f32>) {
+    for rollout in &mut batch.rollouts {
+        let (own, others) = values.split_at(rollout.tokens.len());
+        *column(rollout) = own.to_vec();
+        values = others;
+    }
 }

@@ -23,7 +23,8 @@ pub struct Gradients {
 
 impl Gradients {
     /// Sends `pieces` of a batch, in order, through `update`; gives the gradient of each of `vars`, none where the loss does
-    /// not reach it. That of a tied output projection is in the embedding's.
+    /// not reach it. That of a tied output projection is in the embedding's. `known` are the batch's hidden states, where
+    /// they have been computed with the present weights and there is one piece.
     pub fn gradients(
         &mut self,
         model: &Model,
@@ -31,13 +32,17 @@ impl Gradients {
         update: &mut dyn Update,
         pieces: &[Range<usize>],
         vars: &[(String, Var)],
+        mut known: Option<Tensor>,
     ) -> Result<Vec<Option<Tensor>>> {
         let head = model.head();
         self.d_head.clear();
         self.d_head.resize(head.elem_count(), 0.0);
         let mut grads: Vec<Option<Tensor>> = vec![None; vars.len()];
         for piece in pieces {
-            let hidden = forward::hidden(model, &batch.rollouts[piece.clone()])?;
+            let hidden = match known.take_if(|_| piece.len() == batch.rollouts.len()) {
+                Some(hidden) => hidden,
+                None => forward::hidden(model, &batch.rollouts[piece.clone()])?,
+            };
             let (rows, width) = hidden.dims2()?;
             let values = hidden.detach().flatten_all()?.to_vec1::<f32>()?;
             let mut d_hidden = vec![0.0; values.len()];

@@ -1,10 +1,12 @@
-//! AdamW with state that can be saved: candle's own keeps its moments private. Plain tensor
-//! arithmetic, one parameter after the other in the order of their names, so that the result is the
-//! same on every run.
+//! AdamW with state that can be saved: candle's own keeps its moments private. One sweep over each
+//! parameter, in place, on the CPU. Sums have blocks of a fixed size, so that the result is the same
+//! on every run and with every number of threads.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Storage, Tensor, Var};
+use rayon::prelude::*;
 
 use super::config::OptimizerConfig;
 use super::error::{Result, TrainError};
@@ -12,8 +14,8 @@ use super::error::{Result, TrainError};
 /// First and second moments of each parameter, and the number of steps taken.
 pub struct AdamW {
     vars: Vec<(String, Var)>,
-    first: Vec<Tensor>,
-    second: Vec<Tensor>,
+    first: Vec<Vec<f32>>,
+    second: Vec<Vec<f32>>,
     steps: u64,
     settings: OptimizerConfig,
     total: u64,
@@ -36,9 +38,8 @@ impl AdamW {
         total: u64,
     ) -> Result<Self> {
         vars.sort_by(|a, b| a.0.cmp(&b.0));
-        let zeros = |v: &Var| v.as_tensor().zeros_like();
-        let first = vars.iter().map(|(_, v)| zeros(v)).collect::<candle_core::Result<Vec<_>>>()?;
-        let second = vars.iter().map(|(_, v)| zeros(v)).collect::<candle_core::Result<Vec<_>>>()?;
+        let zeros = || vars.iter().map(|(_, v)| vec![0f32; v.elem_count()]).collect();
+        let (first, second) = (zeros(), zeros());
         Ok(AdamW { vars, first, second, steps: 0, settings: settings.clone(), total })
     }
 
@@ -75,8 +76,7 @@ impl AdamW {
         let mut squares = 0.0;
         for ((name, _), grad) in self.vars.iter().zip(grads) {
             let Some(grad) = grad else { continue };
-            let square =
-                f64::from(grad.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+            let square = squares_of(grad)?;
             if !square.is_finite() {
                 return Err(TrainError::Objective(format!(
                     "the gradient of {name} is not finite: lower optimizer.lr ({}) or set \
@@ -97,30 +97,35 @@ impl AdamW {
         let [beta1, beta2] = s.betas;
         let correct1 = 1.0 - beta1.powf(self.steps as f64);
         let correct2 = 1.0 - beta2.powf(self.steps as f64);
-        for (i, (_, var)) in self.vars.iter().enumerate() {
-            let Some(grad) = &grads[i] else { continue };
-            let grad = (grad.detach() * clip)?;
-            self.first[i] = ((&self.first[i] * beta1)? + (&grad * (1.0 - beta1))?)?;
-            self.second[i] = ((&self.second[i] * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
-            let step = ((&self.first[i] * (lr / correct1))?
-                / ((&self.second[i] / correct2)?.sqrt()? + s.eps)?)?;
-            let mut next = var.as_tensor().detach();
-            if s.weight_decay > 0.0 && var.dims().len() > 1 {
-                next = (next * (1.0 - lr * s.weight_decay))?;
-            }
-            var.set(&(next - step)?)?;
+        let moments = self.first.iter_mut().zip(&mut self.second);
+        for (((_, var), grad), (first, second)) in self.vars.iter().zip(grads).zip(moments) {
+            let Some(grad) = grad else { continue };
+            let decays = s.weight_decay > 0.0 && var.dims().len() > 1;
+            let sweep = Sweep {
+                clip: clip as f32,
+                betas: [beta1 as f32, beta2 as f32],
+                rest: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+                rate: (lr / correct1) as f32,
+                correct: (1.0 / correct2) as f32,
+                eps: s.eps as f32,
+                keep: if decays { (1.0 - lr * s.weight_decay) as f32 } else { 1.0 },
+                moments: RefCell::new((first, second)),
+            };
+            var.as_tensor().inplace_op2(&grad.contiguous()?, &sweep)?;
         }
         Ok(Applied { grad_norm, lr })
     }
 
     /// The moments by name: `first/NAME`, `second/NAME`.
-    pub fn state(&self) -> HashMap<String, Tensor> {
+    pub fn state(&self) -> Result<HashMap<String, Tensor>> {
         let mut state = HashMap::new();
-        for (i, (name, _)) in self.vars.iter().enumerate() {
-            state.insert(format!("first/{name}"), self.first[i].clone());
-            state.insert(format!("second/{name}"), self.second[i].clone());
+        for (i, (name, var)) in self.vars.iter().enumerate() {
+            for (kind, moments) in [("first", &self.first[i]), ("second", &self.second[i])] {
+                let tensor = Tensor::from_slice(moments, var.shape(), var.device())?;
+                state.insert(format!("{kind}/{name}"), tensor);
+            }
         }
-        state
+        Ok(state)
     }
 
     /// Takes up saved moments after `steps` optimiser steps.
@@ -140,7 +145,7 @@ impl AdamW {
                         var.dims()
                     )));
                 }
-                *slot = saved;
+                *slot = saved.flatten_all()?.to_vec1()?;
             }
         }
         self.steps = steps;
@@ -148,10 +153,97 @@ impl AdamW {
     }
 }
 
+/// Elements of one task: small enough to share out, and the unit of sums.
+const BLOCK: usize = 1 << 16;
+
+/// The elements of a contiguous f32 CPU array.
+fn elements<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    let range = layout.contiguous_offsets();
+    match (storage, range) {
+        (CpuStorage::F32(data), Some((start, end))) => Ok(&data[start..end]),
+        _ => candle_core::bail!("a contiguous f32 array is needed, not {layout:?}"),
+    }
+}
+
+/// Sum of squares, in f64.
+fn squares_of(grad: &Tensor) -> Result<f64> {
+    let grad = grad.contiguous()?;
+    let (storage, layout) = grad.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        return Err(TrainError::Objective("gradients are needed on the CPU".into()));
+    };
+    let sum = |block: &[f32]| -> f64 {
+        // Eight sums at once, which the compiler makes vectors of.
+        let mut lanes = [0f64; 8];
+        for part in block.chunks(lanes.len()) {
+            for (lane, g) in lanes.iter_mut().zip(part) {
+                *lane += f64::from(*g) * f64::from(*g);
+            }
+        }
+        lanes.iter().sum()
+    };
+    let sums: Vec<f64> = elements(storage, layout)?.par_chunks(BLOCK).map(sum).collect();
+    Ok(sums.iter().sum())
+}
+
+/// One parameter's update from its gradient, in place; `rest` is one minus `betas`, and `correct` and `rate` hold the
+/// corrections for the moments' start at zero.
+struct Sweep<'a> {
+    clip: f32,
+    betas: [f32; 2],
+    rest: [f32; 2],
+    rate: f32,
+    correct: f32,
+    eps: f32,
+    /// What weight decay leaves.
+    keep: f32,
+    moments: RefCell<(&'a mut Vec<f32>, &'a mut Vec<f32>)>,
+}
+
+impl InplaceOp2 for Sweep<'_> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(
+        &self,
+        weights: &mut CpuStorage,
+        layout: &Layout,
+        grad: &CpuStorage,
+        grad_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let grad = elements(grad, grad_layout)?;
+        let (CpuStorage::F32(weights), Some((start, end))) = (weights, layout.contiguous_offsets())
+        else {
+            candle_core::bail!("contiguous f32 weights are needed, not {layout:?}");
+        };
+        let weights = &mut weights[start..end];
+        let moments = &mut *self.moments.borrow_mut();
+        if weights.len() != grad.len() {
+            candle_core::bail!("{} gradients for {} weights", grad.len(), weights.len());
+        }
+        let Sweep { clip, betas, rest, rate, correct, eps, keep, .. } = *self;
+        weights
+            .par_chunks_mut(BLOCK)
+            .zip(grad.par_chunks(BLOCK))
+            .zip(moments.0.par_chunks_mut(BLOCK).zip(moments.1.par_chunks_mut(BLOCK)))
+            .for_each(|((weights, grad), (first, second))| {
+                let moments = first.iter_mut().zip(second);
+                for ((w, g), (m, v)) in weights.iter_mut().zip(grad).zip(moments) {
+                    let g = g * clip;
+                    *m = *m * betas[0] + g * rest[0];
+                    *v = *v * betas[1] + g * g * rest[1];
+                    *w = *w * keep - *m * rate / ((*v * correct).sqrt() + eps);
+                }
+            });
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     fn settings() -> OptimizerConfig {
         OptimizerConfig {
@@ -191,6 +283,29 @@ mod tests {
         for (a, b) in got.iter().zip(&w) {
             assert!((f64::from(*a) - b).abs() < 1e-5, "{got:?} {w:?}");
         }
+    }
+
+    /// A parameter of several blocks: the same bits in one thread and in three, and the norm in f64.
+    #[test]
+    fn threads_change_nothing() {
+        let n = 3 * BLOCK + 17;
+        let values = |speed: f32| (0..n).map(|i| (i as f32 * speed).sin()).collect::<Vec<f32>>();
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let start = Tensor::from_vec(values(0.3), n, &Device::Cpu).unwrap();
+                let var = Var::from_tensor(&start).unwrap();
+                let mut adam = AdamW::new(vec![("w".into(), var.clone())], &settings(), 9).unwrap();
+                let grad = Tensor::from_vec(values(0.7), n, &Device::Cpu).unwrap();
+                let applied = adam.step(&[Some(grad)]).unwrap();
+                (applied.grad_norm, var.to_vec1::<f32>().unwrap(), adam.second[0].clone())
+            })
+        };
+        let one = run(1);
+        let norm = values(0.7).iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        assert!((one.0 - norm).abs() < 1e-12 * norm);
+        assert_ne!(one.1, values(0.3));
+        assert_eq!(one, run(3));
     }
 
     #[test]

@@ -336,8 +336,14 @@ impl Trainer {
         let Next { mut batch, position, prompts } = self.next_batch()?;
         let sampled = started.elapsed().as_secs_f64();
         let temperature = self.config.rollout.temperature;
+        let mut known = None;
         if self.needs("token/old_logp") {
-            forward::fill_logprobs(&self.model, &mut batch, temperature, |r| &mut r.old_logp)?;
+            let whole = batch.inputs(0..batch.rollouts.len());
+            if whole <= self.config.optimizer.micro_batch_tokens {
+                known = Some(forward::fill_old_logprobs(&self.model, &mut batch, temperature)?);
+            } else {
+                forward::fill_logprobs(&self.model, &mut batch, temperature, |r| &mut r.old_logp)?;
+            }
         }
         if let (Some(reference), true) = (&self.reference, self.needs("token/ref_logp")) {
             forward::fill_logprobs(reference, &mut batch, temperature, |r| &mut r.ref_logp)?;
@@ -354,7 +360,7 @@ impl Trainer {
         let (mut loss, mut grad_norm, mut lr) = (0.0, 0.0, 0.0);
         let mut metrics: BTreeMap<String, f64> = BTreeMap::new();
         for _ in 0..updates {
-            let (outcome, grads) = self.gradients(&batch, &table)?;
+            let (outcome, grads) = self.gradients(&batch, &table, known.take())?;
             // What is kept is what the pass says that saw the weights which drew the batch.
             if first_state.is_none() {
                 self.learn(&batch, &outcome)?;
@@ -479,13 +485,15 @@ impl Trainer {
         &mut self,
         batch: &Batch,
         table: &Table,
+        known: Option<Tensor>,
     ) -> Result<(Outcome, Vec<Option<Tensor>>)> {
         let vocab = self.model.config().vocab_size;
         let mut update = self.learner.begin(table, vocab)?;
         let budget = self.config.optimizer.micro_batch_tokens;
         let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
         let vars = self.optimizer.vars();
-        let grads = self.room.gradients(&self.model, batch, update.as_mut(), &pieces, vars)?;
+        let grads =
+            self.room.gradients(&self.model, batch, update.as_mut(), &pieces, vars, known)?;
         Ok((update.finish()?, grads))
     }
 }

@@ -1,7 +1,7 @@
 //! Machine code: compiles the functions of a plan, resolves what they call, and calls them.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
@@ -18,8 +18,9 @@ use crate::device::DeviceError;
 
 /// The compiled loops of a plan, phase by phase.
 pub(super) struct Code {
-    /// Owns the machine code; none only while it is dropped.
-    module: Option<JITModule>,
+    /// Owns the machine code; none only while it is dropped. Kernels of other threads may share it: the
+    /// lock is never taken.
+    module: Mutex<Option<JITModule>>,
     phases: [Compiled; 3],
 }
 
@@ -127,7 +128,7 @@ impl Code {
                 compiled.outside.push(outside(plan, of));
             }
         }
-        Ok(Code { module: Some(module), phases })
+        Ok(Code { module: Mutex::new(Some(module)), phases })
     }
 
     fn phase(&self, phase: Phase) -> &Compiled {
@@ -151,7 +152,8 @@ impl Code {
 
 impl Drop for Code {
     fn drop(&mut self) {
-        if let Some(module) = self.module.take() {
+        let module = self.module.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = module.take() {
             // SAFETY: functions are called through `self.phases` only, which is being dropped.
             unsafe { module.free_memory() };
         }

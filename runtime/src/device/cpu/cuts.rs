@@ -147,6 +147,8 @@ impl Cuts {
 pub(super) struct Threads {
     forks: Vec<Fork>,
     parts: Vec<Part>,
+    /// Rows by form of forks that are gone.
+    rows_by_form: u64,
 }
 
 /// One thread's own.
@@ -190,11 +192,13 @@ pub(super) struct Work<'w> {
 impl Threads {
     /// Vocab rows that have gone through a row primitive.
     pub(super) fn rows_by_form(&self) -> u64 {
-        self.forks.iter().flat_map(|f| &f.sweeps).map(SweepCode::rows_by_form).sum()
+        let own = self.forks.iter().flat_map(|f| &f.sweeps).map(SweepCode::rows_by_form);
+        self.rows_by_form + own.sum::<u64>()
     }
 
     /// Forgets the code of sweeps, which has changed.
     pub(super) fn forget(&mut self) {
+        self.rows_by_form = self.rows_by_form();
         self.forks.clear();
     }
 

@@ -29,7 +29,6 @@ mod base;
 mod block;
 mod exact;
 mod gradient;
-mod kept;
 mod portable;
 mod simd;
 mod statistics;
@@ -45,7 +44,6 @@ pub use self::block::Out;
 pub(super) use self::block::{Source, Target};
 pub use self::gradient::{Gradient, MOST_TERMS, gradient};
 pub(super) use self::gradient::{Place, Terms, gradient_at};
-pub use self::kept::Kept;
 pub use self::simd::Width;
 pub use self::statistics::{Beside, Statistics, Wanted, ends, statistics};
 
@@ -81,10 +79,10 @@ impl Kernel for Exp<'_> {
         for chunk in &mut chunks {
             let at = chunk.as_mut_ptr();
             // SAFETY: a chunk has as many numbers as a vector.
-            unsafe { s.store(at, s.exp(s.load(at), &self.base).0) };
+            unsafe { s.store(at, s.exp(s.load(at), self.base).0) };
         }
         for v in chunks.into_remainder() {
-            *v = s.lane_max(s.exp(s.splat(*v), &self.base).0);
+            *v = s.lane_max(s.exp(s.splat(*v), self.base).0);
         }
     }
 }

@@ -1,13 +1,15 @@
 //! A batch on its way through a kernel: phases in order, loops over the rows of a piece, reductions that
 //! cross between workers.
 
+mod chunks;
+
 use std::ops::Range;
 
 use rlc_compiler::clif::Float;
 use rlc_compiler::hir::{ColumnId, E, ReduceOp};
 use rlc_compiler::interp::VocabRows;
-use rlc_compiler::level::{BATCH, Level, ROLLOUT, TOKEN};
-use rlc_compiler::loops::{BatchFold, Call, Direction, Item, Loop, SlotId, SlotKind, Step, Task};
+use rlc_compiler::level::{BATCH, ROLLOUT, TOKEN};
+use rlc_compiler::loops::{BatchFold, Call, Item, Loop, SlotId, SlotKind, Step, Task};
 use rlc_compiler::op::Unary;
 use rlc_compiler::program::Phase;
 use rlc_compiler::shape::Shape;
@@ -84,7 +86,7 @@ impl<'k> Run<'k> {
         merge: &mut Merge<'_>,
     ) -> Result<(), DeviceError> {
         let mut room = Room::default();
-        let mut sources = Sources { each: &mut [], room: &mut room, tokens: 1 };
+        let mut sources = Sources { each: &mut [], over: None, room: &mut room, tokens: 1 };
         self.live_from(rows, vocab, gradients, &mut sources, merge)
     }
 
@@ -119,7 +121,13 @@ impl<'k> Run<'k> {
             let mut slots = self.kernel.code.outside(Phase::Live).iter().flatten();
             slots.any(|slot| plan.slot(*slot).kind == **kind)
         };
-        kinds.iter().filter(touched).count()
+        let rows = kinds.iter().filter(touched).count();
+        if plan.in_place(column) { rows.min(1) } else { rows }
+    }
+
+    /// Whether the gradient of a vocab-level column may take the place of its entries.
+    pub fn in_place(&self, column: ColumnId) -> bool {
+        self.kernel.plan.in_place(column)
     }
 
     /// How many loops over each piece read entries of a vocab-level column or write its gradient.
@@ -193,7 +201,7 @@ impl<'k> Run<'k> {
         merge: &mut Merge<'_>,
     ) -> Result<(), DeviceError> {
         let mut room = Room::default();
-        let mut sources = Sources { each: &mut [], room: &mut room, tokens: 1 };
+        let mut sources = Sources { each: &mut [], over: None, room: &mut room, tokens: 1 };
         self.run(phase, 0..1, vocab, &mut [], &mut sources, merge)?;
         self.cross(merge)?;
         self.stage = Some(phase);
@@ -285,76 +293,6 @@ impl<'k> Run<'k> {
         Ok(())
     }
 
-    /// Whether a step reads entries that are computed, or writes their gradient.
-    fn computes(&self, phase: Phase, step: usize, sources: &Sources<'_, '_>) -> bool {
-        let slots = self.kernel.code.outside(phase).get(step);
-        let plan = &self.kernel.plan;
-        slots.into_iter().flatten().any(|slot| match plan.slot(*slot).kind {
-            SlotKind::Entries(c) | SlotKind::Gradient(c) => {
-                sources.each.iter().any(|s| s.column == c)
-            }
-            _ => false,
-        })
-    }
-
-    /// Runs a loop over `tokens`, or over their rows of a finer level, in chunks that the room has
-    /// memory for.
-    fn in_chunks(
-        &mut self,
-        phase: Phase,
-        step: usize,
-        table: &mut Table,
-        (level, tokens): (Level, Range<usize>),
-        sources: &mut Sources<'_, '_>,
-    ) {
-        let shape = self.shape;
-        let width = shape.vocab;
-        let slots = self.kernel.code.outside(phase)[step].clone();
-        let Step::Loop(Loop { direction, .. }) = &self.kernel.plan.steps(phase)[step] else {
-            return;
-        };
-        let Some(cuts) = &self.kernel.cuts[phase as usize][step] else { return };
-        let first = |token: usize| {
-            if level == TOKEN { token } else { shape.range(TOKEN, token..token, level).start }
-        };
-        let mut chunks = cuts.ranges(shape, tokens.clone(), sources.tokens, first);
-        if *direction == Direction::Reverse {
-            chunks.reverse();
-        }
-        let kinds: Vec<(SlotId, SlotKind)> =
-            slots.iter().map(|s| (*s, self.kernel.plan.slot(*s).kind)).collect();
-        for chunk in chunks {
-            table.begin_at(chunk.start - tokens.start);
-            for (of, buffer) in sources.each.iter_mut().zip(&mut sources.room.buffers) {
-                let entries = chunk.len() * width;
-                for &(slot, kind) in &kinds {
-                    if kind == SlotKind::Entries(of.column) {
-                        if buffer.held.as_ref() != Some(&chunk) {
-                            fit(&mut buffer.entries, entries);
-                            of.source.fill(chunk.clone(), &mut buffer.entries[..entries]);
-                            buffer.held = Some(chunk.clone());
-                        }
-                        table.all[slot.index()] = buffer.entries.as_mut_ptr().cast();
-                    } else if kind == SlotKind::Gradient(of.column) {
-                        fit(&mut buffer.gradient, entries);
-                        table.all[slot.index()] = buffer.gradient.as_mut_ptr().cast();
-                    }
-                }
-            }
-            let range = if level == TOKEN {
-                chunk.clone()
-            } else {
-                shape.range(TOKEN, chunk.clone(), level)
-            };
-            self.rows(phase, step, table, range, chunk.start);
-            for (of, buffer) in sources.each.iter_mut().zip(&mut sources.room.buffers) {
-                if kinds.iter().any(|k| k.1 == SlotKind::Gradient(of.column)) {
-                    of.source.take(chunk.clone(), &buffer.gradient[..chunk.len() * width]);
-                }
-            }
-        }
-    }
-
     /// Runs a loop over rows `range` of its level. `table` is that of [`Run::pointers`] for tokens from
     /// `base`, which hold these rows.
     fn rows(&mut self, phase: Phase, step: usize, table: &Table, range: Range<usize>, base: usize) {
@@ -398,11 +336,23 @@ impl<'k> Run<'k> {
         let needed = tokens.len() * width;
         sources.room.buffers.resize_with(sources.each.len(), Buffer::default);
         sources.room.buffers.iter_mut().for_each(|b| b.held = None);
+        let over = sources.over.as_mut();
+        let over = over.map(|g| (g.column, g.data.len(), g.data.as_mut_ptr().cast::<u8>()));
         let computed = |column| sources.each.iter().any(|s| s.column == column);
         let Kernel { plan, code, sweeps, memory, floats, graph, table, .. } = &mut *self.kernel;
         let outside = code.outside(phase);
         let mut table = std::mem::take(table);
         table.clear();
+        let long = |name: &dyn Fn() -> String, given: usize| {
+            if given == needed {
+                return Ok(());
+            }
+            Err(DeviceError::Length { name: name(), given, needed })
+        };
+        if over.is_some_and(|o| !plan.in_place(o.0)) {
+            let said = "a gradient takes the place of entries that are read after it";
+            return Err(DeviceError::Order(said));
+        }
         for ((id, slot), memory) in plan.all_slots().zip(memory) {
             let pointer = match memory {
                 Memory::Numbers(x) => x.as_mut_ptr().cast(),
@@ -430,6 +380,13 @@ impl<'k> Run<'k> {
                             table.all.push(std::ptr::null_mut());
                             continue;
                         }
+                        if let Some((_, given, at)) = over.filter(|o| o.0 == column) {
+                            is(Float::F32)?;
+                            long(&|| name.clone(), given)?;
+                            table.all.push(at);
+                            table.moving.push((id, at, width * Float::F32.bytes()));
+                            continue;
+                        }
                         let Some(VocabRows { data, first }) = vocab.get(&column) else {
                             return Err(DeviceError::Missing(name));
                         };
@@ -448,18 +405,19 @@ impl<'k> Run<'k> {
                     }
                     SlotKind::Gradient(column) if computed(column) => std::ptr::null_mut(),
                     SlotKind::Gradient(column) => {
-                        let name = format!("the gradient of {}", graph.column_path(column));
-                        let Some(given) = gradients.iter_mut().find(|g| g.column == column) else {
-                            return Err(DeviceError::Missing(name));
+                        let name = || format!("the gradient of {}", graph.column_path(column));
+                        let at = match over.filter(|o| o.0 == column) {
+                            Some((_, given, at)) => {
+                                long(&name, given)?;
+                                at
+                            }
+                            None => {
+                                let given = gradients.iter_mut().find(|g| g.column == column);
+                                let given = given.ok_or_else(|| DeviceError::Missing(name()))?;
+                                long(&name, given.data.len())?;
+                                given.data.as_mut_ptr().cast()
+                            }
                         };
-                        if given.data.len() != needed {
-                            return Err(DeviceError::Length {
-                                name,
-                                given: given.data.len(),
-                                needed,
-                            });
-                        }
-                        let at = given.data.as_mut_ptr().cast();
                         table.moving.push((id, at, width * Float::F32.bytes()));
                         at
                     }
@@ -513,13 +471,6 @@ impl Table {
         for &(slot, at, bytes) in &self.moving {
             self.all[slot.index()] = at.wrapping_add(n * bytes);
         }
-    }
-}
-
-/// Makes room for so many numbers.
-fn fit(buffer: &mut Vec<f32>, numbers: usize) {
-    if buffer.len() < numbers {
-        buffer.resize(numbers, 0.0);
     }
 }
 

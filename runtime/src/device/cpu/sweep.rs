@@ -13,6 +13,8 @@ mod block;
 mod form;
 mod lane;
 mod memory;
+#[cfg(test)]
+mod tests;
 
 pub use form::ROW_FROM;
 pub(super) use lane::exp;
@@ -161,7 +163,6 @@ impl SweepCode {
             sweep.found = Arc::clone(&found);
             if let Some(known) = &sweep.known {
                 let slot = |c: usize| sweep.columns[c].slot;
-                later.gradients.extend(known.gradient_columns().map(slot));
                 later.squares.extend(known.square_columns().map(slot));
             }
         }

@@ -1,9 +1,9 @@
 //! 256-bit vectors.
 
 use std::arch::x86_64::{
-    __m256, __m256d, __m256i, _CMP_NLE_UQ, _CMP_NLT_UQ, _mm_loadu_si128, _mm256_add_epi32,
-    _mm256_add_pd, _mm256_add_ps, _mm256_and_ps, _mm256_castps_si256, _mm256_castps256_ps128,
-    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_extractf128_ps,
+    __m256, __m256d, __m256i, _CMP_NLT_UQ, _mm_loadu_si128, _mm256_add_epi32, _mm256_add_pd,
+    _mm256_add_ps, _mm256_and_ps, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps,
+    _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_extractf128_ps,
     _mm256_fmadd_ps, _mm256_fmsub_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps,
     _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_pd, _mm256_slli_epi32,
     _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_ps,
@@ -57,6 +57,12 @@ impl Simd for Avx2 {
         with_avx2!(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())))
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> __m256 {
+        with_avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(
+            _mm_loadu_si128(from.cast())
+        ))))
+    }
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         with_avx2!(_mm256_add_ps(a, b))
     }
@@ -71,10 +77,6 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn mul(self, a: __m256, b: __m256) -> __m256 {
         with_avx2!(_mm256_mul_ps(a, b))
-    }
-    #[inline(always)]
-    fn above_zero(self, a: __m256) -> __m256 {
-        with_avx2!(_mm256_cmp_ps::<_CMP_NLE_UQ>(a, self.splat(0.0)))
     }
     #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {

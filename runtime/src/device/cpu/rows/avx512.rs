@@ -1,12 +1,12 @@
 //! 512-bit vectors.
 
 use std::arch::x86_64::{
-    __m512, __m512d, __mmask16, _CMP_NLE_UQ, _CMP_NLT_UQ, _mm256_loadu_si256, _mm512_add_pd,
-    _mm512_add_ps, _mm512_castps512_ps256, _mm512_cmp_ps_mask, _mm512_cvtph_ps, _mm512_cvtps_pd,
-    _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_fmsub_ps, _mm512_loadu_ps,
-    _mm512_mask3_fmadd_ps, _mm512_maskz_mul_ps, _mm512_maskz_scalef_ps, _mm512_max_ps,
-    _mm512_mul_ps, _mm512_reduce_add_pd, _mm512_reduce_max_ps, _mm512_roundscale_ps,
-    _mm512_set1_ps, _mm512_setzero_pd, _mm512_storeu_ps, _mm512_sub_ps,
+    __m512, __m512d, __mmask16, _CMP_NLT_UQ, _mm256_loadu_si256, _mm512_add_pd, _mm512_add_ps,
+    _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32,
+    _mm512_cvtph_ps, _mm512_cvtps_pd, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_fmsub_ps,
+    _mm512_loadu_ps, _mm512_mask3_fmadd_ps, _mm512_maskz_mul_ps, _mm512_maskz_scalef_ps,
+    _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_pd, _mm512_reduce_max_ps, _mm512_roundscale_ps,
+    _mm512_set1_ps, _mm512_setzero_pd, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::simd::{Kernel, Simd};
@@ -56,6 +56,12 @@ impl Simd for Avx512 {
         with_avx512!(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast())))
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> __m512 {
+        with_avx512!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(
+            _mm256_loadu_si256(from.cast())
+        ))))
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         with_avx512!(_mm512_add_ps(a, b))
     }
@@ -70,10 +76,6 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn mul(self, a: __m512, b: __m512) -> __m512 {
         with_avx512!(_mm512_mul_ps(a, b))
-    }
-    #[inline(always)]
-    fn above_zero(self, a: __m512) -> __mmask16 {
-        with_avx512!(_mm512_cmp_ps_mask::<_CMP_NLE_UQ>(a, self.splat(0.0)))
     }
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {

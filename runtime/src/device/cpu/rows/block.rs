@@ -173,39 +173,72 @@ pub(super) unsafe fn widen<S: Simd>(
     n: usize,
     buffer: &mut Buffer,
 ) -> *const f32 {
+    // SAFETY: promised by the caller.
+    unsafe { widen_with(s, row, start, n, buffer).0 }
+}
+
+/// [`widen`], with the largest of the entries where it was found on the way; NaNs may be passed over.
+///
+/// # Safety
+///
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn widen_with<S: Simd>(
+    s: S,
+    row: Source,
+    start: usize,
+    n: usize,
+    buffer: &mut Buffer,
+) -> (*const f32, Option<f32>) {
     let to = buffer.pointer();
+    let whole = n - n % S::LANES;
+    let mut most = s.splat(f32::NEG_INFINITY);
+    let (from, half) = match row {
+        // SAFETY: the entries are there, and fit the buffer.
+        Source::F32(from) => unsafe {
+            if whole == n {
+                return (from.add(start), None);
+            }
+            std::ptr::copy_nonoverlapping(from.add(start), to, n);
+            (std::ptr::null(), false)
+        },
+        // SAFETY: the entries are there.
+        Source::Bf16(from) => (unsafe { from.add(start) }, false),
+        // SAFETY: the entries are there.
+        Source::F16(from) => (unsafe { from.add(start) }, true),
+        // Ruled out by the caller.
+        Source::F64(_) => (std::ptr::null(), false),
+    };
     // SAFETY: all entries read are among the `n` from `start`. What is written lies within `n`, rounded up to whole
     // vectors, and a block is a whole number of vectors.
     unsafe {
-        match row {
-            Source::F32(from) if n.is_multiple_of(S::LANES) => return from.add(start),
-            Source::F32(from) => std::ptr::copy_nonoverlapping(from.add(start), to, n),
-            Source::Bf16(from) => {
-                let from = from.add(start);
-                for i in 0..n {
-                    *to.add(i) = bf16_to_f32(*from.add(i));
-                }
+        let short = !from.is_null();
+        if short {
+            for i in (0..whole).step_by(S::LANES) {
+                let from = from.add(i);
+                let v = if half { s.load_f16(from) } else { s.load_bf16(from) };
+                s.store(to.add(i), v);
+                most = s.max(v, most);
             }
-            Source::F16(from) => {
-                let from = from.add(start);
-                let whole = n - n % S::LANES;
-                for i in (0..whole).step_by(S::LANES) {
-                    s.store(to.add(i), s.load_f16(from.add(i)));
-                }
-                if whole < n {
-                    let mut rest = [0u16; 16];
-                    std::ptr::copy_nonoverlapping(from.add(whole), rest.as_mut_ptr(), n - whole);
-                    s.store(to.add(whole), s.load_f16(rest.as_ptr()));
-                }
+            if whole < n {
+                let mut rest = [0u16; 16];
+                std::ptr::copy_nonoverlapping(from.add(whole), rest.as_mut_ptr(), n - whole);
+                let rest = rest.as_ptr();
+                let v = if half { s.load_f16(rest) } else { s.load_bf16(rest) };
+                s.store(to.add(whole), v);
             }
-            // Ruled out by the caller.
-            Source::F64(_) => {}
         }
         for i in n..vectors::<S>(n) * S::LANES {
             *to.add(i) = f32::NEG_INFINITY;
         }
+        if !short {
+            return (to, None);
+        }
+        if whole < n {
+            most = s.max(s.load(to.add(whole)), most);
+        }
+        (to, Some(s.lane_max(most)))
     }
-    to
 }
 
 /// Rounds to bf16 bits: to the nearest, ties to even; NaN stays NaN.

@@ -73,12 +73,7 @@ pub(super) unsafe fn statistics(
 /// # Safety
 ///
 /// Rows and target have `len` entries; the target may be one of the rows.
-pub(super) unsafe fn gradient(
-    len: usize,
-    terms: &[Terms<'_>],
-    add: &[(usize, f64)],
-    target: Target,
-) {
+pub(super) unsafe fn gradient(len: usize, terms: &[Terms], add: &[(usize, f64)], target: Target) {
     // Entries are read before they are written, and never again.
     for i in 0..len {
         let mut value = 0.0;

@@ -4,8 +4,8 @@ use rlc_compiler::table::Floats;
 
 use super::base::Base;
 use super::block::{BLOCK, Buffer, Out, Source, Target, put, vectors, widen};
+use super::exact;
 use super::simd::{Kernel, Simd, Width, run};
-use super::{Kept, exact};
 
 /// Terms of a gradient over the entries of a row x = scale * l, with p = exp(x - lse):
 ///
@@ -43,23 +43,12 @@ pub struct Gradient<'a> {
     pub p_squared: f64,
     /// y and d, of p y.
     pub other: Option<(Floats<'a>, f64)>,
-    /// The row's exponentials, from its statistics with this scale.
-    pub kept: Option<&'a Kept>,
 }
 
 impl Default for Gradient<'_> {
     fn default() -> Self {
         let (p, p_log_p, p_squared) = (0.0, 0.0, 0.0);
-        Gradient {
-            logits: None,
-            scale: 1.0,
-            lse: 0.0,
-            p,
-            p_log_p,
-            p_squared,
-            other: None,
-            kept: None,
-        }
+        Gradient { logits: None, scale: 1.0, lse: 0.0, p, p_log_p, p_squared, other: None }
     }
 }
 
@@ -72,14 +61,13 @@ pub(in crate::device::cpu) struct Place {
 
 /// [`Gradient`] over memory that the gradient may take the place of.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::device::cpu) struct Terms<'a> {
+pub(in crate::device::cpu) struct Terms {
     pub row: Place,
     pub lse: f64,
     pub p: f64,
     pub p_log_p: f64,
     pub p_squared: f64,
     pub other: Option<(Source, f64)>,
-    pub kept: Option<&'a Kept>,
 }
 
 /// Writes the sum of some terms. Single entries, by index, get `add` on top, before anything is rounded to bf16; an
@@ -114,7 +102,6 @@ pub fn gradient(width: Width, terms: &[Gradient], add: &[(usize, f64)], mut out:
                 assert_eq!(len, y.len(), "rows of two lengths");
                 (Source::of(y), by)
             }),
-            kept: t.kept,
         })
         .collect();
     // SAFETY: all rows have `len` entries; only those of the target itself are written.
@@ -130,7 +117,7 @@ pub fn gradient(width: Width, terms: &[Gradient], add: &[(usize, f64)], mut out:
 pub(in crate::device::cpu) unsafe fn gradient_at(
     width: Width,
     len: usize,
-    terms: &[Terms<'_>],
+    terms: &[Terms],
     add: &[(usize, f64)],
     target: Target,
 ) {
@@ -159,7 +146,7 @@ pub const MOST_TERMS: usize = 6;
 
 /// Terms as the vectors compute them.
 #[derive(Clone, Copy)]
-struct Ready<'a> {
+struct Ready {
     x: Source,
     y: Source,
     base: Base,
@@ -169,12 +156,11 @@ struct Ready<'a> {
     /// Of p, of p (l - reference), of p^2, of p (y - origin).
     by: [f64; 4],
     has: [bool; 3],
-    kept: Option<&'a Kept>,
 }
 
-impl<'a> Ready<'a> {
+impl Ready {
     /// None where plain f64 has to do it.
-    fn new(of: &Terms<'a>) -> Option<Ready<'a>> {
+    fn new(of: &Terms) -> Option<Ready> {
         let Place { logits, scale } = of.row;
         let (y, d) = of.other.unwrap_or((logits, 0.0));
         if !logits.fits() || !y.fits() {
@@ -203,20 +189,19 @@ impl<'a> Ready<'a> {
             origin,
             by: [a, of.p_log_p * scale, of.p_squared, d],
             has: [of.p_log_p != 0.0, of.p_squared != 0.0, d != 0.0],
-            kept: of.kept.filter(|k| k.holds()),
         })
     }
 
-    /// Coefficients for exponentials that are 1 at `reference`.
-    fn coefficients(&self, reference: f32) -> [f32; 4] {
-        let unit = (f64::from(reference) * self.scale - self.lse).exp();
+    /// Coefficients for exponentials that are 1 at the reference.
+    fn coefficients(&self) -> [f32; 4] {
+        let unit = (f64::from(self.base.reference) * self.scale - self.lse).exp();
         let [a, b, c, d] = self.by;
         [a * unit, b * unit, c * unit * unit, d * unit].map(|x| x as f32)
     }
 }
 
 struct Sweep<'a> {
-    ready: [Option<Ready<'a>>; MOST_TERMS],
+    ready: [Option<Ready>; MOST_TERMS],
     terms: usize,
     len: usize,
     target: Target,
@@ -248,22 +233,15 @@ impl Kernel for Sweep<'_> {
                 }
                 for (term, ready) in self.ready.iter().flatten().enumerate() {
                     let [b, c, d] = ready.has;
-                    let (kept, reference) = match ready.kept {
-                        Some(kept) => kept.of(start),
-                        None => (std::ptr::null(), ready.base.reference),
-                    };
-                    let reads_x = b || kept.is_null();
-                    let x = if reads_x { widen(s, ready.x, start, n, &mut x_buffer) } else { kept };
+                    let x = widen(s, ready.x, start, n, &mut x_buffer);
                     let y = if d { widen(s, ready.y, start, n, &mut y_buffer) } else { x };
-                    let pass = Pass { ready, x, y, kept, to, by: ready.coefficients(reference) };
+                    let pass = Pass { ready, x, y, to, by: ready.coefficients() };
                     macro_rules! by_terms {
                         ($($b:literal $c:literal $d:literal,)*) => {
-                            match (b, c, d, term > 0, !kept.is_null()) {
+                            match (b, c, d, term > 0) {
                                 $(
-                                    ($b, $c, $d, false, false) => pass.run::<S, $b, $c, $d, false, false>(s, count),
-                                    ($b, $c, $d, true, false) => pass.run::<S, $b, $c, $d, true, false>(s, count),
-                                    ($b, $c, $d, false, true) => pass.run::<S, $b, $c, $d, false, true>(s, count),
-                                    ($b, $c, $d, true, true) => pass.run::<S, $b, $c, $d, true, true>(s, count),
+                                    ($b, $c, $d, false) => pass.run::<S, $b, $c, $d, false>(s, count),
+                                    ($b, $c, $d, true) => pass.run::<S, $b, $c, $d, true>(s, count),
                                 )*
                             }
                         };
@@ -288,10 +266,9 @@ impl Kernel for Sweep<'_> {
 
 /// Terms over a block.
 struct Pass<'a> {
-    ready: &'a Ready<'a>,
+    ready: &'a Ready,
     x: *const f32,
     y: *const f32,
-    kept: *const f32,
     to: *mut f32,
     by: [f32; 4],
 }
@@ -303,14 +280,7 @@ impl Pass<'_> {
     ///
     /// All that is read and written has `count` vectors.
     #[inline(always)]
-    unsafe fn run<
-        S: Simd,
-        const B: bool,
-        const C: bool,
-        const D: bool,
-        const ADD: bool,
-        const KEPT: bool,
-    >(
+    unsafe fn run<S: Simd, const B: bool, const C: bool, const D: bool, const ADD: bool>(
         &self,
         s: S,
         count: usize,
@@ -322,15 +292,11 @@ impl Pass<'_> {
             let at = i * S::LANES;
             // SAFETY: promised by the caller.
             unsafe {
-                let (p, some) = if KEPT {
-                    let p = s.load(self.kept.add(at));
-                    (p, s.above_zero(p))
-                } else {
-                    s.exp(s.load(self.x.add(at)), &self.ready.base)
-                };
+                let below = s.sub(s.load(self.x.add(at)), reference);
+                let (p, some) = s.exp_below(below, self.ready.base);
                 let mut factor = a;
                 if B {
-                    factor = s.mul_add(s.sub(s.load(self.x.add(at)), reference), b, factor);
+                    factor = s.mul_add(below, b, factor);
                 }
                 if C {
                     factor = s.mul_add(p, c, factor);

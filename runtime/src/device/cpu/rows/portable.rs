@@ -53,6 +53,11 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> V {
+        // SAFETY: promised by the caller.
+        unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(bf16_to_f32)
+    }
+    #[inline(always)]
     fn add(self, a: V, b: V) -> V {
         from_fn(|i| a[i] + b[i])
     }
@@ -67,10 +72,6 @@ impl Simd for Portable {
     #[inline(always)]
     fn mul(self, a: V, b: V) -> V {
         from_fn(|i| a[i] * b[i])
-    }
-    #[inline(always)]
-    fn above_zero(self, a: V) -> [u32; LANES] {
-        from_fn(|i| if a[i] <= 0.0 { 0 } else { u32::MAX })
     }
     #[inline(always)]
     fn mul_add(self, a: V, b: V, c: V) -> V {

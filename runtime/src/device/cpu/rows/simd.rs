@@ -121,13 +121,17 @@ pub(super) trait Simd: Copy {
     ///
     /// `LANES` numbers can be read at `from`, which need not be aligned.
     unsafe fn load_f16(self, from: *const u16) -> Self::V;
+    /// Bits of bf16 as f32.
+    ///
+    /// # Safety
+    ///
+    /// `LANES` numbers can be read at `from`, which need not be aligned.
+    unsafe fn load_bf16(self, from: *const u16) -> Self::V;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// The larger; the second where either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
-    /// Where a number is above 0 or NaN.
-    fn above_zero(self, a: Self::V) -> Self::Mask;
     /// `a * b + c`, fused where the machine can.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a * b - c`, fused where the machine can.
@@ -159,13 +163,13 @@ pub(super) trait Simd: Copy {
     /// of the largest is far below 2e-7 of the largest. Exactly 1 at the reference, NaN at NaN, exactly 0 and
     /// unmasked at -infinity.
     #[inline(always)]
-    fn exp(self, l: Self::V, base: &Base) -> (Self::V, Self::Mask) {
+    fn exp(self, l: Self::V, base: Base) -> (Self::V, Self::Mask) {
         self.exp_below(self.sub(l, self.splat(base.reference)), base)
     }
 
     /// The same of `l - reference`.
     #[inline(always)]
-    fn exp_below(self, below: Self::V, base: &Base) -> (Self::V, Self::Mask) {
+    fn exp_below(self, below: Self::V, base: Base) -> (Self::V, Self::Mask) {
         let c = self.splat(base.c);
         let k = self.round(self.mul(below, c));
         let f = self.mul_sub(below, c, k);

@@ -3,9 +3,9 @@
 use rlc_compiler::table::Floats;
 
 use super::base::Base;
-use super::block::{BLOCK, Buffer, Source, vectors, widen};
+use super::block::{BLOCK, Buffer, Source, vectors, widen, widen_with};
 use super::simd::{Kernel, Simd, Width, run};
-use super::{Kept, Row, exact};
+use super::{Row, exact};
 
 /// Sums that cost extra.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,7 +29,7 @@ pub struct Beside<'a> {
 
 /// Sums over the entries x of a row, m being the largest. Natural logarithms throughout.
 ///
-/// All but `beside` are within 1e-6, relative, of exact sums over the given numbers.
+/// All but `beside` are within 1e-6, relative, of exact sums over the given numbers; a moment below 1e-6 within 1e-12.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Statistics {
     /// m: minus infinity where all entries are, or where there are none. Exact but for one rounding of `scale * l`.
@@ -66,59 +66,34 @@ impl Statistics {
     }
 }
 
-/// One sweep over a row. Exponentials are left in `kept`, if given: it then answers for this row and scale.
+/// One sweep over a row.
 ///
 /// # Panics
 ///
 /// Where the row beside has another length.
-pub fn statistics(
-    width: Width,
-    x: Row,
-    wanted: &Wanted,
-    mut kept: Option<&mut Kept>,
-) -> Statistics {
+pub fn statistics(width: Width, x: Row, wanted: &Wanted) -> Statistics {
     let len = x.logits.len();
     let row = Source::of(x.logits);
     if let Some(beside) = wanted.beside {
         assert_eq!(len, beside.row.len(), "rows of two lengths");
     }
-    if let Some(kept) = &mut kept {
-        kept.clear();
-    }
-    let found = sweep(width, row, len, x.scale, wanted, kept.as_deref_mut());
-    if let Some(found) = found {
-        return found;
-    }
-    if let Some(kept) = kept {
-        kept.clear();
-    }
+    let found = sweep(width, row, len, x.scale, wanted);
     // SAFETY: both rows have `len` entries.
-    unsafe { exact::statistics(row, len, x.scale, wanted) }
+    found.unwrap_or_else(|| unsafe { exact::statistics(row, len, x.scale, wanted) })
 }
 
 /// None where plain f64 has to do it.
-fn sweep(
-    width: Width,
-    x: Source,
-    len: usize,
-    scale: f64,
-    wanted: &Wanted,
-    kept: Option<&mut Kept>,
-) -> Option<Statistics> {
+fn sweep(width: Width, x: Source, len: usize, scale: f64, wanted: &Wanted) -> Option<Statistics> {
     let (y, share) = wanted.beside.map_or((x, 0.0), |b| (Source::of(b.row), b.share));
     if !x.fits() || !y.fits() || !(share as f32).is_finite() {
         return None;
     }
     let base = Base::new(scale)?;
-    let keep = kept.map(|kept| {
-        kept.make_room(len);
-        kept
-    });
     let wants = [wanted.moment, wanted.square, wanted.beside.is_some()];
-    run(width, Sweep { x, y, len, scale, base, share, wants, keep })
+    run(width, Sweep { x, y, len, scale, base, share, wants })
 }
 
-struct Sweep<'a> {
+struct Sweep {
     x: Source,
     y: Source,
     len: usize,
@@ -127,7 +102,6 @@ struct Sweep<'a> {
     share: f64,
     /// Moment, square, beside.
     wants: [bool; 3],
-    keep: Option<&'a mut Kept>,
 }
 
 /// Sums in logits as they are.
@@ -173,7 +147,7 @@ fn shrink(sum: f64, factor: f64) -> f64 {
     if factor == 0.0 { 0.0 } else { sum * factor }
 }
 
-impl Kernel for Sweep<'_> {
+impl Kernel for Sweep {
     type Output = Option<Statistics>;
 
     #[inline(always)]
@@ -190,9 +164,9 @@ impl Kernel for Sweep<'_> {
             let n = BLOCK.min(self.len - start);
             let count = vectors::<S>(n);
             // SAFETY: both rows have `len` entries.
-            let (x, y) = unsafe {
-                let x = widen(s, self.x, start, n, &mut x_buffer);
-                (x, if beside { widen(s, self.y, start, n, &mut y_buffer) } else { x })
+            let (x, y, most) = unsafe {
+                let (x, most) = widen_with(s, self.x, start, n, &mut x_buffer);
+                (x, if beside { widen(s, self.y, start, n, &mut y_buffer) } else { x }, most)
             };
             // Its maximum is found on the way, while there is arithmetic to wait for.
             let next = match self.x {
@@ -201,10 +175,13 @@ impl Kernel for Sweep<'_> {
                     std::ptr::null()
                 }
             };
-            // SAFETY: `x` and `y` have `count` vectors, the first `n` numbers of the row. So many are kept for each
-            // block, and are in the next one, if there is one.
+            // SAFETY: `x` and `y` have `count` vectors, the first `n` numbers of the row. So many are in
+            // the next block, if there is one.
             unsafe {
-                let most = ahead.unwrap_or_else(|| largest(s, x, count));
+                let most = match ahead.or(most) {
+                    Some(most) => most,
+                    None => largest(s, x, count),
+                };
                 let (factor, moved) = top.raise(most, self.scale)?;
                 self.base.reference = top.reference();
                 if beside {
@@ -223,29 +200,22 @@ impl Kernel for Sweep<'_> {
                 totals.moment = shrink(totals.moment + moved * totals.sum, factor);
                 totals.square *= factor * factor;
                 totals.sum *= factor;
-                let kept = match &mut self.keep {
-                    Some(kept) => kept.block(start, self.base.reference),
-                    None => std::ptr::null_mut(),
-                };
                 let work = Work {
                     x,
                     y,
                     count,
                     next,
-                    base: &self.base,
+                    base: self.base,
                     origin: if origin.is_finite() { origin } else { 0.0 },
                     share: self.share as f32,
-                    kept,
                 };
                 let [moment, square, beside] = self.wants;
                 macro_rules! by_wants {
                     ($($m:literal $q:literal $b:literal,)*) => {
-                        match (moment, square, beside, self.keep.is_some(), !next.is_null()) {
+                        match (moment, square, beside, !next.is_null()) {
                             $(
-                                ($m, $q, $b, false, false) => work.add::<S, $m, $q, $b, false, false>(s, &mut totals),
-                                ($m, $q, $b, false, true) => work.add::<S, $m, $q, $b, false, true>(s, &mut totals),
-                                ($m, $q, $b, true, false) => work.add::<S, $m, $q, $b, true, false>(s, &mut totals),
-                                ($m, $q, $b, true, true) => work.add::<S, $m, $q, $b, true, true>(s, &mut totals),
+                                ($m, $q, $b, false) => work.add::<S, $m, $q, $b, false>(s, &mut totals),
+                                ($m, $q, $b, true) => work.add::<S, $m, $q, $b, true>(s, &mut totals),
                             )*
                         }
                     };
@@ -308,7 +278,7 @@ unsafe fn place(x: *const f32, n: usize, is: f32) -> usize {
     let x = unsafe { std::slice::from_raw_parts(x, n) };
     for (i, chunk) in x.chunks(64).enumerate() {
         // Without a branch an entry, so that it is vector code.
-        if chunk.iter().fold(false, |found, x| found | (*x == is)) {
+        if chunk.iter().fold(0, |found, x| found | u32::from(*x == is)) != 0 {
             return i * 64 + chunk.iter().position(|x| *x == is).unwrap_or(0);
         }
     }
@@ -367,16 +337,15 @@ impl Kernel for Ends {
 }
 
 /// A block to be added to the totals.
-struct Work<'a> {
+struct Work {
     x: *const f32,
     y: *const f32,
     count: usize,
     /// The next block, if its maximum is wanted.
     next: *const f32,
-    base: &'a Base,
+    base: Base,
     origin: f32,
     share: f32,
-    kept: *mut f32,
 }
 
 /// Numbers added in f32 before sums go on in f64, per lane.
@@ -391,19 +360,18 @@ struct Sums<V> {
     beside: V,
 }
 
-impl Work<'_> {
+impl Work {
     /// Returns the maximum of the next block, if wanted.
     ///
     /// # Safety
     ///
-    /// `x` and, where wanted, `y`, `kept` and `next` have `count` vectors.
+    /// `x` and, where wanted, `y` and `next` have `count` vectors.
     #[inline(always)]
     unsafe fn add<
         S: Simd,
         const MOMENT: bool,
         const SQUARE: bool,
         const BESIDE: bool,
-        const KEEP: bool,
         const NEXT: bool,
     >(
         &self,
@@ -421,7 +389,7 @@ impl Work<'_> {
             while i < end {
                 // SAFETY: promised by the caller.
                 unsafe {
-                    self.step::<S, MOMENT, SQUARE, BESIDE, KEEP>(s, i, &mut sums);
+                    self.step::<S, MOMENT, SQUARE, BESIDE>(s, i, &mut sums);
                     if NEXT {
                         most = s.max(s.load(self.next.add(i * S::LANES)), most);
                     }
@@ -458,13 +426,7 @@ impl Work<'_> {
     ///
     /// There is one.
     #[inline(always)]
-    unsafe fn step<
-        S: Simd,
-        const MOMENT: bool,
-        const SQUARE: bool,
-        const BESIDE: bool,
-        const KEEP: bool,
-    >(
+    unsafe fn step<S: Simd, const MOMENT: bool, const SQUARE: bool, const BESIDE: bool>(
         &self,
         s: S,
         i: usize,
@@ -475,10 +437,6 @@ impl Work<'_> {
         let x = unsafe { s.load(self.x.add(at)) };
         let below = s.sub(x, s.splat(self.base.reference));
         let (e, some) = s.exp_below(below, self.base);
-        if KEEP {
-            // SAFETY: promised by the caller.
-            unsafe { s.store(self.kept.add(at), e) };
-        }
         sums.sum = s.settle(s.add(sums.sum, e));
         if SQUARE {
             sums.square = s.settle(s.mul_add(e, e, sums.square));

@@ -118,12 +118,6 @@ impl Known {
         Some(Known { tape, nonzero, folds, gradients })
     }
 
-    /// Columns of whose exponentials it computes a gradient.
-    pub(super) fn gradient_columns(&self) -> impl Iterator<Item = usize> + '_ {
-        let terms = self.gradients.iter().flat_map(|f| &f.terms);
-        terms.filter_map(|t| single(&t.exponent))
-    }
-
     /// Columns of whose exponentials it sums squares.
     pub(super) fn square_columns(&self) -> impl Iterator<Item = usize> + '_ {
         let sums = self.folds.iter().filter_map(|f| match f {
@@ -132,7 +126,7 @@ impl Known {
         });
         // Two exponentials of a column: one may be the square of the other.
         sums.flat_map(|terms| {
-            let of = |t: &Term| single(&t.exponent);
+            let of = |t: &Term| single(t.exponent);
             terms.iter().filter_map(move |t| {
                 let column = of(t)?;
                 (terms.iter().filter(|o| of(o) == Some(column)).count() > 1).then_some(column)
@@ -154,7 +148,7 @@ impl Sweep<'_> {
 }
 
 /// The only column that may have a part in it.
-fn single(x: &Linear) -> Option<usize> {
+fn single(x: Linear) -> Option<usize> {
     let mut with = (0..COLUMNS).filter(|c| x.c[*c] != ZERO);
     with.next().filter(|_| with.next().is_none())
 }

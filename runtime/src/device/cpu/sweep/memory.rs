@@ -2,7 +2,7 @@
 
 use rlc_compiler::loops::SlotId;
 
-use crate::device::cpu::rows::{Kept, Statistics};
+use crate::device::cpu::rows::Statistics;
 
 /// What one sweep over a distribution exp(scale * l) found.
 #[derive(Debug, Clone, Copy)]
@@ -16,23 +16,12 @@ pub(super) struct Found {
     pub statistics: Statistics,
 }
 
-/// Exponentials of a row.
-#[derive(Debug)]
-pub(super) struct Exponentials {
-    pub slot: SlotId,
-    pub scale: f64,
-    pub kept: Kept,
-}
-
 /// Of the row at which the loop stands.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub found: Vec<Found>,
     /// The least and the largest logit.
     pub ends: Vec<(SlotId, (f64, f64))>,
-    /// Those in use come first; memory of the others waits.
-    pub exponentials: Vec<Exponentials>,
-    pub in_use: usize,
 }
 
 impl Memory {
@@ -40,7 +29,6 @@ impl Memory {
     pub fn clear(&mut self) {
         self.found.clear();
         self.ends.clear();
-        self.in_use = 0;
     }
 
     /// Statistics of a distribution, with what is asked for.
@@ -76,22 +64,5 @@ impl Memory {
         let finite = |(low, high): (f64, f64)| low.is_finite() && high.is_finite();
         let ends = || self.ends.iter().find(|e| e.0 == slot).map(|e| finite(e.1));
         self.found.iter().find(beside).map(|_| true).or_else(ends)
-    }
-
-    /// The exponentials of a distribution.
-    pub fn kept(&self, slot: SlotId, scale: f64) -> Option<&Kept> {
-        let of = self.exponentials[..self.in_use].iter();
-        of.filter(|e| (e.slot, e.scale) == (slot, scale)).map(|e| &e.kept).find(|k| k.holds())
-    }
-
-    /// Memory for the exponentials of a distribution.
-    pub fn keep(&mut self, slot: SlotId, scale: f64) -> &mut Kept {
-        if self.in_use == self.exponentials.len() {
-            self.exponentials.push(Exponentials { slot, scale, kept: Kept::default() });
-        }
-        self.in_use += 1;
-        let own = &mut self.exponentials[self.in_use - 1];
-        (own.slot, own.scale) = (slot, scale);
-        &mut own.kept
     }
 }

@@ -65,12 +65,12 @@ impl Linear {
         out
     }
 
-    pub(super) fn is_number(&self) -> bool {
+    pub(super) fn is_number(self) -> bool {
         self.c == [ZERO; COLUMNS]
     }
 
     /// All its coefficients.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = N> {
+    pub(super) fn numbers(self) -> impl Iterator<Item = N> {
         std::iter::once(self.c0).chain(self.c)
     }
 
@@ -328,10 +328,8 @@ impl Algebra {
 
     /// The formula where the number is not 0 (or is, for `when` false), else 0.
     fn only_if(&mut self, c: N, mut f: Form, when: bool) -> Form {
-        let mut pick = |n: N| match when {
-            true => self.tape.select(c, n, ZERO),
-            false => self.tape.select(c, ZERO, n),
-        };
+        let mut pick =
+            |n: N| if when { self.tape.select(c, n, ZERO) } else { self.tape.select(c, ZERO, n) };
         f.plain = f.plain.map2(Linear::NONE, |n, _| pick(n));
         for term in &mut f.terms {
             term.factor = term.factor.map2(Linear::NONE, |n, _| pick(n));

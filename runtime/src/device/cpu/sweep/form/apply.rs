@@ -23,8 +23,6 @@ pub(in super::super) struct Buffers {
 /// What later sweeps of the loop make of columns.
 #[derive(Debug, Default, Clone)]
 pub(in super::super) struct Later {
-    /// Gradients of their exponentials.
-    pub gradients: Vec<SlotId>,
     /// Sums of squares of their exponentials.
     pub squares: Vec<SlotId>,
 }
@@ -65,7 +63,7 @@ struct Line {
 
 impl Line {
     /// None where a coefficient is not finite.
-    fn new(of: &Linear, values: &[f64]) -> Option<Line> {
+    fn new(of: Linear, values: &[f64]) -> Option<Line> {
         if !of.numbers().all(|n: N| value(values, n).is_finite()) {
             return None;
         }
@@ -82,11 +80,9 @@ impl Line {
         with.next().filter(|_| with.next().is_none())
     }
 
-    /// The only column with a part in it beside one; none within for no other.
-    fn other(&self, than: usize) -> Option<Option<(usize, f64)>> {
-        let mut with = (0..COLUMNS).filter(|c| *c != than && self.c[*c] != 0.0);
-        let found = with.next();
-        with.next().is_none().then(|| found.map(|c| (c, self.c[c])))
+    /// The columns with a part in it beside one.
+    fn others(&self, than: usize) -> impl Iterator<Item = (usize, f64)> {
+        self.c.into_iter().enumerate().filter(move |(c, by)| *c != than && *by != 0.0)
     }
 }
 
@@ -94,7 +90,11 @@ impl Part {
     fn new(exponent: &Line, factor: &Line, loose: bool) -> Option<Part> {
         let column = exponent.single().filter(|c| exponent.c[*c] > 0.0)?;
         let (scale, offset) = (exponent.c[column], exponent.c0);
-        let other = factor.other(column)?;
+        let mut others = factor.others(column);
+        let other = others.next();
+        if others.next().is_some() {
+            return None;
+        }
         let (a, b) = (factor.c0, factor.c[column]);
         // Bounded factors are as good as guarded ones.
         let loose = loose && (b != 0.0 || other.is_some());
@@ -168,11 +168,11 @@ fn insert(part: Part, out: &mut Vec<Part>) {
 fn parts(form: &Form, values: &[f64], out: &mut Vec<Part>) -> Option<()> {
     out.clear();
     for term in &form.terms {
-        let factor = Line::new(&term.factor, values)?;
+        let factor = Line::new(term.factor, values)?;
         if factor.is_zero() {
             continue;
         }
-        let exponent = Line::new(&term.exponent, values)?;
+        let exponent = Line::new(term.exponent, values)?;
         let column = exponent.single()?;
         let alone = |c: usize| Line { c0: 0.0, c: one_of(&factor, c) };
         let own = Line { c0: factor.c0, ..alone(column) };
@@ -240,7 +240,7 @@ unsafe fn attempt(
         [out] if out.align_offset(4) == 0 => Some(out.cast::<f32>()),
         _ => return None,
     };
-    let at = Columns { width, entries: row.entries, columns };
+    let at = Columns { width, entries: row.entries, places: columns };
     needs(known, values, room, wants)?;
     for want in wants.iter() {
         at.statistics(*want, later, memory)?;
@@ -276,16 +276,18 @@ fn needs(known: &Known, values: &[f64], room: &mut Vec<Part>, wants: &mut Vec<Wa
     for fold in &known.folds {
         match fold {
             KnownFold::LogSumExp { x, means } => {
-                let x = Line::new(x, values)?;
+                let x = Line::new(*x, values)?;
                 // The sum itself has no factor.
                 want(Part::new(&x, &Line { c0: 1.0, c: [0.0; COLUMNS] }, false)?.want());
                 for (f, _) in means {
-                    want(Part::new(&x, &Line::new(f, values)?, false)?.want());
+                    want(Part::new(&x, &Line::new(*f, values)?, false)?.want());
                 }
             }
             KnownFold::Sum(form) => {
                 parts(form, values, room)?;
-                room.iter().for_each(|p| want(p.want()));
+                for part in room.iter() {
+                    want(part.want());
+                }
             }
         }
     }
@@ -297,18 +299,18 @@ struct Columns {
     width: Width,
     entries: usize,
     /// Those that are not there are the first.
-    columns: [(Source, SlotId); COLUMNS],
+    places: [(Source, SlotId); COLUMNS],
 }
 
 impl Columns {
     fn slot(&self, column: usize) -> SlotId {
-        self.columns[column].1
+        self.places[column].1
     }
 
     /// Never alive while the gradient is written, which may be here.
     fn logits(&self, column: usize) -> Floats<'_> {
         // SAFETY: there are as many entries, and they are not written meanwhile.
-        unsafe { self.columns[column].0.floats(self.entries) }
+        unsafe { self.places[column].0.floats(self.entries) }
     }
 
     /// Computes statistics that are not known yet.
@@ -323,9 +325,7 @@ impl Columns {
         let row = rows::Row { logits: self.logits(column), scale };
         let beside = beside.map(|(y, share)| Beside { row: self.logits(y), share });
         let wanted = Wanted { moment, square, beside };
-        let keep = later.gradients.contains(&slot) && memory.kept(slot, scale).is_none();
-        let kept = keep.then(|| memory.keep(slot, scale));
-        let statistics = rows::statistics(self.width, row, &wanted, kept);
+        let statistics = rows::statistics(self.width, row, &wanted);
         if !statistics.max.is_finite() || !statistics.sum.is_finite() {
             return None;
         }
@@ -360,7 +360,7 @@ impl Columns {
                 continue;
             };
             // SAFETY: a row that a form is used for has entries.
-            let typical = unsafe { self.columns[y].0.get(0) };
+            let typical = unsafe { self.places[y].0.get(0) };
             if typical.is_finite() {
                 parts[first].a += d * typical;
                 parts[at].a -= d * typical;
@@ -388,12 +388,12 @@ fn fold_into(
     let slot = |column: usize| at.slot(column);
     match fold {
         KnownFold::LogSumExp { x, means } => {
-            let x = Line::new(x, values)?;
+            let x = Line::new(*x, values)?;
             let column = x.single()?;
             let found = *memory.statistics((slot(column), x.c[column]), false, false, None)?;
             results[0] = found.lse() + x.c0;
             for ((f, guard), result) in means.iter().zip(&mut results[1..]) {
-                let part = Part::new(&x, &Line::new(f, values)?, *guard == Guard::None)?;
+                let part = Part::new(&x, &Line::new(*f, values)?, *guard == Guard::None)?;
                 if !at.holds(&part, memory) {
                     return None;
                 }
@@ -480,11 +480,10 @@ unsafe fn gradient(
         p_log_p: 0.0,
         p_squared: 0.0,
         other: None,
-        kept: None,
     };
     let mut terms = [none; rows::MOST_TERMS];
     for (terms, part) in terms.iter_mut().zip(room.iter()) {
-        let source = |column: usize| at.columns[column].0;
+        let source = |column: usize| at.places[column].0;
         // log p = s e + o, so b e p = b / s * p (log p - o).
         let p_log_p = part.b / part.scale;
         *terms = Terms {
@@ -494,7 +493,6 @@ unsafe fn gradient(
             p_log_p,
             p_squared: part.squared,
             other: part.other.map(|(y, d)| (source(y), d)),
-            kept: memory.kept(at.slot(part.column), part.scale),
         };
     }
     if plain != 0.0 {

@@ -1,0 +1,61 @@
+//! A piece whose gradient takes the place of its logits.
+
+use std::ops::Range;
+
+use rlc_compiler::hir::ReduceOp;
+use rlc_compiler::level::{ROLLOUT, TOKEN};
+
+use super::ObjectiveError;
+use super::step::{Run, Step, joined};
+use crate::device::Gradient;
+use crate::device::cpu;
+
+impl Step<'_> {
+    /// [`Step::live`] that writes the gradient over the logits, `[tokens of these rollouts, V]`: no second array
+    /// of that size exists, unless the program reads logits after their gradient is known. For steps begun
+    /// with [`super::Logits::Live`].
+    ///
+    /// Logits that are gone cannot be looked at: what is not finite is named by its place only.
+    pub fn live_in_place(
+        &mut self,
+        rollouts: Range<usize>,
+        logits: &mut [f32],
+    ) -> Result<(), ObjectiveError> {
+        let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
+        let width = self.shape.vocab;
+        let column = self.logits_id().filter(|_| self.live);
+        let Some(column) = column.filter(|c| match &self.run {
+            Run::Cpu(run) => run.in_place(*c) && self.grads.is_empty(),
+            Run::Interp(_) => false,
+        }) else {
+            let gradient = self.live(rollouts, Some(logits))?.logits;
+            match gradient.len() {
+                // The loss reads no logits.
+                0 => logits.fill(0.0),
+                _ => logits.copy_from_slice(&gradient),
+            }
+            return Ok(());
+        };
+        self.check_next(&rollouts)?;
+        let rows = self.piece_rows(&rollouts);
+        let vocab = self.table_vocab();
+        let several = self.workers.several();
+        let workers = &mut self.workers;
+        if let Run::Cpu(run) = &mut self.run {
+            let mut merge = |parts: &mut [(ReduceOp, f64)]| joined(workers, parts);
+            let merge: &mut cpu::Merge<'_> = &mut if several { Some(&mut merge) } else { None };
+            let over = Some(Gradient { column, data: logits });
+            let room = &mut cpu::Room::default();
+            let mut sources = cpu::Sources { each: &mut [], over, room, tokens: 1 };
+            run.live_from(rows, &vocab, &mut [], &mut sources, merge)?;
+        }
+        self.next = rollouts.end;
+        let Some(bad) = logits.iter().position(|g| !g.is_finite()) else { return Ok(()) };
+        Err(ObjectiveError::NotFinite(format!(
+            "the gradient of `logits` is {} at token {} of the batch, entry {}; given apart from its gradient, `logits` says why",
+            logits[bad],
+            tokens.start + bad / width.max(1),
+            bad % width.max(1),
+        )))
+    }
+}
