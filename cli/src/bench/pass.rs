@@ -138,9 +138,10 @@ pub fn measure(
     let floats = std::mem::take(&mut batch.floats);
     drop(batch);
 
-    let fresh = match wanted.fresh {
-        true => fresh(objective, table, micro_batch, time.mul_f64(0.2), progress)?,
-        false => Vec::new(),
+    let fresh = if wanted.fresh {
+        fresh(objective, table, micro_batch, time.mul_f64(0.2), progress)?
+    } else {
+        Vec::new()
     };
     let mut measured = described(&kernel, &shape, &floats, &program, pieces.len());
     (measured.reused, measured.fresh) = (reused, fresh);
