@@ -136,6 +136,7 @@ pub fn measure(
     let loss = found.loss;
     let gradients = if keep { batch.gradients(found, &shape) } else { Table::default() };
     let floats = std::mem::take(&mut batch.floats);
+    let columns: Vec<_> = batch.given.iter().map(|(id, x)| (*id, width(*x))).collect();
     drop(batch);
 
     let fresh = if wanted.fresh {
@@ -143,22 +144,31 @@ pub fn measure(
     } else {
         Vec::new()
     };
-    let mut measured = described(&kernel, &shape, &floats, &program, pieces.len());
+    let mut measured = described(&kernel, &shape, (&floats, &columns), &program, pieces.len());
     (measured.reused, measured.fresh) = (reused, fresh);
     (measured.loss, measured.grown) = (loss, grown);
     Ok((measured, gradients))
+}
+
+/// Bytes of a number of a column.
+fn width(column: Numbers<'_>) -> usize {
+    match column {
+        Numbers::F64(_) | Numbers::I64(_) => 8,
+        Numbers::F32(_) => 4,
+        Numbers::U8(_) => 1,
+    }
 }
 
 /// What plan and shape say, without a time.
 pub fn described(
     kernel: &Kernel,
     shape: &Shape,
-    floats: &[(ColumnId, Float)],
+    (floats, columns): (&[(ColumnId, Float)], &[(ColumnId, usize)]),
     program: &Program,
     pieces: usize,
 ) -> Measured {
     let levels = &program.graph.level_table;
-    let cost = Cost::new(kernel.plan(), shape, floats);
+    let cost = Cost::new(kernel.plan(), shape, floats, columns);
     let count = |level: Level| shape.count(level);
     let work = [Phase::Recorded, Phase::Live, Phase::After]
         .map(|phase| work::of_phase(kernel.plan(), phase, shape));
