@@ -182,7 +182,8 @@ pub fn measure(
         room: pass.room.bytes(),
         share: wanted.share,
     };
-    let mut measured = pass::described(&kernel, &shape, (&floats, &[]), program, pieces);
+    let columns = pass::ColumnTypes { floats: &floats, widths: &[] };
+    let mut measured = pass::described(&kernel, &shape, columns, program, pieces);
     measured.reused = times;
     measured.loss = loss;
     measured.bytes = bytes;
