@@ -45,6 +45,7 @@ use text::{Report, Speed};
 /// gradient allocated anew. The floor is the time in which this machine copies the bytes that every
 /// pass must move, each array counted once: batches that fit into a cache may run faster than that.
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[command(after_help = "\
 Examples:
   rlc bench grpo                                512 tokens x 32,000 logits

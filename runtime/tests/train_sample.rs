@@ -257,6 +257,8 @@ sample rollouts = if solved < 0.4 then 6 else 3
     let mut trainer = Trainer::create(config(cut.path(), 10), one, 1, false).unwrap();
     let (ended, _) = train(&mut trainer, 5);
     assert!(matches!(ended, Ended::Stopped { step: 5 }));
+    // A run's folder belongs to one trainer at a time.
+    drop(trainer);
     let (one, rest) = learner(text);
     let settings = Config::read(&cut.path().join("config.resolved.toml")).unwrap();
     let mut trainer = Trainer::resume(cut.path(), settings, one, 1).unwrap();

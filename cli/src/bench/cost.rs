@@ -15,7 +15,7 @@ pub struct Bytes {
     pub logits: usize,
     /// Vocab-level gradients, each entry once.
     pub gradients: usize,
-    /// Other columns and structure, once, as the kernel holds them.
+    /// Other columns as the batch has them, and structure, once.
     pub columns: usize,
     /// Outputs below vocab level, once.
     pub outputs: usize,
@@ -37,12 +37,19 @@ pub struct Cost<'a> {
     plan: &'a Plan,
     shape: &'a Shape,
     floats: &'a [(ColumnId, Float)],
+    columns: &'a [(ColumnId, usize)],
 }
 
 impl Cost<'_> {
-    /// Looks at a plan. `floats` has the number types of its vocab-level columns.
-    pub fn new<'a>(plan: &'a Plan, shape: &'a Shape, floats: &'a [(ColumnId, Float)]) -> Cost<'a> {
-        Cost { plan, shape, floats }
+    /// Looks at a plan. `floats` has the number types of its vocab-level columns, `columns` the bytes of a
+    /// number of the others; 8 for those it lacks.
+    pub fn new<'a>(
+        plan: &'a Plan,
+        shape: &'a Shape,
+        floats: &'a [(ColumnId, Float)],
+        columns: &'a [(ColumnId, usize)],
+    ) -> Cost<'a> {
+        Cost { plan, shape, floats, columns }
     }
 
     /// What a pass moves.
@@ -149,9 +156,10 @@ impl Cost<'_> {
     fn size(&self, level: rlc_compiler::level::Level, kind: SlotKind) -> usize {
         let rows = self.shape.count(level);
         match kind {
-            SlotKind::Column(_) | SlotKind::Side(_) | SlotKind::Stored | SlotKind::Folded(_) => {
-                8 * rows
+            SlotKind::Column(column) => {
+                self.columns.iter().find(|(id, _)| *id == column).map_or(8, |c| c.1) * rows
             }
+            SlotKind::Side(_) | SlotKind::Stored | SlotKind::Folded(_) => 8 * rows,
             SlotKind::Param(_) => 8,
             SlotKind::Carried(numbers) => 8 * numbers * rows,
             SlotKind::Ring(length) => 8 * length,

@@ -171,7 +171,7 @@ pub fn measure(
     let gradients = if wanted.keep { pass.gradients(loss) } else { Table::default() };
     let pass_level = program.piece;
     let pieces = pass::pieces(&shape, pass_level, wanted.micro_batch).len();
-    let mut bytes = Cost::new(kernel.plan(), &shape, &floats).bytes();
+    let mut bytes = Cost::new(kernel.plan(), &shape, &floats, &[]).bytes();
     // Logits exist in cache only; what they are made of is read, and its gradient written.
     let own = size_of_val(&states.rows[..]) + size_of_val(&states.weight[..]);
     (bytes.logits, bytes.gradients) = (own, own);
@@ -182,7 +182,8 @@ pub fn measure(
         room: pass.room.bytes(),
         share: wanted.share,
     };
-    let mut measured = pass::described(&kernel, &shape, &floats, program, pieces);
+    let columns = pass::ColumnTypes { floats: &floats, widths: &[] };
+    let mut measured = pass::described(&kernel, &shape, columns, program, pieces);
     measured.reused = times;
     measured.loss = loss;
     measured.bytes = bytes;

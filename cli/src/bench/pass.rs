@@ -136,28 +136,49 @@ pub fn measure(
     let loss = found.loss;
     let gradients = if keep { batch.gradients(found, &shape) } else { Table::default() };
     let floats = std::mem::take(&mut batch.floats);
+    let widths: Vec<_> = batch.given.iter().map(|(id, x)| (*id, width(*x))).collect();
     drop(batch);
 
-    let fresh = match wanted.fresh {
-        true => fresh(objective, table, micro_batch, time.mul_f64(0.2), progress)?,
-        false => Vec::new(),
+    let fresh = if wanted.fresh {
+        fresh(objective, table, micro_batch, time.mul_f64(0.2), progress)?
+    } else {
+        Vec::new()
     };
-    let mut measured = described(&kernel, &shape, &floats, &program, pieces.len());
+    let columns = ColumnTypes { floats: &floats, widths: &widths };
+    let mut measured = described(&kernel, &shape, columns, &program, pieces.len());
     (measured.reused, measured.fresh) = (reused, fresh);
     (measured.loss, measured.grown) = (loss, grown);
     Ok((measured, gradients))
+}
+
+/// Bytes of a number of a column.
+fn width(column: Numbers<'_>) -> usize {
+    match column {
+        Numbers::F64(_) | Numbers::I64(_) => 8,
+        Numbers::F32(_) => 4,
+        Numbers::U8(_) => 1,
+    }
+}
+
+/// How the columns of a batch lie.
+#[derive(Debug, Clone, Copy)]
+pub struct ColumnTypes<'a> {
+    /// Number types at vocab level.
+    pub floats: &'a [(ColumnId, Float)],
+    /// Bytes of a number of the others; 8 where nothing is said.
+    pub widths: &'a [(ColumnId, usize)],
 }
 
 /// What plan and shape say, without a time.
 pub fn described(
     kernel: &Kernel,
     shape: &Shape,
-    floats: &[(ColumnId, Float)],
+    columns: ColumnTypes<'_>,
     program: &Program,
     pieces: usize,
 ) -> Measured {
     let levels = &program.graph.level_table;
-    let cost = Cost::new(kernel.plan(), shape, floats);
+    let cost = Cost::new(kernel.plan(), shape, columns.floats, columns.widths);
     let count = |level: Level| shape.count(level);
     let work = [Phase::Recorded, Phase::Live, Phase::After]
         .map(|phase| work::of_phase(kernel.plan(), phase, shape));
@@ -173,7 +194,7 @@ pub fn described(
         },
         pieces,
         coupling: levels.name(program.coupling).to_owned(),
-        dtype: floats.first().map(|f| f.1),
+        dtype: columns.floats.first().map(|f| f.1),
         bytes: cost.bytes(),
         memory: cost.memory(),
         grown: None,

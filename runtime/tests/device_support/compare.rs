@@ -54,7 +54,7 @@ pub fn compare(
     compare_within(name, program, kernel, table, rows, 1e-9);
 }
 
-/// The same, to a tolerance relative to the largest value.
+/// The same, to a tolerance relative to the largest value. Returns how many times the batch ran.
 pub fn compare_within(
     name: &str,
     program: &Arc<Program>,
@@ -62,7 +62,7 @@ pub fn compare_within(
     table: &Table,
     rows: usize,
     tolerance: f64,
-) {
+) -> u64 {
     let shape = Arc::new(Shape::new(&program.graph.level_table, table).unwrap());
     let columns = columns::load(program, table, &Table::default(), &shape, false).unwrap();
     let vocab = vocab_of(program, table);
@@ -110,10 +110,12 @@ pub fn compare_within(
             .collect();
         (outputs, grads)
     };
+    let mut passes = 0;
     // Short segments go row by row of themselves; here they go by blocks too.
     for short in [1, usize::MAX, 8] {
         kernel.set_short(short);
         let (outputs, grads) = all(kernel);
+        passes += 1;
         for (output, e, got) in &outputs {
             close(&format!("{name} {output}"), got, want.value(*e), tolerance);
         }
@@ -126,6 +128,7 @@ pub fn compare_within(
         for other in others {
             kernel.set_width(other);
             let (narrow, narrow_grads) = all(kernel);
+            passes += 1;
             if width >= ROW_FROM {
                 // Row primitives are f32: the same to rounding.
                 for ((output, e, _), (_, _, got)) in outputs.iter().zip(&narrow) {
@@ -146,4 +149,5 @@ pub fn compare_within(
         }
         kernel.set_width(Width::widest());
     }
+    passes
 }

@@ -10,6 +10,7 @@
 //! to the segment is computed once, and a fold's lanes are added to memory once for each row that is folded into. Row i of
 //! a segment is folded into lane i modulo [`LANES`] and lanes are added up in order, so both ways give the same bits on
 //! every machine.
+#![allow(clippy::cast_ptr_alignment, reason = "every array is aligned as its elements are")]
 
 pub(super) mod code;
 pub(super) mod math;

@@ -1,9 +1,11 @@
 //! Runs the code of a block an operator at a time: plain loops over up to [`BLOCK`] rows, built once for each width.
+#![allow(clippy::cast_ptr_alignment, reason = "every array is aligned as its elements are")]
 #![allow(
     clippy::inline_always,
     reason = "a loop is vector code of a width only inside the function of that width"
 )]
 
+use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::op::{Binary, Unary};
 
 use super::code::{Arg, Code, Step, Value};
@@ -340,23 +342,70 @@ unsafe fn all(
 
 /// Folds a block into lanes: row i of it into lane i modulo their number.
 #[inline(always)]
-fn add(
+fn add(lanes: &mut [f64; LANES], op: ReduceOp, x: Operand, kept: Option<Operand>, count: usize) {
+    match op {
+        ReduceOp::Sum | ReduceOp::LogSumExp => each(lanes, x, kept, count, |a, b| a + b),
+        ReduceOp::Prod => each(lanes, x, kept, count, |a, b| a * b),
+        ReduceOp::Max => each(lanes, x, kept, count, |a, b| Binary::Max.eval(a, b)),
+        ReduceOp::Min => each(lanes, x, kept, count, |a, b| Binary::Min.eval(a, b)),
+    }
+}
+
+#[inline(always)]
+fn each(
     lanes: &mut [f64; LANES],
-    op: rlc_compiler::hir::ReduceOp,
     x: Operand,
     kept: Option<Operand>,
     count: usize,
+    f: impl Fn(f64, f64) -> f64,
 ) {
-    let number = |x: &Operand, i: usize| match x {
-        Operand::Block(x) => x[i],
-        Operand::One(x) => *x,
+    let one = |lane: &mut f64, x: f64, kept: f64| {
+        let next = f(*lane, x);
+        *lane = if kept == 0.0 { *lane } else { next };
     };
-    for first in (0..count).step_by(LANES) {
-        for lane in 0..LANES.min(count - first) {
-            let i = first + lane;
-            let next = math::fold(op, lanes[lane], number(&x, i));
-            let counts = kept.as_ref().is_none_or(|k| number(k, i) != 0.0);
-            lanes[lane] = if counts { next } else { lanes[lane] };
+    let kept = match kept {
+        Some(Operand::One(0.0)) => return,
+        Some(Operand::One(_)) | None => None,
+        Some(Operand::Block(kept)) => Some(kept),
+    };
+    match (x, kept) {
+        (Operand::Block(x), Some(kept)) => {
+            let ((x, rest), (kept, left)) = (x.as_chunks::<LANES>(), kept.as_chunks::<LANES>());
+            for (x, kept) in x.iter().zip(kept) {
+                for ((lane, x), kept) in lanes.iter_mut().zip(x).zip(kept) {
+                    one(lane, *x, *kept);
+                }
+            }
+            for ((lane, x), kept) in lanes.iter_mut().zip(rest).zip(left) {
+                one(lane, *x, *kept);
+            }
+        }
+        (Operand::Block(x), None) => {
+            let (x, rest) = x.as_chunks::<LANES>();
+            for x in x {
+                for (lane, x) in lanes.iter_mut().zip(x) {
+                    one(lane, *x, 1.0);
+                }
+            }
+            for (lane, x) in lanes.iter_mut().zip(rest) {
+                one(lane, *x, 1.0);
+            }
+        }
+        (Operand::One(x), Some(kept)) => {
+            let (kept, left) = kept.as_chunks::<LANES>();
+            for kept in kept {
+                for (lane, kept) in lanes.iter_mut().zip(kept) {
+                    one(lane, x, *kept);
+                }
+            }
+            for (lane, kept) in lanes.iter_mut().zip(left) {
+                one(lane, x, *kept);
+            }
+        }
+        (Operand::One(x), None) => {
+            for i in 0..count {
+                one(&mut lanes[i % LANES], x, 1.0);
+            }
         }
     }
 }

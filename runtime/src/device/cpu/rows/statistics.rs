@@ -29,7 +29,8 @@ pub struct Beside<'a> {
 
 /// Sums over the entries x of a row, m being the largest. Natural logarithms throughout.
 ///
-/// All but `beside` are within 1e-6, relative, of exact sums over the given numbers; a moment below 1e-6 within 1e-12.
+/// All but `beside` are within 1e-6, relative, of exact sums over the given numbers; the moment or `beside` of a row whose
+/// largest entry is nearly all of it within 1e-12.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Statistics {
     /// m: minus infinity where all entries are, or where there are none. Exact but for one rounding of `scale * l`.

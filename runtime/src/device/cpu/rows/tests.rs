@@ -127,7 +127,7 @@ fn check_statistics(width: Width, x: Row, y: Row, what: &str) {
             weighted((x - mx).exp(), if size { y.abs() + x_part.abs() } else { y - x_part })
         })
     };
-    let room = if of(false).is_finite() { 1e-6 * of(true) } else { 0.0 };
+    let room = if of(false).is_finite() { 1e-6 * of(true) + 1e-12 * (1.0 + mx.abs()) } else { 0.0 };
     close(both.beside, of(false), room, &format!("{what}: beside"));
     // What follows from the sums.
     let lx = lse(&xs);
