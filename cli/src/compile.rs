@@ -22,6 +22,7 @@ Examples:
   rlc compile grpo --emit program          loss, gradients and metrics as one graph
   rlc compile calib.rl --emit loops        the loops of the CPU kernel
   rlc compile calib.rl --emit clif -o calib.clif
+  rlc compile calib.rl --emit cuda -o calib.cu
   rlc compile grpo --emit program --set beta=0.04 --set clip_low=0.1")]
 pub struct Args {
     #[arg(value_name = "PROGRAM", help = program::HELP)]

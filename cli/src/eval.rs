@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use rlc_compiler::table::{Array, Data, Table};
 use rlc_runtime::batch::{self, BatchError};
-use rlc_runtime::device::DeviceError;
+use rlc_runtime::device::{DeviceError, cuda};
 use rlc_runtime::objective::{self, Logits, Objective, ObjectiveError};
 use serde_json::json;
 
@@ -60,7 +60,7 @@ enum Backend {
     Interp,
     /// Compiled CPU kernels
     Cpu,
-    /// CUDA kernels (not in this build)
+    /// CUDA kernels for what needs the policy, on the first GPU (not yet run on one)
     Cuda,
 }
 
@@ -68,19 +68,16 @@ enum Backend {
 pub fn run(args: &Args, output: &Output) -> Outcome {
     let backend = match args.backend {
         Backend::Interp => objective::Backend::Interp,
-        Backend::Cpu => objective::Backend::Cpu,
-        Backend::Cuda => {
-            return Err(Failure::input(
-                "this build of rlc has no CUDA back end",
-                "`--backend cpu` computes the same numbers",
-            ));
-        }
+        Backend::Cpu | Backend::Cuda => objective::Backend::Cpu,
     };
     let mut program = program::open(&args.program)?;
     let checked = check::or_stop(&mut program, output)?;
     let values = params::values(&checked.graph, &args.set)?;
     let names: Vec<String> = checked.graph.params.iter().map(|p| p.name.clone()).collect();
     let mut objective = Objective::new(checked, backend);
+    if args.backend == Backend::Cuda {
+        objective.set_device(Some(Box::new(cuda::on_gpu)));
+    }
     for (name, value) in names.iter().zip(values) {
         objective.set_param(name, value).map_err(failure)?;
     }
@@ -238,6 +235,9 @@ fn failure(error: ObjectiveError) -> Failure {
         ObjectiveError::NotFinite(text) => Failure::running(text, ""),
         ObjectiveError::Device(DeviceError::Unsupported(why)) => {
             Failure::input(why.to_string(), "`--backend interp` runs every program")
+        }
+        ObjectiveError::Device(DeviceError::Cuda(why)) => {
+            Failure::input(why, "`--backend cpu` computes the same numbers")
         }
         ObjectiveError::Device(why) => Failure::running(why.to_string(), ""),
         other => Failure::input(other.to_string(), ""),

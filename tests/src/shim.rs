@@ -51,8 +51,10 @@ impl Shim {
             cuda::Work::Launches(launches) => launches.as_slice(),
             cuda::Work::Host => &[],
         });
-        let entries: String = kernels.map(|l| format!("RLC_CPU_ENTRY({})\n", l.kernel)).collect();
-        std::fs::write(&text, format!("{}\n{entries}", module.text)).map_err(|e| failed(&e))?;
+        let entries: Vec<String> =
+            kernels.map(|l| format!("RLC_CPU_ENTRY({})", l.kernel)).collect();
+        std::fs::write(&text, format!("{}\n{}\n", module.text, entries.join("\n")))
+            .map_err(|e| failed(&e))?;
         let output = Command::new("g++")
             .args(["-std=c++20", "-O0", "-ffp-contract=off", "-fno-strict-aliasing", "-w"])
             .args(["-shared", "-fPIC", "-include"])

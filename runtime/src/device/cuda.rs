@@ -14,7 +14,34 @@ pub mod gpu;
 pub mod live;
 pub mod nvrtc;
 
+use rlc_compiler::clif::Float;
+use rlc_compiler::cuda::{Types, emit};
+use rlc_compiler::hir::ColumnId;
+use rlc_compiler::loops::Plan;
+
 use super::DeviceError;
+use gpu::Gpu;
+use live::{Live, LiveStage};
+
+/// Threads that share a vocab row, and blocks of them that a multiprocessor has at a time.
+const SHARE: (u32, u32) = (512, 4);
+
+/// The live stage of a plan on the first GPU. `floats` has the number types of the vocab-level columns.
+pub fn on_gpu(
+    plan: &Plan,
+    floats: &[(ColumnId, Float)],
+) -> Result<Box<dyn LiveStage>, DeviceError> {
+    let mut gpu = Gpu::new(0)?;
+    let about = gpu.about()?;
+    let floats = floats.to_vec();
+    let of = move |column| {
+        floats.iter().find(|(c, _)| *c == column).map_or(Float::F32, |(_, float)| *float)
+    };
+    let module = emit(plan, &Types { entries: &of, gradients: &|_| Float::F32 });
+    let cubin = nvrtc::compile(&module.text, &about.architecture)?;
+    gpu.load(&cubin.code)?;
+    Ok(Box::new(Live::new(gpu, module, Box::new(of), SHARE.0, SHARE.1 * about.processors)))
+}
 
 /// Something that runs kernels: a GPU, or in tests the shim.
 pub trait Device {

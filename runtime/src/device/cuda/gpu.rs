@@ -57,8 +57,7 @@ impl Gpu {
     pub fn new(ordinal: usize) -> Result<Gpu, DeviceError> {
         if !driver_present() {
             return Err(DeviceError::Cuda(
-                "the NVIDIA driver (libcuda.so.1) is not on this machine, so there is no GPU to run on: install it, or \
-                 use `--backend cpu`; `rlc doctor` shows what is found"
+                "the NVIDIA driver (libcuda.so.1) is not on this machine, so there is no GPU to run on: install it"
                     .to_owned(),
             ));
         }

@@ -50,7 +50,7 @@ fn present() -> bool {
 fn missing() -> DeviceError {
     DeviceError::Cuda(
         "NVRTC (libnvrtc.so), which compiles kernels, is not on this machine: install the CUDA 13 runtime, or \
-         `pip install nvidia-cuda-nvrtc` and add its lib folder to LD_LIBRARY_PATH; `rlc doctor` shows what is found"
+         `pip install nvidia-cuda-nvrtc` and add its lib folder to LD_LIBRARY_PATH"
             .to_owned(),
     )
 }
