@@ -210,7 +210,8 @@ fn compile_prints_every_stage() {
     compile("program").prints("grad/logits");
     compile("loops").prints("live, for each rollout");
     compile("clif").prints("function %live_0_token");
-    compile("machine").fails(2, "[possible values: ast, hir, program, loops, clif]");
+    compile("cuda").prints("__global__ void live_0_token");
+    compile("machine").fails(2, "[possible values: ast, hir, program, loops, clif, cuda]");
     place.rlc(&["compile", "a.rl"]).fails(2, "--emit");
     let done = place.rlc(&["compile", "a.rl", "--emit", "loops", "-o", "a.loops"]);
     done.prints("");
