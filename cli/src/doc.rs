@@ -57,7 +57,7 @@ fn library(page: &mut Page<'_>) -> Outcome {
         page.entry(&entry);
     }
     page.heading("Objectives");
-    for (name, _, _) in stdlib::OBJECTIVES {
+    for (name, _, _) in stdlib::library() {
         objective(name, page, false)?;
     }
     Ok(())
@@ -76,7 +76,7 @@ fn one(name: &str, page: &mut Page<'_>, output: &Output) -> Outcome {
         return file(name, page, output);
     }
     let all: Vec<(&str, Vec<Entry>)> =
-        stdlib::OBJECTIVES.iter().map(|(o, _, _)| (*o, of_objective(o))).collect();
+        stdlib::library().map(|(o, _, _)| (*o, of_objective(o))).collect();
     let mut found = false;
     for (owner, entries) in &all {
         for entry in entries.iter().filter(|e| e.name == name) {
@@ -96,7 +96,7 @@ fn one(name: &str, page: &mut Page<'_>, output: &Output) -> Outcome {
     }
     let known = prelude();
     let names = known.iter().chain(all.iter().flat_map(|a| &a.1)).map(|e| e.name.as_str());
-    let objectives = stdlib::OBJECTIVES.iter().map(|o| o.0);
+    let objectives = stdlib::library().map(|o| o.0);
     let help = match nearest(name, objectives.chain(names)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "`rlc doc` prints the whole library; a file's name ends in .rl".into(),

@@ -80,7 +80,7 @@ pub fn unknown(name: &str) -> Failure {
     } else {
         format!("there is no file and no library objective `{name}`")
     };
-    let help = match nearest(name, stdlib::OBJECTIVES.iter().map(|o| o.0)) {
+    let help = match nearest(name, stdlib::library().map(|o| o.0)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "`rlc recipes` lists the library; a file's name ends in .rl".into(),
     };

@@ -272,7 +272,7 @@ pub fn link(
 /// A library objective in place of a base that is not there: the one whose name is nearest.
 fn stand_in(base: &Base) -> Option<(String, String, bool)> {
     let near = match base {
-        Base::Library(ident) => nearest(&ident.name, stdlib::OBJECTIVES.iter().map(|o| o.0)),
+        Base::Library(ident) => nearest(&ident.name, stdlib::library().map(|o| o.0)),
         Base::Path(..) | Base::Nothing(_) => None,
     };
     let (name, text) = stdlib::objective(near.unwrap_or("grpo"))?;
@@ -330,7 +330,7 @@ fn next_file(
             if let Some((name, text)) = stdlib::objective(&ident.name) {
                 return Some((name.to_owned(), text.to_owned(), true));
             }
-            let names = stdlib::OBJECTIVES.iter().map(|o| o.0);
+            let names = stdlib::library().map(|o| o.0);
             let help = match nearest(&ident.name, names.clone()) {
                 Some(near) => format!("did you mean `extend {near}`?"),
                 None => format!(

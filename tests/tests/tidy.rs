@@ -130,16 +130,25 @@ fn unsafe_code_keeps_to_its_places() {
 }
 
 #[test]
-fn recipes_are_listed_and_documented() {
-    let listed: Vec<&str> = rlc_compiler::stdlib::OBJECTIVES.iter().map(|o| o.0).collect();
-    for path in rlc_tests::files("stdlib/objectives", ".rl") {
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        assert!(listed.contains(&name.as_str()), "{name} is not in compiler/src/stdlib.rs");
+fn params_of_the_library_are_documented() {
+    let mut read = 0;
+    for path in ["objectives", "recipes"]
+        .map(|f| format!("stdlib/{f}"))
+        .iter()
+        .flat_map(|f| rlc_tests::files(f, ".rl"))
+    {
+        let name = rlc_tests::short(&path);
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         for (i, line) in lines.iter().enumerate().filter(|(_, l)| l.starts_with("param ")) {
             let documented = i > 0 && lines[i - 1].starts_with("## ");
-            assert!(documented, "{name}.rl:{}: `{line}` has no `##` with unit and source", i + 1);
+            assert!(documented, "{name}:{}: `{line}` has no `##` with unit and source", i + 1);
         }
+        read += 1;
     }
+    assert_eq!(
+        read,
+        rlc_compiler::stdlib::library().count(),
+        "the library is what its folders hold"
+    );
 }

@@ -272,6 +272,6 @@ fn library_copy(source: &Source) -> Option<Uri> {
 fn library_of(path: &Path) -> Option<(&'static str, &'static str)> {
     let path = real(path);
     let rest = path.strip_prefix(real(&library_folder())).ok()?.to_str()?.to_owned();
-    let objectives = stdlib::OBJECTIVES.iter().map(|o| (o.1, o.2));
+    let objectives = stdlib::library().map(|o| (o.1, o.2));
     objectives.chain([stdlib::PRELUDE]).find(|f| f.0 == rest)
 }

@@ -311,5 +311,5 @@ fn origin(analysis: &Analysis, name: &str, file: FileId, depth: usize, function:
 
 /// The library's objective of a name, for `extend`.
 pub fn objectives() -> impl Iterator<Item = &'static str> {
-    stdlib::OBJECTIVES.iter().map(|o| o.0).chain(["nothing"])
+    stdlib::library().map(|o| o.0).chain(["nothing"])
 }
