@@ -45,6 +45,16 @@ pub struct Module {
     pub steps: Vec<Work>,
 }
 
+impl Module {
+    /// Every launch, in order.
+    pub fn launches(&self) -> impl Iterator<Item = &Launch> {
+        self.steps.iter().flat_map(|step| match step {
+            Work::Launches(launches) => launches.as_slice(),
+            Work::Host => &[],
+        })
+    }
+}
+
 /// What a step of the live stage is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {

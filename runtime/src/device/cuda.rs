@@ -15,16 +15,21 @@ pub mod live;
 pub mod nvrtc;
 
 use rlc_compiler::clif::Float;
-use rlc_compiler::cuda::{Types, emit};
+use rlc_compiler::cuda::{Module, Types, emit};
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::loops::Plan;
 
-use super::DeviceError;
+use super::{DeviceError, float_of};
 use gpu::Gpu;
 use live::{Live, LiveStage};
 
 /// Threads that share a vocab row, and blocks of them that a multiprocessor has at a time.
 const SHARE: (u32, u32) = (512, 4);
+
+/// The kernels of a plan's live stage, for vocab-level columns of these number types.
+pub fn module(plan: &Plan, floats: &[(ColumnId, Float)]) -> Module {
+    emit(plan, &Types { entries: &|c| float_of(floats, c), gradients: &|_| Float::F32 })
+}
 
 /// The live stage of a plan on the first GPU. `floats` has the number types of the vocab-level columns.
 pub fn on_gpu(
@@ -33,14 +38,10 @@ pub fn on_gpu(
 ) -> Result<Box<dyn LiveStage>, DeviceError> {
     let mut gpu = Gpu::new(0)?;
     let about = gpu.about()?;
-    let floats = floats.to_vec();
-    let of = move |column| {
-        floats.iter().find(|(c, _)| *c == column).map_or(Float::F32, |(_, float)| *float)
-    };
-    let module = emit(plan, &Types { entries: &of, gradients: &|_| Float::F32 });
+    let module = module(plan, floats);
     let cubin = nvrtc::compile(&module.text, &about.architecture)?;
     gpu.load(&cubin.code)?;
-    Ok(Box::new(Live::new(gpu, module, Box::new(of), SHARE.0, SHARE.1 * about.processors)))
+    Ok(Box::new(Live::new(gpu, module, floats, SHARE.0, SHARE.1 * about.processors)))
 }
 
 /// Something that runs kernels: a GPU, or in tests the shim.

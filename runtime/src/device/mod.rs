@@ -9,6 +9,11 @@ use rlc_compiler::fuse::Unsupported;
 use rlc_compiler::hir::ColumnId;
 use thiserror::Error;
 
+/// The number type of a vocab-level column: f32 unless it is listed.
+pub fn float_of(floats: &[(ColumnId, Float)], column: ColumnId) -> Float {
+    floats.iter().find(|(c, _)| *c == column).map_or(Float::F32, |(_, f)| *f)
+}
+
 /// Why a program cannot be compiled or run.
 #[derive(Debug, Clone, Error)]
 pub enum DeviceError {

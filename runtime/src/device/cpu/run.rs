@@ -17,7 +17,8 @@ use rlc_compiler::shape::Shape;
 use super::cuts::Work;
 use super::given::element;
 use super::source::{Buffer, Room, Sources};
-use super::{Kernel, Memory, Vocab, call, float, float_of, numbers, pointer};
+use super::{Kernel, Memory, Vocab, call, float, numbers, pointer};
+use crate::device::float_of;
 use crate::device::{DeviceError, Gradient};
 
 /// Puts what all workers' parts of some reductions to the batch come to in place of this worker's;

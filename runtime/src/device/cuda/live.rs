@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rlc_compiler::clif::Float;
-use rlc_compiler::cuda::{Arg, Grid, Launch, Module, PARTS, Work};
+use rlc_compiler::cuda::{Arg, Grid, Module, PARTS, Work};
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::level::{Level, TOKEN};
 use rlc_compiler::loops::{Call, Plan, Slot, SlotId, SlotKind, Step};
 use rlc_compiler::shape::Shape;
 
 use super::Device;
-use crate::device::DeviceError;
+use crate::device::{DeviceError, float_of};
 
 /// The live stage somewhere else than on the CPU. Tables have a pointer per slot to the host's memory.
 pub trait LiveStage: Send {
@@ -103,12 +103,11 @@ pub struct Live<D: Device> {
     /// Most blocks of a kernel that has a block per row.
     blocks: u32,
     memory: BTreeMap<Key, Room<D::Memory>>,
+    /// Every argument of the module's launches, once.
+    args: Vec<Arg>,
     /// Number types of vocab-level columns.
-    float: Floats,
+    floats: Vec<(ColumnId, Float)>,
 }
-
-/// Number types of vocab-level columns.
-pub type Floats = Box<dyn Fn(ColumnId) -> Float + Send>;
 
 /// What a memory is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,28 +125,21 @@ impl<D: Device> Live<D> {
     /// Kernels that the device has loaded.
     ///
     /// `threads` share a vocab row, a multiple of 32 up to 1,024; at most `blocks` blocks work on rows at a time.
-    pub fn new(device: D, module: Module, float: Floats, threads: u32, blocks: u32) -> Self {
-        Live { device, module, threads, blocks, memory: BTreeMap::new(), float }
-    }
-
-    /// The device.
-    pub fn device(&mut self) -> &mut D {
-        &mut self.device
-    }
-
-    /// Every argument of the live stage, once.
-    fn args(&self) -> Vec<Arg> {
-        let mut out: Vec<Arg> = Vec::new();
-        let launches = self.module.steps.iter().flat_map(|s| match s {
-            Work::Launches(l) => l.as_slice(),
-            Work::Host => &[],
-        });
-        for arg in launches.flat_map(|l| &l.args) {
-            if !out.contains(arg) {
-                out.push(*arg);
+    pub fn new(
+        device: D,
+        module: Module,
+        floats: &[(ColumnId, Float)],
+        threads: u32,
+        blocks: u32,
+    ) -> Self {
+        let mut args: Vec<Arg> = Vec::new();
+        for arg in module.launches().flat_map(|l| &l.args) {
+            if !args.contains(arg) {
+                args.push(*arg);
             }
         }
-        out
+        let (memory, floats) = (BTreeMap::new(), floats.to_vec());
+        Live { device, module, threads, blocks, memory, args, floats }
     }
 
     fn room(&mut self, key: Key, bytes: usize) -> Result<(), DeviceError> {
@@ -215,21 +207,23 @@ impl<D: Device> Live<D> {
             let Arg::Slot(slot) = arg else { return None };
             let kind = plan.slot(slot).kind;
             let float = match kind {
-                SlotKind::Entries(column) => (self.float)(column),
+                SlotKind::Entries(column) => float_of(&self.floats, column),
                 SlotKind::Gradient(_) => Float::F32,
                 _ => return None,
             };
             Some((slot, kind, numbers * float.bytes()))
         };
-        self.args().into_iter().filter_map(of).collect()
+        self.args.iter().copied().filter_map(of).collect()
     }
 
     fn launch(
         &mut self,
-        launch: &Launch,
+        (step, at): (usize, usize),
         shape: &Shape,
         of: &dyn Fn(Level) -> Range<usize>,
     ) -> Result<(), DeviceError> {
+        let Work::Launches(launches) = &self.module.steps[step] else { return Ok(()) };
+        let launch = &launches[at];
         let address =
             |key: Key| self.memory.get(&key).map_or(0, |room| self.device.address(&room.memory));
         let args: Vec<u64> = launch
@@ -272,8 +266,8 @@ where
         shape: &Shape,
         table: &[*mut u8],
     ) -> Result<(), DeviceError> {
-        for arg in self.args() {
-            match arg {
+        for at in 0..self.args.len() {
+            match self.args[at] {
                 Arg::Slot(slot) => match plan.slot(slot).kind {
                     SlotKind::Entries(_) | SlotKind::Gradient(_) => {}
                     SlotKind::Scratch(numbers) => {
@@ -325,8 +319,8 @@ where
                 }
             }
             let Work::Launches(launches) = &self.module.steps[n] else { continue };
-            for launch in launches.clone() {
-                self.launch(&launch, shape, &of)?;
+            for at in 0..launches.len() {
+                self.launch((n, at), shape, &of)?;
             }
         }
         for (slot, kind, bytes) in self.outside(plan, numbers) {
@@ -344,8 +338,8 @@ where
         shape: &Shape,
         table: &[*mut u8],
     ) -> Result<(), DeviceError> {
-        for arg in self.args() {
-            let Arg::Slot(slot) = arg else { continue };
+        for at in 0..self.args.len() {
+            let Arg::Slot(slot) = self.args[at] else { continue };
             if matches!(plan.slot(slot).kind, SlotKind::Stored | SlotKind::Folded(_)) {
                 // SAFETY: the caller's table has as many bytes.
                 unsafe { self.give(slot, table, bytes(plan, shape, slot))? };
