@@ -114,6 +114,12 @@ pub enum Arg {
     Base,
 }
 
+/// Most threads of a block that shares a vocab row: what its kernels are compiled for, two on a multiprocessor, which
+/// leaves each thread 128 registers.
+pub const SHARING: u32 = 256;
+/// Threads of every other block.
+pub const ROWS: u32 = 128;
+
 /// Blocks that share a fold into the batch. Part of the order of its sum.
 pub const PARTS: u32 = 256;
 

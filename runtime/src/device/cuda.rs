@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! nvrtc   text -> cubin, with registers and spills; needs no GPU
+//! cache   cubins on disk
 //! gpu     the driver: memory, launches, what is missing
 //! live    what is launched in which order on whose memory, for any [`Device`]
 //! ```
@@ -10,38 +11,43 @@
 //! that sorts whole scopes does too. Libraries are loaded when they are first needed, so that one binary runs with
 //! and without them.
 
+pub mod cache;
 pub mod gpu;
 pub mod live;
 pub mod nvrtc;
 
 use rlc_compiler::clif::Float;
-use rlc_compiler::cuda::{Module, Types, emit};
+use rlc_compiler::cuda::{Module, SHARING, Types, emit};
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::loops::Plan;
 
 use super::{DeviceError, float_of};
+use cache::Cache;
 use gpu::Gpu;
 use live::{Live, LiveStage};
 
-/// Threads that share a vocab row, and blocks of them that a multiprocessor has at a time.
-const SHARE: (u32, u32) = (512, 4);
+/// Blocks that share a vocab row which a multiprocessor has at a time.
+const BLOCKS: u32 = 8;
 
 /// The kernels of a plan's live stage, for vocab-level columns of these number types.
 pub fn module(plan: &Plan, floats: &[(ColumnId, Float)]) -> Module {
     emit(plan, &Types { entries: &|c| float_of(floats, c), gradients: &|_| Float::F32 })
 }
 
-/// The live stage of a plan on the first GPU. `floats` has the number types of the vocab-level columns.
+/// The live stage of a plan on the first GPU, with kernels from the cache where it has them. `floats` has the
+/// number types of the vocab-level columns; what stops nothing is said to `note`.
 pub fn on_gpu(
     plan: &Plan,
     floats: &[(ColumnId, Float)],
+    cache: &Cache,
+    note: &dyn Fn(&str),
 ) -> Result<Box<dyn LiveStage>, DeviceError> {
     let mut gpu = Gpu::new(0)?;
     let about = gpu.about()?;
     let module = module(plan, floats);
-    let cubin = nvrtc::compile(&module.text, &about.architecture)?;
+    let cubin = cache.cubin(nvrtc::nvrtc()?, &module.text, &about.architecture, note)?;
     gpu.load(&cubin.code)?;
-    Ok(Box::new(Live::new(gpu, module, floats, SHARE.0, SHARE.1 * about.processors)))
+    Ok(Box::new(Live::new(gpu, module, floats, SHARING, BLOCKS * about.processors)))
 }
 
 /// Something that runs kernels: a GPU, or in tests the shim.

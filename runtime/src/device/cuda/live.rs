@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rlc_compiler::clif::Float;
-use rlc_compiler::cuda::{Arg, Grid, Module, PARTS, Work};
+use rlc_compiler::cuda::{Arg, Grid, Module, PARTS, ROWS, Work};
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::level::{Level, TOKEN};
 use rlc_compiler::loops::{Call, Plan, Slot, SlotId, SlotKind, Step};
@@ -117,9 +117,6 @@ enum Key {
     Partials,
     Starts(Level, Level),
 }
-
-/// Threads of a block that shares nothing.
-const ROWS: u32 = 128;
 
 impl<D: Device> Live<D> {
     /// Kernels that the device has loaded.
