@@ -43,7 +43,7 @@ pub struct Args {
     /// The GPU's architecture, for ptx, cubin and sass-stats; sm_90 without this
     #[arg(long, value_name = "SM_NN")]
     arch: Option<String>,
-    /// The number type of logits, for cuda and what follows from it
+    /// The number type of logits and their gradient, for cuda and what follows from it
     #[arg(long, value_enum, value_name = "TYPE", default_value_t = Logits::F32)]
     logits: Logits,
     /// Print one JSON object; for sass-stats
@@ -172,7 +172,8 @@ fn stage(args: &Args, checked: &Checked) -> Outcome<Made> {
         let float = args.logits.float();
         let all: Vec<(ColumnId, Float)> =
             plan.all_slots().filter_map(|(_, slot)| Some((entries(slot)?, float))).collect();
-        let text = cuda::module(&plan, &all).text;
+        let floats = cuda::Floats { entries: &all, gradients: &all };
+        let text = cuda::module(&plan, &floats).text;
         return if stage == Stage::Cuda { Ok(Made::Text(text)) } else { compiled(args, &text) };
     }
     let target = cpu::target().map_err(|e| Failure::running(e.to_string(), ""))?;

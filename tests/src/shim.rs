@@ -5,13 +5,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use libloading::{Library, Symbol};
-use rlc_compiler::clif::Float;
 use rlc_compiler::cuda::Module;
-use rlc_compiler::hir::ColumnId;
 use rlc_compiler::loops::Plan;
 use rlc_runtime::device::DeviceError;
 use rlc_runtime::device::cuda::live::{Live, LiveStage};
-use rlc_runtime::device::cuda::{self, Device};
+use rlc_runtime::device::cuda::{self, Device, Floats};
 
 use crate::root;
 
@@ -132,7 +130,7 @@ impl Device for Shim {
 /// The live stage of a plan under the shim, with blocks of `threads` threads, at most `blocks` at a time.
 pub fn live(
     plan: &Plan,
-    floats: &[(ColumnId, Float)],
+    floats: &Floats<'_>,
     order: Order,
     (threads, blocks): (u32, u32),
 ) -> Result<Box<dyn LiveStage>, DeviceError> {

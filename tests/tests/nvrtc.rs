@@ -34,7 +34,7 @@ fn found(test: &str) -> Option<&'static Nvrtc> {
     }
 }
 
-/// The kernels of a program with its default params, for vocab-level columns of a number type.
+/// The kernels of a program with its default params, for vocab-level columns and gradients of a number type.
 fn text(checked: &Checked, float: Float) -> String {
     let params = checked.graph.params.iter().map(|p| p.value).collect();
     let settings = Settings { params, ..Settings::default() };
@@ -45,7 +45,7 @@ fn text(checked: &Checked, float: Float) -> String {
     };
     let floats: Vec<(ColumnId, Float)> =
         plan.all_slots().filter_map(|(_, slot)| column(slot.kind)).collect();
-    cuda::module(&plan, &floats).text
+    cuda::module(&plan, &cuda::Floats { entries: &floats, gradients: &floats }).text
 }
 
 /// What every kernel of every text takes on an architecture, or what NVRTC says against it.

@@ -29,16 +29,20 @@ use live::{Live, LiveStage};
 /// Blocks that share a vocab row which a multiprocessor has at a time.
 const BLOCKS: u32 = 8;
 
-/// The kernels of a plan's live stage, for vocab-level columns of these number types.
-pub fn module(plan: &Plan, floats: &[(ColumnId, Float)]) -> Module {
-    emit(plan, &Types { entries: &|c| float_of(floats, c), gradients: &|_| Float::F32 })
+/// The kernels of a plan's live stage.
+pub fn module(plan: &Plan, floats: &Floats<'_>) -> Module {
+    let (entries, gradients) = (floats.entries, floats.gradients);
+    emit(
+        plan,
+        &Types { entries: &|c| float_of(entries, c), gradients: &|c| float_of(gradients, c) },
+    )
 }
 
-/// The live stage of a plan on the first GPU, with kernels from the cache where it has them. `floats` has the
-/// number types of the vocab-level columns; what stops nothing is said to `note`.
+/// The live stage of a plan on the first GPU, with kernels from the cache where it has them; what stops nothing is
+/// said to `note`.
 pub fn on_gpu(
     plan: &Plan,
-    floats: &[(ColumnId, Float)],
+    floats: &Floats<'_>,
     cache: &Cache,
     note: &dyn Fn(&str),
 ) -> Result<Box<dyn LiveStage>, DeviceError> {
@@ -48,6 +52,15 @@ pub fn on_gpu(
     let cubin = cache.cubin(nvrtc::nvrtc()?, &module.text, &about.architecture, note)?;
     gpu.load(&cubin.code)?;
     Ok(Box::new(Live::new(gpu, module, floats, SHARING, BLOCKS * about.processors)))
+}
+
+/// Number types of vocab-level columns and of their gradients: f32 where nothing is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Floats<'a> {
+    /// Of entries.
+    pub entries: &'a [(ColumnId, Float)],
+    /// Of gradients.
+    pub gradients: &'a [(ColumnId, Float)],
 }
 
 /// Something that runs kernels: a GPU, or in tests the shim.

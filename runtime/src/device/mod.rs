@@ -57,6 +57,48 @@ pub enum DeviceError {
     Order(&'static str),
 }
 
+/// A vocab-level column that lies on the device which runs the live stage: a packed row of entries per token of
+/// a piece, and where its gradient goes, of the same number type. No copy passes through the host.
+#[derive(Debug, Clone, Copy)]
+pub struct Resident {
+    float: Float,
+    numbers: usize,
+    entries: u64,
+    gradient: u64,
+}
+
+impl Resident {
+    /// `numbers` entries at one address of the device and room for as many of the gradient at another; at the same one the
+    /// gradient takes the place of the entries, row by row.
+    ///
+    /// # Safety
+    ///
+    /// Until the piece has run the device has that memory at these addresses, nobody else uses it, and what is written
+    /// there is complete for whatever stream the device's launches go to.
+    pub unsafe fn new(float: Float, numbers: usize, entries: u64, gradient: u64) -> Resident {
+        Resident { float, numbers, entries, gradient }
+    }
+
+    /// Number type of entries and gradient.
+    pub fn float(&self) -> Float {
+        self.float
+    }
+
+    /// Whether the gradient takes the place of the entries.
+    pub fn in_place(&self) -> bool {
+        self.entries == self.gradient
+    }
+}
+
+/// Vocab-level memory of a piece that is not taken from the host and given back as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outside<'a> {
+    /// Columns on the device.
+    pub resident: &'a [(ColumnId, Resident)],
+    /// The host's column whose gradient takes the place of its entries, where they have one number type.
+    pub over: Option<ColumnId>,
+}
+
 /// A vocab-level gradient to be written.
 #[derive(Debug)]
 pub struct Gradient<'a> {

@@ -10,8 +10,8 @@ use rlc_compiler::level::{Level, TOKEN};
 use rlc_compiler::loops::{Call, Plan, Slot, SlotId, SlotKind, Step};
 use rlc_compiler::shape::Shape;
 
-use super::Device;
-use crate::device::{DeviceError, float_of};
+use super::{Device, Floats};
+use crate::device::{DeviceError, Outside, float_of};
 
 /// The live stage somewhere else than on the CPU. Tables have a pointer per slot to the host's memory.
 pub trait LiveStage: Send {
@@ -31,13 +31,15 @@ pub trait LiveStage: Send {
     ///
     /// # Safety
     ///
-    /// As for `begin`; vocab-level slots have a row per token of the piece, of their number type.
+    /// As for `begin`; vocab-level slots have a row per token of the piece, of their number type, unless they lie
+    /// on the device.
     unsafe fn piece(
         &mut self,
         plan: &Plan,
         shape: &Shape,
         rows: Range<usize>,
         table: &[*mut u8],
+        outside: Outside<'_>,
         call: &mut dyn FnMut(&Call, Range<usize>),
     ) -> Result<(), DeviceError>;
 
@@ -105,8 +107,11 @@ pub struct Live<D: Device> {
     memory: BTreeMap<Key, Room<D::Memory>>,
     /// Every argument of the module's launches, once.
     args: Vec<Arg>,
-    /// Number types of vocab-level columns.
+    /// Number types of vocab-level columns, and of their gradients.
     floats: Vec<(ColumnId, Float)>,
+    gradients: Vec<(ColumnId, Float)>,
+    /// Slots of the present piece whose memory is not kept here.
+    away: BTreeMap<SlotId, u64>,
 }
 
 /// What a memory is for.
@@ -122,21 +127,16 @@ impl<D: Device> Live<D> {
     /// Kernels that the device has loaded.
     ///
     /// `threads` share a vocab row, a multiple of 32 up to 1,024; at most `blocks` blocks work on rows at a time.
-    pub fn new(
-        device: D,
-        module: Module,
-        floats: &[(ColumnId, Float)],
-        threads: u32,
-        blocks: u32,
-    ) -> Self {
+    pub fn new(device: D, module: Module, floats: &Floats<'_>, threads: u32, blocks: u32) -> Self {
         let mut args: Vec<Arg> = Vec::new();
         for arg in module.launches().flat_map(|l| &l.args) {
             if !args.contains(arg) {
                 args.push(*arg);
             }
         }
-        let (memory, floats) = (BTreeMap::new(), floats.to_vec());
-        Live { device, module, threads, blocks, memory, args, floats }
+        let (memory, away) = (BTreeMap::new(), BTreeMap::new());
+        let (floats, gradients) = (floats.entries.to_vec(), floats.gradients.to_vec());
+        Live { device, module, threads, blocks, memory, args, floats, gradients, away }
     }
 
     fn room(&mut self, key: Key, bytes: usize) -> Result<(), DeviceError> {
@@ -205,7 +205,7 @@ impl<D: Device> Live<D> {
             let kind = plan.slot(slot).kind;
             let float = match kind {
                 SlotKind::Entries(column) => float_of(&self.floats, column),
-                SlotKind::Gradient(_) => Float::F32,
+                SlotKind::Gradient(column) => float_of(&self.gradients, column),
                 _ => return None,
             };
             Some((slot, kind, numbers * float.bytes()))
@@ -227,7 +227,9 @@ impl<D: Device> Live<D> {
             .args
             .iter()
             .map(|arg| match *arg {
-                Arg::Slot(slot) => address(Key::Slot(slot)),
+                Arg::Slot(slot) => {
+                    self.away.get(&slot).copied().unwrap_or_else(|| address(Key::Slot(slot)))
+                }
                 Arg::Part(n, _) => address(Key::Part(n)),
                 Arg::Partials => address(Key::Partials),
                 Arg::Starts(coarse, fine) => address(Key::Starts(coarse, fine)),
@@ -293,16 +295,37 @@ where
         shape: &Shape,
         rows: Range<usize>,
         table: &[*mut u8],
+        outside: Outside<'_>,
         call: &mut dyn FnMut(&Call, Range<usize>),
     ) -> Result<(), DeviceError> {
         let of = |level: Level| rows_of(plan, shape, &rows, level);
         let numbers = of(TOKEN).len() * shape.vocab;
-        for (slot, kind, bytes) in self.outside(plan, numbers) {
-            match kind {
+        let touched = self.outside(plan, numbers);
+        self.away.clear();
+        for &(slot, kind, bytes) in &touched {
+            let (column, entries) = match kind {
+                SlotKind::Entries(column) => (column, true),
+                SlotKind::Gradient(column) => (column, false),
+                _ => continue,
+            };
+            if let Some((_, of)) = outside.resident.iter().find(|r| r.0 == column) {
+                self.away.insert(slot, if entries { of.entries } else { of.gradient });
+            } else if entries {
                 // SAFETY: the caller's table has a row for each token of the piece.
-                SlotKind::Entries(_) => unsafe { self.take(slot, table, bytes)? },
-                _ => self.room(Key::Slot(slot), bytes)?,
+                unsafe { self.take(slot, table, bytes)? };
+            } else if outside.over != Some(column) {
+                self.room(Key::Slot(slot), bytes)?;
             }
+        }
+        // The host's entries that a gradient is written over.
+        let over = outside.over.and_then(|column| {
+            let slot = |kind| touched.iter().find(|t| t.1 == kind).map(|t| t.0);
+            Some((slot(SlotKind::Entries(column))?, slot(SlotKind::Gradient(column))?))
+        });
+        if let Some((entries, gradient)) = over {
+            let room = self.memory.get(&Key::Slot(entries));
+            let address = room.map_or(0, |r| self.device.address(&r.memory));
+            self.away.insert(gradient, address);
         }
         for (n, step) in plan.live.iter().enumerate() {
             if let Step::Call(of_step) = step {
@@ -320,11 +343,15 @@ where
                 self.launch((n, at), shape, &of)?;
             }
         }
-        for (slot, kind, bytes) in self.outside(plan, numbers) {
-            if matches!(kind, SlotKind::Gradient(_)) {
-                // SAFETY: the caller's table has a row for each token of the piece.
-                unsafe { self.give(slot, table, bytes)? };
-            }
+        for (slot, kind, bytes) in touched {
+            let SlotKind::Gradient(column) = kind else { continue };
+            let own = match over {
+                Some((entries, gradient)) if gradient == slot => entries,
+                _ if outside.resident.iter().any(|r| r.0 == column) => continue,
+                _ => slot,
+            };
+            // SAFETY: the caller's table has a row for each token of the piece.
+            unsafe { self.give(own, table, bytes)? };
         }
         Ok(())
     }
