@@ -9,6 +9,7 @@ mod cost;
 mod growth;
 mod hidden;
 pub(crate) mod machine;
+mod on_gpu;
 mod pass;
 mod progress;
 mod text;
@@ -26,6 +27,7 @@ use rlc_compiler::level::VOCAB;
 use rlc_compiler::specialize::Settings;
 use rlc_compiler::table::Table;
 use rlc_runtime::device::DeviceError;
+use rlc_runtime::device::cuda::gpu::Gpu;
 use rlc_runtime::objective::{Backend, Objective, ObjectiveError};
 use rlc_runtime::train::assets;
 
@@ -55,6 +57,7 @@ Examples:
   rlc bench calib.rl --batch b.safetensors --micro-batch 4
   rlc bench grpo --set beta=0.04 --json | jq .time.pass.median
   rlc bench grpo --growth -o growth.svg         time against tokens, vocabulary and pieces
+  rlc bench grpo --device cuda --tokens 16384 --vocab 151936 --dtype bf16
   rlc bench --compile-times                     of every library objective
 
 JSON has seconds, bytes, and bytes per second.")]
@@ -89,6 +92,9 @@ pub struct Args {
     /// least 64 tokens and 16 MiB]
     #[arg(long, value_name = "SHARE")]
     memory: Option<f64>,
+    /// What runs the live stage; on a GPU its own events time it
+    #[arg(long, value_enum, default_value_t = On::Cpu, conflicts_with_all = ["growth", "hidden", "logp", "memory", "out", "compile_times"])]
+    device: On,
     /// Threads of kernels and matrix products; the copy bandwidth is that of as many
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
     threads: usize,
@@ -117,6 +123,15 @@ pub struct Args {
     /// Measure the compiler instead, on every library objective
     #[arg(long, conflicts_with_all = ["objective", "batch"])]
     compile_times: bool,
+}
+
+/// What `--device` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum On {
+    /// Compiled CPU kernels
+    Cpu,
+    /// CUDA kernels on the first GPU (not yet run on one)
+    Cuda,
 }
 
 /// Number types of logits.
@@ -171,6 +186,10 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     if args.growth {
         return growth::run(args, &mut with_params(checked, &values)?, &values, output);
     }
+    if args.device == On::Cuda {
+        // Before a batch of some gigabytes is made for nothing.
+        Gpu::new(0).map_err(device)?;
+    }
     let source = opened.sources.get(opened.root);
     let progress = Progress::new();
     progress.say("compiling");
@@ -182,6 +201,18 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
         Some(path) => eval::read(path)?,
         None => given(args, &mut objective)?,
     };
+    if args.device == On::Cuda {
+        let time = Duration::from_secs_f64(args.seconds);
+        let micro_batch = args.micro_batch.unwrap_or(usize::MAX);
+        let wanted = (micro_batch, time);
+        let measured = on_gpu::measure(&mut objective, &table, &values, wanted, &progress, output)?;
+        progress.end();
+        return if args.json {
+            output.print(&format!("{}\n", measured.json(name)))
+        } else {
+            output.print(&measured.text(name))
+        };
+    }
     let states = States::take(&mut table)?;
     let time = Duration::from_secs_f64(args.seconds);
     let micro_batch = args.micro_batch.unwrap_or(usize::MAX);
@@ -304,6 +335,10 @@ fn device(error: DeviceError) -> Failure {
         DeviceError::Unsupported(why) => {
             Failure::input(why.to_string(), "only compiled programs can be measured")
         }
+        DeviceError::Cuda(why) => Failure::input(
+            why,
+            "`rlc doctor` says what this machine has; without `--device cuda` the CPU is measured",
+        ),
         other => Failure::running(other.to_string(), ""),
     }
 }

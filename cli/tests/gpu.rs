@@ -100,3 +100,40 @@ fn the_doctor_says_what_is_there_and_what_is_not() {
     assert!(told.contains("gpu      none: the NVIDIA driver"), "{told}");
     assert!(json["gpu"]["missing"].as_str().unwrap().contains("libcuda.so.1"));
 }
+
+#[test]
+fn the_gpu_script_runs_up_to_the_missing_device() {
+    if rlc_runtime::device::cuda::gpu::driver_present() {
+        eprintln!("not here: there is a driver, and the script would use it");
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = tempfile::tempdir().unwrap();
+    let script = |args: &[&Path]| {
+        Command::new("bash").arg(root.join("scripts/gpu.sh")).args(args).output().unwrap()
+    };
+    let done = script(&[Path::new(env!("CARGO_BIN_EXE_rlc")), folder.path()]);
+    let (out, err) = (text(&done.stdout), text(&done.stderr));
+    assert_eq!(done.status.code(), Some(3), "{out}\n{err}");
+    assert!(err.contains("there is no GPU: the NVIDIA driver (libcuda.so.1)"), "{err}");
+    assert!(err.contains("not run: 2"), "{err}");
+    assert!(out.contains("== what is there") && !out.contains("== benchmarks"), "{out}");
+    if rlc_runtime::device::cuda::nvrtc::nvrtc().is_ok() {
+        assert!(out.contains("== kernels for sm_90") && out.contains("live_0_token "), "{out}");
+    }
+    let done = script(&[Path::new("/no/such/rlc")]);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(text(&done.stderr).contains("`/no/such/rlc` is no program"));
+    assert_eq!(script(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn without_a_gpu_bench_says_so_before_it_makes_a_batch() {
+    if rlc_runtime::device::cuda::gpu::driver_present() {
+        return;
+    }
+    let done = rlc(&["bench", "grpo", "--device", "cuda"], &[]);
+    fails(&done, "the NVIDIA driver (libcuda.so.1) is not on this machine");
+    fails(&rlc(&["bench", "grpo", "--device", "cuda", "--growth"], &[]), "cannot be used with");
+    fails(&rlc(&["eval", "grpo", "--device", "gpu", "--batch", "x"], &[]), "interp, cpu, cuda");
+}

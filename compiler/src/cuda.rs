@@ -114,9 +114,9 @@ pub enum Arg {
     Base,
 }
 
-/// Most threads of a block that shares a vocab row: what its kernels are compiled for, two on a multiprocessor, which
-/// leaves each thread 128 registers.
-pub const SHARING: u32 = 256;
+/// Most threads of a block that shares a vocab row: what its kernels are compiled for, which leaves each thread 128
+/// registers.
+pub const SHARING: u32 = 512;
 /// Threads of every other block.
 pub const ROWS: u32 = 128;
 

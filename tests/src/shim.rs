@@ -8,7 +8,7 @@ use libloading::{Library, Symbol};
 use rlc_compiler::cuda::Module;
 use rlc_compiler::loops::Plan;
 use rlc_runtime::device::DeviceError;
-use rlc_runtime::device::cuda::live::{Live, LiveStage};
+use rlc_runtime::device::cuda::live::{Blocks, Live, LiveStage};
 use rlc_runtime::device::cuda::{self, Device, Floats};
 
 use crate::root;
@@ -135,6 +135,7 @@ pub fn live(
     (threads, blocks): (u32, u32),
 ) -> Result<Box<dyn LiveStage>, DeviceError> {
     let module = cuda::module(plan, floats);
+    let blocks = Blocks { least: 1, most: blocks, cache: usize::MAX };
     let shim = Shim::new(&module, order)?;
     Ok(Box::new(Live::new(shim, module, floats, threads, blocks)))
 }

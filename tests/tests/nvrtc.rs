@@ -20,7 +20,7 @@ use rlc_tests::{cases, root};
 
 /// The least that candle and torch still support well, and the one that the numbers in the documentation are for.
 const ARCHITECTURES: [&str; 2] = ["sm_80", "sm_90"];
-/// What a kernel may take that is not recorded: as many registers as two blocks of 256 threads leave, and no spills.
+/// What a kernel may take that is not recorded: as many registers as a block of 512 threads leaves, and no spills.
 const USUAL: (u32, u32) = (128, 0);
 const RECORD: &str = "tests/cuda/resources.txt";
 

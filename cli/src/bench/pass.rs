@@ -258,16 +258,16 @@ struct Found {
 }
 
 /// A batch in the form that kernels take.
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     program: &'a Program,
-    given: Vec<(ColumnId, Numbers<'a>)>,
-    vocab: BTreeMap<ColumnId, VocabRows<'a>>,
-    floats: Vec<(ColumnId, Float)>,
+    pub(super) given: Vec<(ColumnId, Numbers<'a>)>,
+    pub(super) vocab: BTreeMap<ColumnId, VocabRows<'a>>,
+    pub(super) floats: Vec<(ColumnId, Float)>,
     gradients: Vec<(ColumnId, Vec<f32>)>,
 }
 
 impl<'a> Batch<'a> {
-    fn new(
+    pub(super) fn new(
         program: &'a Program,
         table: &'a Table,
         shape: &Shape,

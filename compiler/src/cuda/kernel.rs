@@ -146,7 +146,7 @@ impl Emit<'_> {
         let threads = if self.block { SHARING } else { ROWS };
         let _ = writeln!(
             text,
-            "\n// Rows of {}{direction}.\nextern \"C\" __global__ void __launch_bounds__({threads}, 2) {name}(\n    {})\n{{",
+            "\n// Rows of {}{direction}.\nextern \"C\" __global__ void __launch_bounds__({threads}, 1) {name}(\n    {})\n{{",
             self.plan.levels.name(level),
             declared.join(",\n    ")
         );

@@ -24,10 +24,10 @@ use rlc_compiler::loops::Plan;
 use super::{DeviceError, float_of};
 use cache::Cache;
 use gpu::Gpu;
-use live::{Live, LiveStage};
+use live::{Blocks, Live, LiveStage};
 
-/// Blocks that share a vocab row which a multiprocessor has at a time.
-const BLOCKS: u32 = 8;
+/// Most blocks that share a vocab row which a multiprocessor has at a time.
+const BLOCKS: u32 = 4;
 
 /// The kernels of a plan's live stage.
 pub fn module(plan: &Plan, floats: &Floats<'_>) -> Module {
@@ -51,7 +51,13 @@ pub fn on_gpu(
     let module = module(plan, floats);
     let cubin = cache.cubin(nvrtc::nvrtc()?, &module.text, &about.architecture, note)?;
     gpu.load(&cubin.code)?;
-    Ok(Box::new(Live::new(gpu, module, floats, SHARING, BLOCKS * about.processors)))
+    let blocks = Blocks {
+        least: about.processors,
+        most: BLOCKS * about.processors,
+        // The rest is for whatever else passes through.
+        cache: about.cache / 4 * 3,
+    };
+    Ok(Box::new(Live::new(gpu, module, floats, SHARING, blocks)))
 }
 
 /// Number types of vocab-level columns and of their gradients: f32 where nothing is said.

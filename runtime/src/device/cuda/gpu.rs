@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cudarc::driver::result::DriverError;
+use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, LaunchConfig,
-    PushKernelArg, sys,
+    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr,
+    LaunchConfig, PushKernelArg, sys,
 };
 use cudarc::nvrtc::Ptx;
 
+use rlc_compiler::clif::Float;
+
 use super::Device;
-use crate::device::DeviceError;
+use crate::device::{DeviceError, Resident};
 
 /// One GPU with the kernels of one module.
 pub struct Gpu {
@@ -31,6 +33,8 @@ pub struct About {
     pub memory: (usize, usize),
     /// Multiprocessors.
     pub processors: u32,
+    /// Bytes of the last cache.
+    pub cache: usize,
 }
 
 /// Whether the driver's library can be loaded.
@@ -87,11 +91,13 @@ impl Gpu {
         let failed = failed("asking the GPU what it is");
         let (major, minor) = context.compute_capability().map_err(&failed)?;
         let processors = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let cache = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE;
         Ok(About {
             name: context.name().map_err(&failed)?,
             architecture: format!("sm_{major}{minor}"),
             memory: context.mem_get_info().map_err(&failed)?,
             processors: context.attribute(processors).map_err(&failed)? as u32,
+            cache: context.attribute(cache).map_err(&failed)? as usize,
         })
     }
 
@@ -103,9 +109,77 @@ impl Gpu {
         Ok(())
     }
 
+    /// Copies to some place of a memory.
+    pub fn write_at(
+        &mut self,
+        to: &mut CudaSlice<u8>,
+        at: usize,
+        bytes: &[u8],
+    ) -> Result<(), DeviceError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let Some(mut to) = to.try_slice_mut(at..at + bytes.len()) else {
+            return Err(DeviceError::Order("a copy reaches beyond the GPU's memory"));
+        };
+        self.stream.memcpy_htod(bytes, &mut to).map_err(failed("copying to the GPU"))
+    }
+
+    /// Copies from one memory to another.
+    pub fn copy(
+        &mut self,
+        from: &CudaSlice<u8>,
+        to: &CudaSlice<u8>,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        if bytes > from.len().min(to.len()) {
+            return Err(DeviceError::Order("a copy reaches beyond the GPU's memory"));
+        }
+        let (to, from) = (to.device_ptr(&self.stream).0, from.device_ptr(&self.stream).0);
+        // SAFETY: both memories live, are as large, and belong to this stream's context.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }
+            .map_err(failed("copying on the GPU"))
+    }
+
+    /// Rows of a memory as a column of a piece: entries at one address, the gradient at another.
+    pub fn resident(
+        &self,
+        float: Float,
+        numbers: usize,
+        (entries, gradient): (u64, u64),
+        of: &CudaSlice<u8>,
+    ) -> Result<Resident, DeviceError> {
+        let (bytes, begin) = ((numbers * float.bytes()) as u64, self.address(of));
+        if entries < begin || entries + bytes > begin + of.len() as u64 {
+            return Err(DeviceError::Order("rows reach beyond the GPU's memory"));
+        }
+        // SAFETY: launches go to this context's default stream, as do the copies that fill the memory.
+        Ok(unsafe { Resident::new(float, numbers, entries, gradient) })
+    }
+
+    /// Begins to measure what is launched from here on.
+    pub fn watch(&self) -> Result<Watch, DeviceError> {
+        let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        let begin = self.stream.record_event(timed).map_err(failed("recording an event"))?;
+        Ok(Watch(begin))
+    }
+
     /// Waits for everything that was launched.
     pub fn wait(&self) -> Result<(), DeviceError> {
         self.stream.synchronize().map_err(failed("running the kernels"))
+    }
+}
+
+/// The beginning of a measurement.
+pub struct Watch(CudaEvent);
+
+impl Watch {
+    /// What the GPU has needed for everything launched since, once it has run.
+    pub fn seconds(&self, gpu: &Gpu) -> Result<f64, DeviceError> {
+        let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        let end = gpu.stream.record_event(timed).map_err(failed("recording an event"))?;
+        let milliseconds = self.0.elapsed_ms(&end).map_err(failed("running the kernels"))?;
+        Ok(f64::from(milliseconds) / 1e3)
     }
 }
 

@@ -96,14 +96,33 @@ struct Room<M> {
     bytes: usize,
 }
 
+/// How many blocks work on vocab rows at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Blocks {
+    /// At least so many, if there are as many rows.
+    pub least: u32,
+    /// At most so many.
+    pub most: u32,
+    /// Bytes of the device's cache that their rows may take: the sweep that writes the gradient then reads the row
+    /// there and not from memory.
+    pub cache: usize,
+}
+
+impl Blocks {
+    /// For rows of so many bytes each.
+    fn of(self, row: usize) -> u32 {
+        let fit = u32::try_from(self.cache / row.max(1)).unwrap_or(u32::MAX);
+        fit.clamp(self.least, self.most.max(self.least))
+    }
+}
+
 /// The live stage on a device.
 pub struct Live<D: Device> {
     device: D,
     module: Module,
     /// Threads of a block that shares a row.
     threads: u32,
-    /// Most blocks of a kernel that has a block per row.
-    blocks: u32,
+    blocks: Blocks,
     memory: BTreeMap<Key, Room<D::Memory>>,
     /// Every argument of the module's launches, once.
     args: Vec<Arg>,
@@ -126,8 +145,14 @@ enum Key {
 impl<D: Device> Live<D> {
     /// Kernels that the device has loaded.
     ///
-    /// `threads` share a vocab row, a multiple of 32 up to 1,024; at most `blocks` blocks work on rows at a time.
-    pub fn new(device: D, module: Module, floats: &Floats<'_>, threads: u32, blocks: u32) -> Self {
+    /// `threads` share a vocab row, a multiple of 32 up to 1,024.
+    pub fn new(
+        device: D,
+        module: Module,
+        floats: &Floats<'_>,
+        threads: u32,
+        blocks: Blocks,
+    ) -> Self {
         let mut args: Vec<Arg> = Vec::new();
         for arg in module.launches().flat_map(|l| &l.args) {
             if !args.contains(arg) {
@@ -215,6 +240,7 @@ impl<D: Device> Live<D> {
 
     fn launch(
         &mut self,
+        plan: &Plan,
         (step, at): (usize, usize),
         shape: &Shape,
         of: &dyn Fn(Level) -> Range<usize>,
@@ -243,7 +269,17 @@ impl<D: Device> Live<D> {
         let (blocks, threads) = match launch.grid {
             Grid::Threads(level) => (of(level).len().div_ceil(ROWS as usize) as u32, ROWS),
             Grid::Warps(level) => ((of(level).len() * 32).div_ceil(ROWS as usize) as u32, ROWS),
-            Grid::Blocks(level) => ((of(level).len() as u32).min(self.blocks), self.threads),
+            Grid::Blocks(level) => {
+                let bytes = launch.args.iter().map(|arg| match arg {
+                    Arg::Slot(slot) => match plan.slot(*slot).kind {
+                        SlotKind::Entries(c) => float_of(&self.floats, c).bytes(),
+                        _ => 0,
+                    },
+                    _ => 0,
+                });
+                let blocks = self.blocks.of(bytes.sum::<usize>() * shape.vocab);
+                ((of(level).len() as u32).min(blocks), self.threads)
+            }
             Grid::Fixed(blocks) => (blocks, ROWS),
         };
         if blocks == 0 {
@@ -270,7 +306,7 @@ where
                 Arg::Slot(slot) => match plan.slot(slot).kind {
                     SlotKind::Entries(_) | SlotKind::Gradient(_) => {}
                     SlotKind::Scratch(numbers) => {
-                        let bytes = numbers * shape.vocab * 8 * self.blocks as usize;
+                        let bytes = numbers * shape.vocab * 8 * self.blocks.most as usize;
                         self.room(Key::Slot(slot), bytes)?;
                     }
                     // SAFETY: the caller's table has as many bytes.
@@ -340,7 +376,7 @@ where
             }
             let Work::Launches(launches) = &self.module.steps[n] else { continue };
             for at in 0..launches.len() {
-                self.launch((n, at), shape, &of)?;
+                self.launch(plan, (n, at), shape, &of)?;
             }
         }
         for (slot, kind, bytes) in touched {

@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, in one command and under 8 minutes: the reference cases on the device, a memory and a race
+# check, the benchmarks beside torch and Liger. Needs a binary (`cargo build --release`, stripped by the profile), Python
+# with numpy, safetensors and torch, and NVRTC; no Rust.
+#
+#     scripts/gpu.sh target/release/rlc [FOLDER]      writes gpu.json, gpu.md and logs into FOLDER (target/gpu)
+#
+# Exit codes: 0; 1 something failed on the device; 2 bad input; 3 everything that can be checked without a GPU is in order,
+# but there is none.
+set -euo pipefail
+
+stop() { printf 'gpu.sh: %s\n' "$2" >&2; exit "$1"; }
+step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
+
+[ $# -ge 1 ] && [ $# -le 2 ] || stop 2 "usage: scripts/gpu.sh RLC [FOLDER]"
+[ -x "$1" ] && [ -f "$1" ] || stop 2 "\`$1\` is no program: \`cargo build --release\`, then target/release/rlc"
+rlc=$(realpath "$1")
+root=$(realpath "$(dirname "$0")/..")
+out=${2:-$root/target/gpu}
+mkdir -p "$out"
+out=$(realpath "$out")
+# Kernels are compiled for this run, not found from another.
+export RLC_CACHE="$out/cache"
+cd "$root"
+
+step "what is there"
+"$rlc" --version || stop 2 "\`$rlc\` does not start"
+command -v python3 >/dev/null || stop 2 "python3 is missing: it compares numbers and measures torch"
+for file in tests/reference/objectives/check.py benches/gpu.py benches/batch.py benches/peer_torch.py benches/losses.py; do
+    python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$file" || stop 2 "$file is no Python"
+done
+missing=
+for module in numpy safetensors torch; do
+    python3 -c "import $module" 2>/dev/null || missing="$missing $module"
+done
+cases=$(find tests/reference/objectives/cases -name case.json | wc -l)
+[ "$cases" -gt 200 ] || stop 2 "tests/reference/objectives/cases has only $cases cases"
+if [ -z "${RLC_NVRTC:-}" ]; then
+    # Where torch's wheels have it.
+    found=$(python3 -c 'import glob, sys
+print(next((f for p in sys.path for f in sorted(glob.glob(p + "/nvidia/*/lib/libnvrtc.so.1[23]"))), ""))')
+    [ -z "$found" ] || export RLC_NVRTC="$found"
+fi
+"$rlc" doctor
+report=$("$rlc" doctor --json)
+ask() { printf '%s' "$report" | python3 -c "import json, sys; r = json.load(sys.stdin); print($1)"; }
+
+nvrtc=$(ask 'r["nvrtc"].get("missing", "")')
+if [ -z "$nvrtc" ]; then
+    step "kernels for sm_90"
+    for program in grpo gspo benches/programs/grpo_entropy.rl; do
+        "$rlc" compile "$program" --emit sass-stats --logits bf16 --arch sm_90
+    done
+fi
+devices=$(ask 'len(r["gpu"]["devices"])')
+if [ "$devices" = 0 ]; then
+    printf '\n'
+    [ -z "$missing" ] || echo "gpu.sh: Python lacks$missing, which the steps on a GPU need" >&2
+    [ -z "$nvrtc" ] || echo "gpu.sh: $nvrtc" >&2
+    echo "gpu.sh: not run: $cases reference cases, memory and race checks, benchmarks" >&2
+    stop 3 "there is no GPU: $(ask 'r["gpu"].get("missing", "the driver finds none")')"
+fi
+[ -z "$missing" ] || stop 2 "Python lacks$missing"
+[ -z "$nvrtc" ] || stop 2 "$nvrtc"
+
+failed=0
+step "$cases reference cases on the device, whole"
+timeout 150 python3 tests/reference/objectives/check.py "$rlc" --backend cuda --whole --jobs 8 \
+    2>&1 | tee "$out/cases.txt" || failed=1
+step "some in every legal piece"
+timeout 60 python3 tests/reference/objectives/check.py "$rlc" --backend cuda --only grpo_logits --jobs 8 \
+    2>&1 | tee -a "$out/cases.txt" || failed=1
+
+step "memory and races"
+if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck; do
+        status=0
+        timeout 60 compute-sanitizer --tool "$tool" --error-exitcode 9 "$rlc" eval grpo --device cuda \
+            --batch tests/reference/objectives/cases/grpo_logits/batch.safetensors >"$out/$tool.txt" 2>&1 || status=$?
+        tail -3 "$out/$tool.txt"
+        if [ "$status" = 0 ]; then
+            echo "$tool: clean"
+        elif grep -q 'Device not supported' "$out/$tool.txt"; then
+            echo "$tool: not on this machine: the sanitizer does not support its device"
+        else
+            echo "$tool: exit $status"
+            failed=1
+        fi
+    done
+else
+    echo "compute-sanitizer is missing: not checked"
+fi
+
+step "training"
+echo "\`rlc run\` does not train on a GPU yet: no loss curve to compare with the CPU's"
+
+step "benchmarks"
+(cd benches && timeout 240 python3 gpu.py "$rlc" "$out") 2>"$out/benchmarks.txt" || failed=1
+tail -20 "$out/benchmarks.txt" >&2
+
+step "done"
+echo "logs, gpu.json and gpu.md are in $out"
+[ "$failed" = 0 ] || stop 1 "something failed: see above"
