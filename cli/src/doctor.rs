@@ -79,9 +79,10 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
         _ => format!("nvrtc    {}, {}\n", said(&nvrtc["version"]), said(&nvrtc["path"])),
     };
     text += &format!(
-        "cache    {}: {} modules, {:.1} MB\n",
+        "cache    {}: {} module{}, {:.1} MB\n",
         said(&cache["folder"]),
         cache["modules"],
+        if cache["modules"] == 1 { "" } else { "s" },
         cache["bytes"].as_f64().unwrap_or(0.0) / 1e6,
     );
     output.print(&text)

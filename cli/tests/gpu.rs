@@ -93,7 +93,7 @@ fn the_doctor_says_what_is_there_and_what_is_not() {
     std::fs::write(kernels.join("1.cubin"), "four").unwrap();
     std::fs::write(kernels.join("other"), "not ours").unwrap();
     let told = text(&rlc(&["doctor"], &nothing).stdout);
-    assert!(told.contains("1 modules, 0.0 MB"), "{told}");
+    assert!(told.contains("1 module, 0.0 MB"), "{told}");
     if rlc_runtime::device::cuda::gpu::driver_present() {
         return;
     }

@@ -152,11 +152,17 @@ fn the_librarys_kernels_compile_within_their_limits() {
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 
+/// Every program that names the vocabulary, where kernels are largest, and every fourth of the others: all 190 take
+/// a hundred seconds of a core. `RLC_NVRTC_ALL=1` takes them.
 #[test]
-fn every_reference_program_compiles() {
-    let Some(nvrtc) = found("every_reference_program_compiles") else { return };
+fn reference_programs_compile() {
+    let Some(nvrtc) = found("reference_programs_compile") else { return };
     let (mut work, mut seen) = (Vec::new(), BTreeSet::new());
-    for case in cases::cases() {
+    let all = std::env::var_os("RLC_NVRTC_ALL").is_some_and(|v| v == "1");
+    for (n, case) in cases::cases().into_iter().enumerate() {
+        if !(all || n % 4 == 0 || case.name.contains("vocab")) {
+            continue;
+        }
         let text = text(&case.checked().unwrap(), Float::F16);
         // Many cases share a program, and the library is the other test's.
         if case.json["program"] == "program.rl" && seen.insert(text.clone()) {
@@ -170,6 +176,6 @@ fn every_reference_program_compiles() {
             faults.push(format!("{name}: {registers} registers, {spills} bytes of spills"));
         }
     }
-    assert!(done.len() > 100 || !faults.is_empty());
+    assert!(done.len() > 40 || !faults.is_empty());
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }

@@ -20,6 +20,8 @@ struct rlc_f16 { unsigned short bits; };
 RLC float rlc_widen(float x) { return x; }
 RLC double rlc_widen(double x) { return x; }
 RLC float rlc_widen(rlc_bf16 x) { return __int_as_float((int)((u32)x.bits << 16)); }
+#ifdef RLC_CPU_SHIM
+// In words what a GPU has instructions for; both round to nearest, ties to even, and keep a NaN one.
 RLC float rlc_widen(rlc_f16 x) {
     // The exponent is 112 too small for an f32, subnormals included; 31 means 255.
     const u32 rest = (u32)(x.bits & 0x7fff) << 13;
@@ -27,10 +29,7 @@ RLC float rlc_widen(rlc_f16 x) {
                                            : __int_as_float((int)rest) * __int_as_float(239 << 23);
     return x.bits & 0x8000 ? -size : size;
 }
-RLC void rlc_narrow(float& to, real x) { to = (float)x; }
-RLC void rlc_narrow(double& to, real x) { to = (double)x; }
 RLC void rlc_narrow(rlc_bf16& to, real x) {
-    // To nearest, ties to even; a NaN stays one.
     const u32 bits = (u32)__float_as_int((float)x);
     to.bits = x != x ? 0x7fc0 : (unsigned short)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
@@ -46,6 +45,17 @@ RLC void rlc_narrow(rlc_f16& to, real x) {
     } else out = ((size + 0xfffu + ((size >> 13) & 1u)) >> 13) - (112u << 10);
     to.bits = (unsigned short)(out | sign);
 }
+#else
+RLC float rlc_widen(rlc_f16 x) {
+    float wide;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x.bits));
+    return wide;
+}
+RLC void rlc_narrow(rlc_bf16& to, real x) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(to.bits) : "f"((float)x)); }
+RLC void rlc_narrow(rlc_f16& to, real x) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(to.bits) : "f"((float)x)); }
+#endif
+RLC void rlc_narrow(float& to, real x) { to = (float)x; }
+RLC void rlc_narrow(double& to, real x) { to = (double)x; }
 template <class T> RLC real rlc_entry(const T* row, i64 i) { return (real)rlc_widen(row[i]); }
 RLC double rlc_entry(const double* row, i64 i) { return row[i]; }
 
@@ -210,13 +220,28 @@ template <int OP> RLC void rlc_fold_partials(double* into, double* scale, const 
 // Entries of a row, 16 bytes at a time.
 
 template <class T, int N> struct alignas(sizeof(T) * N >= 16 ? 16 : sizeof(T) * N) rlc_pack { T x[N]; };
+// NaN is above nothing.
+RLC float rlc_top(float a, float b) { return fmaxf(a, b); }
+RLC double rlc_top(double a, double b) { return fmax(a, b); }
+// The largest of sign times each.
+template <class T, int N> RLC real rlc_largest(const rlc_pack<T, N>& from, real sign) {
+    real top = (real)-rlc_inf();
+    #pragma unroll
+    for (int k = 0; k < N; k++) {
+        const real key = sign * (real)rlc_widen(from.x[k]);
+        top = rlc_top(top, key);
+    }
+    return top;
+}
 template <class T> RLC bool rlc_aligned(const T* row) { return ((u64)row & 15) == 0; }
 
 // A log-sum-exp over s * entries, of which one thread has seen some: the largest s * e, the sum of
-// w = exp(a (s e - largest)), and means under it.
+// w = exp(a (s e - base)), and means under it. The base is the largest, or 0 where that is infinite: then the sum is, or
+// there is none.
 struct rlc_softmax {
-    real most, scale;
-    RLC void clear() { most = (real)-rlc_inf(); scale = 0; }
+    real most, base, scale;
+    RLC void clear() { most = (real)-rlc_inf(); base = 0; scale = 0; }
+    RLC void rise(real top) { most = top; base = top - top == 0 ? top : (real)0; }
 };
 // Where a e + b is 0, to the precision of an entry; 0 where that is nowhere.
 RLC real rlc_root(double a, double b) {

@@ -46,11 +46,22 @@ struct Target {
     bytes: usize,
 }
 
+/// A running softmax over multiples of a column's entries, before it takes a pack of them in.
+struct Rise {
+    column: usize,
+    /// Of an entry the key is `sign` times it.
+    sign: String,
+    /// Name of the function that takes the pack's largest key.
+    rise: String,
+}
+
 /// Code of one sweep.
 struct Code<'e, 'a> {
     emit: &'e mut Emit<'a>,
     values: HashMap<V, Value>,
     columns: Vec<(SlotId, Column)>,
+    /// Before a pack of entries, given as an array per column: what follows from the largest key among them.
+    pack: Vec<Rise>,
     /// Per entry.
     each: Vec<String>,
     /// Once all entries are done.
@@ -66,6 +77,7 @@ impl Emit<'_> {
             values: sweep.inputs().into_iter().map(|v| (v, Value::Row(self.get(v)))).collect(),
             emit: self,
             columns: Vec::new(),
+            pack: Vec::new(),
             each: Vec::new(),
             after: Vec::new(),
             known: HashMap::new(),
@@ -129,10 +141,24 @@ impl Code<'_, '_> {
         name
     }
 
+    /// A number of the row as a `real`, rounded once before the sweep: to do so for each entry takes longer than its
+    /// exponential.
+    fn narrow(&mut self, name: &str) -> String {
+        let key = format!("narrow {name}");
+        if let Some(known) = self.known.get(&key) {
+            return known.clone();
+        }
+        let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        let narrow = self.name(&if plain { format!("{name}_e") } else { "row_e".to_owned() });
+        self.emit.line(&format!("const real {narrow} = (real){name};"));
+        self.known.insert(key, narrow.clone());
+        narrow
+    }
+
     /// The value as a `real`.
     fn real(&mut self, value: &Value) -> String {
         match value {
-            Value::Row(name) => format!("(real){name}"),
+            Value::Row(name) => self.narrow(name),
             Value::Index => "(real)i".to_owned(),
             Value::Real(name) => name.clone(),
             Value::Linear { a, b, column, .. } => {
@@ -147,9 +173,8 @@ impl Code<'_, '_> {
                 let root = self.row("root", &format!("(double)rlc_root({a}, {b})"));
                 let rest = self.row("rest", &format!("{a} * {root} + {b}"));
                 let name = self.name("x");
-                self.each.push(format!(
-                    "const real {name} = rlc_fma((real){a}, {e} - (real){root}, (real){rest});"
-                ));
+                let (a, root, rest) = (self.narrow(a), self.narrow(&root), self.narrow(&rest));
+                self.each.push(format!("const real {name} = rlc_fma({a}, {e} - {root}, {rest});"));
                 self.known.insert(key, name.clone());
                 name
             }
@@ -239,7 +264,7 @@ impl Code<'_, '_> {
         {
             let vocab = self.emit.vocab();
             let at = self.name("entry");
-            self.emit.line(&format!("const i64 {at} = rlc_is_row({n}, {vocab}) ? (i64){n} : -1;"));
+            self.emit.line(&format!("const int {at} = rlc_is_row({n}, {vocab}) ? (int){n} : -1;"));
             return Value::Real(self.entry(wanted, format!("rlc_truth(i == {at})")));
         }
         if op.is_truth()
@@ -349,8 +374,9 @@ impl Code<'_, '_> {
                 let e = self.columns[*column].1.entry.clone();
                 let sign = self.row("sign", &format!("{a} < 0 ? -1.0 : 1.0"));
                 let scale = self.row("scale", &format!("rlc_abs({a})"));
-                let key = self.entry("key", format!("(real){sign} * {e}"));
-                (key, format!("(real){scale}"), Some((sign, a.clone(), b.clone(), *column)))
+                let (narrow, scale) = (self.narrow(&sign), self.narrow(&scale));
+                let key = self.entry("key", format!("{narrow} * {e}"));
+                (key, scale, Some((sign, a.clone(), b.clone(), *column)))
             }
             other => {
                 let x = self.real(other);
@@ -382,12 +408,12 @@ impl Code<'_, '_> {
         // A new largest key: what has been added up so far weighs less.
         let shrink = self.name("shrink");
         let mut rise = format!(
-            "const real {shrink} = {state}.scale == 0 ? (real)0 : rlc_exp({scale} * ({state}.most - {key}));"
+            "const real {shrink} = {state}.scale == 0 ? (real)0 : rlc_exp({scale} * ({state}.most - top));"
         );
         for (mean, sum, moment, ..) in &sums {
             rise += &match (moment, mean.guard) {
                 (Some(_), _) => format!(
-                    " {sum} = {state}.scale == 0 ? (real)0 : {shrink} * ({sum} + {state}.scale * ({state}.most - {key}));"
+                    " {sum} = {state}.scale == 0 ? (real)0 : {shrink} * ({sum} + {state}.scale * ({state}.most - top));"
                 ),
                 (None, Guard::None) => format!(" {sum} *= {shrink};"),
                 (None, Guard::NonZero | Guard::Positive) => {
@@ -395,14 +421,26 @@ impl Code<'_, '_> {
                 }
             };
         }
-        self.each.push(format!(
-            "if ({key} > {state}.most) {{ {rise} {state}.scale *= {shrink}; {state}.most = {key}; }}"
-        ));
-        // -inf adds 0, and inf - inf is 0.
-        let weight = self.name("weight");
-        self.each.push(format!(
-            "const real {weight} = {key} == (real)-rlc_inf() ? (real)0 : {key} == {state}.most ? (real)1 : rlc_exp({scale} * ({key} - {state}.most));"
-        ));
+        let grown = format!("{rise} {state}.scale *= {shrink}; {state}.rise(top);");
+        let packed = whole.as_ref().filter(|(.., column)| !self.columns[*column].1.scratch);
+        if let Some((sign, _, _, column)) = packed {
+            // Once a pack, not once an entry.
+            let rises = self.name("rise");
+            self.emit.line(&format!("auto {rises} = [&](const real top) {{"));
+            self.emit.line(&format!("    if (!(top > {state}.most)) return;"));
+            self.emit.line(&format!("    {grown}"));
+            self.emit.line("};");
+            let sign = self.narrow(sign);
+            self.pack.push(Rise { column: *column, sign, rise: rises });
+        } else {
+            self.each
+                .push(format!("if ({key} > {state}.most) {{ const real top = {key}; {grown} }}"));
+        }
+        // -inf adds 0. Computed first and chosen then: a branch for each entry costs more.
+        let (power, weight) = (self.name("power"), self.name("weight"));
+        self.each.push(format!("const real {power} = rlc_exp({scale} * ({key} - {state}.base));"));
+        self.each
+            .push(format!("const real {weight} = {key} == (real)-rlc_inf() ? (real)0 : {power};"));
         self.each.push(format!("{state}.scale += {weight};"));
         for (mean, sum, moment, f, filter) in &sums {
             let share = match (moment, mean.guard) {
@@ -476,11 +514,11 @@ impl Code<'_, '_> {
     }
 
     fn write(self, targets: &[Target]) {
-        let Code { emit, columns, each, after, .. } = self;
+        let Code { emit, columns, pack, each, after, .. } = self;
         let vocab = emit.vocab();
         let each_name = emit.names.unique("each");
         let packed: Vec<&Column> = columns.iter().map(|c| &c.1).filter(|c| !c.scratch).collect();
-        let mut params = vec!["const i64 i".to_owned()];
+        let mut params = vec!["const int i".to_owned()];
         params.extend(packed.iter().map(|c| format!("const real {}", c.entry)));
         params.extend(targets.iter().map(|t| format!("{}& {}", t.ty, t.entry)));
         if !targets.is_empty() {
@@ -516,8 +554,13 @@ impl Code<'_, '_> {
         for (n, t) in targets.iter().enumerate() {
             emit.line(&format!("rlc_pack<{}, {lanes}> to_{n};", t.ty));
         }
+        let place = |column: usize| packed.iter().position(|c| c.row == columns[column].1.row);
+        for of in &pack {
+            let Some(n) = place(of.column) else { continue };
+            emit.line(&format!("{}(rlc_largest(from_{n}, {}));", of.rise, of.sign));
+        }
         emit.line("#pragma unroll");
-        let mut args = vec!["at + k".to_owned()];
+        let mut args = vec!["(int)at + k".to_owned()];
         args.extend((0..packed.len()).map(|n| format!("(real)rlc_widen(from_{n}.x[k])")));
         args.extend((0..targets.len()).map(|n| format!("to_{n}.x[k]")));
         emit.line(&format!("for (int k = 0; k < {lanes}; k++) {each_name}({});", args.join(", ")));
@@ -526,13 +569,18 @@ impl Code<'_, '_> {
         }
         emit.indent -= 1;
         emit.line("}");
-        let mut args = vec!["at".to_owned()];
+        let mut args = vec!["(int)at".to_owned()];
         args.extend(packed.iter().map(|c| format!("(real)rlc_widen({}[at])", c.row)));
         args.extend(targets.iter().map(|t| format!("{}[at]", t.row)));
         emit.line(&format!(
-            "for (i64 at = packed + threadIdx.x; at < {vocab}; at += blockDim.x) {each_name}({});",
-            args.join(", ")
+            "for (i64 at = packed + threadIdx.x; at < {vocab}; at += blockDim.x) {{"
         ));
+        for of in &pack {
+            let row = &columns[of.column].1.row;
+            emit.line(&format!("    {}({} * (real)rlc_widen({row}[at]));", of.rise, of.sign));
+        }
+        emit.line(&format!("    {each_name}({});", args.join(", ")));
+        emit.line("}");
         emit.indent -= 1;
         emit.line("}");
         for line in &after {

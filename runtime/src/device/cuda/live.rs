@@ -301,6 +301,12 @@ where
         shape: &Shape,
         table: &[*mut u8],
     ) -> Result<(), DeviceError> {
+        // Kernels count the entries of a row in 32 bits.
+        if i32::try_from(shape.vocab).is_err() {
+            let said =
+                format!("a GPU takes rows of up to {} entries, not {}", i32::MAX, shape.vocab);
+            return Err(DeviceError::Cuda(said));
+        }
         for at in 0..self.args.len() {
             match self.args[at] {
                 Arg::Slot(slot) => match plan.slot(slot).kind {
