@@ -48,11 +48,14 @@ fn text(checked: &Checked, float: Float) -> String {
     cuda::module(&plan, &cuda::Floats { entries: &floats, gradients: &floats }).text
 }
 
+/// What each kernel of a text takes, by name.
+type Kernels = Vec<(String, Resources)>;
+
 /// What every kernel of every text takes on an architecture, or what NVRTC says against it.
 fn compile(
     nvrtc: &Nvrtc,
     work: &[(String, String, &'static str)],
-) -> (BTreeMap<(String, &'static str), Vec<(String, Resources)>>, Vec<String>) {
+) -> (BTreeMap<(String, &'static str), Kernels>, Vec<String>) {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let faults = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

@@ -51,8 +51,8 @@ struct Rise {
     column: usize,
     /// Of an entry the key is `sign` times it.
     sign: String,
-    /// Name of the function that takes the pack's largest key.
-    rise: String,
+    /// Name of the function that takes the largest key of a pack.
+    taker: String,
 }
 
 /// Code of one sweep.
@@ -431,7 +431,7 @@ impl Code<'_, '_> {
             self.emit.line(&format!("    {grown}"));
             self.emit.line("};");
             let sign = self.narrow(sign);
-            self.pack.push(Rise { column: *column, sign, rise: rises });
+            self.pack.push(Rise { column: *column, sign, taker: rises });
         } else {
             self.each
                 .push(format!("if ({key} > {state}.most) {{ const real top = {key}; {grown} }}"));
@@ -557,7 +557,7 @@ impl Code<'_, '_> {
         let place = |column: usize| packed.iter().position(|c| c.row == columns[column].1.row);
         for of in &pack {
             let Some(n) = place(of.column) else { continue };
-            emit.line(&format!("{}(rlc_largest(from_{n}, {}));", of.rise, of.sign));
+            emit.line(&format!("{}(rlc_largest(from_{n}, {}));", of.taker, of.sign));
         }
         emit.line("#pragma unroll");
         let mut args = vec!["(int)at + k".to_owned()];
@@ -577,7 +577,7 @@ impl Code<'_, '_> {
         ));
         for of in &pack {
             let row = &columns[of.column].1.row;
-            emit.line(&format!("    {}({} * (real)rlc_widen({row}[at]));", of.rise, of.sign));
+            emit.line(&format!("    {}({} * (real)rlc_widen({row}[at]));", of.taker, of.sign));
         }
         emit.line(&format!("    {each_name}({});", args.join(", ")));
         emit.line("}");

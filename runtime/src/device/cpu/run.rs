@@ -1,6 +1,7 @@
 //! A batch on its way through a kernel: phases in order, loops over the rows of a piece, reductions that
 //! cross between workers.
 
+mod away;
 mod chunks;
 
 use std::ops::Range;
@@ -18,7 +19,7 @@ use super::cuts::Work;
 use super::given::element;
 use super::source::{Buffer, Room, Sources};
 use super::{Kernel, Memory, Vocab, call, float, numbers, pointer};
-use crate::device::{DeviceError, Gradient, Outside, Resident, float_of};
+use crate::device::{DeviceError, Gradient, Resident, float_of};
 
 /// Puts what all workers' parts of some reductions to the batch come to in place of this worker's;
 /// none for a worker that holds the whole batch.
@@ -125,40 +126,6 @@ impl<'k> Run<'k> {
         }
         self.stage = Some(Phase::Live);
         self.run(Phase::Live, rows, vocab, gradients, sources, merge)
-    }
-
-    /// [`Run::live`] with columns that lie on the device that runs the live stage.
-    pub fn live_resident(
-        &mut self,
-        rows: Range<usize>,
-        vocab: &Vocab,
-        gradients: &mut [Gradient],
-        resident: &[(ColumnId, Resident)],
-    ) -> Result<(), DeviceError> {
-        if self.kernel.live.is_none() {
-            return Err(DeviceError::Order(
-                "columns on a device need a device: the live stage runs on the CPU",
-            ));
-        }
-        let tokens = self.shape.range(self.kernel.plan.piece, rows.clone(), TOKEN);
-        let needed = tokens.len() * self.shape.vocab;
-        for (column, of) in resident {
-            let (name, given) = (self.kernel.graph.column_path(*column), of.float());
-            let compiled = float_of(&self.kernel.floats, *column);
-            if given != compiled {
-                return Err(DeviceError::Type { name, given, compiled });
-            }
-            if of.numbers != needed {
-                return Err(DeviceError::Length { name, given: of.numbers, needed });
-            }
-            if of.in_place() && !self.kernel.plan.in_place(*column) {
-                return Err(DeviceError::Order(NOT_IN_PLACE));
-            }
-        }
-        self.resident = resident.to_vec();
-        let done = self.live(rows, vocab, gradients);
-        self.resident.clear();
-        done
     }
 
     /// Rows of entries and of gradients that a token of a computed column takes in a [`Room`].
@@ -351,45 +318,6 @@ impl<'k> Run<'k> {
         }
         self.kernel.table = table;
         Ok(())
-    }
-
-    /// Runs a piece on another device.
-    fn on_device(
-        &mut self,
-        rows: Range<usize>,
-        table: &[*mut u8],
-        over: Option<ColumnId>,
-    ) -> Result<(), DeviceError> {
-        let outside = Outside { resident: &self.resident, over };
-        let Kernel { plan, memory, scratch, live, .. } = &mut *self.kernel;
-        let Some(live) = live else { return Ok(()) };
-        let shape = self.shape;
-        let mut host = |of: &Call, range: Range<usize>| call(of, shape, range, memory, scratch);
-        // SAFETY: `pointers` put in a pointer for every slot: own memory was sized for the whole batch by `start`,
-        // the caller's was checked against the piece. Columns are f64, since no loop runs by blocks.
-        unsafe {
-            if !self.away {
-                live.begin(plan, shape, table)?;
-                self.away = true;
-            }
-            live.piece(plan, shape, rows, table, outside, &mut host)
-        }
-    }
-
-    /// Brings back what another device has written.
-    fn bring_back(&mut self) -> Result<(), DeviceError> {
-        if !std::mem::take(&mut self.away) {
-            return Ok(());
-        }
-        let Kernel { plan, memory, live, .. } = &mut *self.kernel;
-        let Some(live) = live else { return Ok(()) };
-        let own = |m: &mut Memory| match m {
-            Memory::Numbers(x) => x.as_mut_ptr().cast(),
-            Memory::Given { .. } | Memory::Rows | Memory::Outside => std::ptr::null_mut(),
-        };
-        let table: Vec<*mut u8> = memory.iter_mut().map(own).collect();
-        // SAFETY: what is written lies in own memory, sized for the whole batch by `start`.
-        unsafe { live.end(plan, self.shape, &table) }
     }
 
     /// Runs a loop over rows `range` of its level. `table` is that of [`Run::pointers`] for tokens from

@@ -204,7 +204,7 @@ mod tests {
         for name in ["libnvrtc-builtins.so.13.0", "libnvrtc.alt.so.13", "libcublas.so.13"] {
             std::fs::write(lib.join(name), "").unwrap();
         }
-        assert_eq!(wheels(folder.path()), [lib.clone()]);
+        assert_eq!(wheels(folder.path()), std::slice::from_ref(&lib));
         assert_eq!(inside(&lib), None);
         std::fs::write(lib.join("libnvrtc.so.13"), "").unwrap();
         assert_eq!(inside(&lib), Some(lib.join("libnvrtc.so.13")));
