@@ -36,8 +36,8 @@ mu =
   decayed = train.step - mu_warmup_steps
   cosine  = (1 + cos(pi * decayed / mu_decay_steps)) / 2
   if train.step < mu_warmup_steps then mu_peak * train.step / mu_warmup_steps
-  else if decayed >= mu_decay_steps then mu_valley
-  else mu_valley + (mu_peak - mu_valley) * cosine
+    else if decayed >= mu_decay_steps then mu_valley
+    else mu_valley + (mu_peak - mu_valley) * cosine
 ## Weight of an expert token, without gradient.
 sft_weight = if phi then detach(exp(logp) * (1 - exp(logp))) else 1
 sft_loss   = -sft_weight * (if cutoff_prob < 1 then min(logp, log(cutoff_prob)) else logp)

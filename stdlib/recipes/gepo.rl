@@ -35,8 +35,8 @@ input winner : bool @ rollout
 ## What the group is for: 0 both losses, 1 the on-policy loss, 2 the preference loss.
 input role : int @ group = 0
 
-online   = role != 2
-penalty  = if beta_rl == 0 then 0 else beta_rl * kl_k3(logp, ref_logp)
+online  = role != 2
+penalty = if beta_rl == 0 then 0 else beta_rl * kl_k3(logp, ref_logp)
 # Whitened over the on-policy tokens alone.
 advantage = (ret - mean(ret where online)) / sqrt(var(ret where online) + 1e-8)
 rl_loss   = mean(token_loss where online)

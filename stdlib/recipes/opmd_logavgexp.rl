@@ -13,4 +13,6 @@
 
 extend opmd
 
-baseline = tau * (logsumexp(reward / tau per group) - log(count(reward per group)))
+## The best reward of the group. Taken out first, so that equal rewards give an advantage of exactly 0.
+best     = max(reward per group)
+baseline = best + tau * (logsumexp((reward - best) / tau per group) - log(count(reward per group)))

@@ -42,7 +42,10 @@ pass_rate = mean(correct per group)
 score     = w_learnability * pass_rate * (1 - pass_rate) + w_diversity * diversity
 promotion = momentum * vps + (1 - momentum) * score
 
-sample weight = if mean(promotion) > 0 then mixture * promotion / mean(promotion) + 1 - mixture else 1
+## How likely the prompt is to be drawn, against others; 1 on average.
+draw = if mean(promotion) > 0 then mixture * promotion / mean(promotion) + 1 - mixture else 1
+
+sample weight = draw
 
 ## Mean promotion score of the batch's prompts.
 metric promotion = mean(promotion)
