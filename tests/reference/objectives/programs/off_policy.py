@@ -361,3 +361,167 @@ stdlib_case("recipe_chord_warmup", "chord", experts(ragged(5312), 6, 4), mixture
 stdlib_case("recipe_chord_late", "chord", experts(ragged(5313), 7, 50), mixture("phi"),
             {**DECAY, "cutoff_prob": 0.6, "expected_expert": 3})
 stdlib_case("recipe_chord_is", "chord_is", experts(ragged(5320), 8, 30), mixture("is"), DECAY)
+
+
+# ---- LUFFY, SRFT ----
+
+
+def verl_scores(t):
+    return z_scores(t, t.col("rollout/reward"), 1e-6, singleton_raw=True)
+
+
+def luffy(table, p):
+    run = Run(table, {"clip_low": 0.2, "clip_high": 0.2, **p})
+    t, off, adv, ratio = run.t, table.ints("token/prefix_mask"), verl_scores(table), run.token_ratios()
+    clipped, prob = [], []
+
+    def objective(i, r):
+        if off[i]:
+            q = torch.exp(run.logp[i])
+            prob.append(q.detach())
+            if p.get("use_target_prob"):
+                q = q / (t.col("token/target_prob")[i] + 1e-6)
+            f = q / (q + p.get("gamma", 0.1)) if p.get("reshape", True) else q
+            return torch.clamp(f, p.get("f_min", 0.0), p.get("f_max", math.inf)) * adv[r]
+        if not p.get("clip_on_policy", True):
+            clipped.append(0.0)
+            return ratio[i] * adv[r]
+        clipped.append(is_clipped(ratio[i], adv[r], 0.2, 0.2))
+        return clip_objective(ratio[i], adv[r], 0.2, 0.2)
+
+    losses = token_losses(run, p, objective)
+    return answer(run, losses, adv, {"clip_fraction": mean(map(const, clipped)), "off_policy_prob": mean(prob)},
+                  ratio=("token", ratio))
+
+
+def traces(batch, seed):
+    """Whole rollouts from the expert, and one that goes on after the expert's beginning."""
+    off = np.random.default_rng(seed).random(len(batch.rollout_size)) < 0.4
+    mask = np.repeat(off, batch.rollout_size)
+    mask[: batch.rollout_size[0]] = np.arange(batch.rollout_size[0]) < 2
+    batch.put("token/prefix_mask", mask, np.uint8)
+    return with_columns(batch, seed, token_target_prob="probability")
+
+
+stdlib_case("recipe_luffy", "luffy", traces(ragged(5400), 1), luffy)
+stdlib_case("recipe_luffy_logits", "luffy", traces(logits(5401), 2), luffy, {"gamma": 0.3, "f_max": 0.6})
+stdlib_case("recipe_luffy_target", "luffy", traces(ragged(5402), 3), luffy,
+            {"use_target_prob": True, "reshape": False, "clip_on_policy": False})
+
+
+def srft(table, p):
+    run = Run(table, p)
+    t, demo, reward = run.t, table.ints("rollout/is_demo"), table.col("rollout/reward")
+    entropy, adv = run.t.entropy(p.get("temperature", 1.0)), verl_scores(table)
+    tokens = {True: [], False: []}
+    for i in t.tokens():
+        tokens[bool(demo[t.rollout_of[i]])].append(i)
+    w_sft = 0.5 * torch.exp(-mean(entropy[i].detach() for i in tokens[True]))
+    w_rl = 0.5 * torch.exp(mean(entropy[i].detach() for i in tokens[False]))
+    q = {i: torch.exp(run.logp[i]) for i in t.tokens()}
+
+    def nll(value):
+        return mean(-run.logp[i] for i in tokens[False] if reward[t.rollout_of[i]] == value)
+
+    off = mean(-clip_objective(q[i], adv[t.rollout_of[i]], 0.2, 0.2) for i in tokens[True])
+    loss = w_sft * mean(-run.logp[i] for i in tokens[True]) + off + w_rl * nll(1) - nll(0)
+    clipped = mean(is_clipped(q[i], adv[t.rollout_of[i]], 0.2, 0.2) for i in tokens[True])
+    return Answer(t, loss, dict(advantage=("rollout", adv)),
+                  dict(clip_fraction=clipped, w_sft=w_sft, w_rl=w_rl, approx_kl=run.approx_kl()), "batch")
+
+
+def demonstrations(batch, seed):
+    with_columns(binary(batch, seed, wrong=[3]), seed, rollout_is_demo="bool")
+    demo = batch.columns["rollout/is_demo"]
+    demo[: batch.group_size[0]] = [k % 2 for k in range(batch.group_size[0])]
+    batch.columns["rollout/reward"][demo == 1] = 1
+    return batch
+
+
+stdlib_case("recipe_srft", "srft", demonstrations(ragged(5410), 1), srft)
+stdlib_case("recipe_srft_logits", "srft", demonstrations(logits(5411), 2), srft)
+
+
+# ---- DisCO, GEPO ----
+
+
+def disco(form, tau=10.0):
+    def reference(table, p):
+        run = Run(table, p)
+        t, reward, heat = run.t, table.col("rollout/reward"), p.get("tau", tau)
+        gap = {i: run.logp[i] - run.old[i] for i in t.tokens()}
+        score = {r: mean(torch.exp(gap[i]) if form == "ratio" else run.logp[i] for i in t.tokens(r)) for r in t.rollouts}
+        margin, valid = {}, 0
+        for g, rs in enumerate(t.live_groups):
+            good = [const(score[r]) for r in rs if reward[r] == 1]
+            bad = [const(score[r]) for r in rs if reward[r] == 0]
+            margin[g] = ZERO
+            if good and bad:
+                valid += 1
+                rivals = mean(bad) if form == "basic" else heat * torch.log(mean(torch.exp(s / heat) for s in bad))
+                margin[g] = mean(good) - rivals
+        low_var = p.get("low_var_kl")
+        kl = mean(torch.exp(gap[i]) - 1 - gap[i] if low_var else -gap[i] for i in t.tokens())
+        hinge = max(p.get("beta", 1e3) * (kl.item() - p.get("delta", 1e-4)), 0)
+        return Answer(t, hinge * kl - mean(margin.values()), dict(score=("rollout", score), margin=("group", margin)),
+                      dict(valid=valid / len(margin), approx_kl=run.approx_kl()), "batch")
+
+    return reference
+
+
+def judged(seed, kind=ragged, **kw):
+    """Groups with both kinds, one all right, one all wrong."""
+    b = kind(seed, **{"groups": (4, 2, 3, 1, 2), "wild": 0, **kw}) if kind is ragged else kind(seed, wild=0, **kw)
+    return binary(b, seed, right=[1], wrong=[4] if kind is ragged else [])
+
+
+SOFT = {"tau": 0.5, "beta": 2.0, "delta": -0.3}
+stdlib_case("recipe_disco", "disco", judged(5420), disco("logp"))
+stdlib_case("recipe_disco_logits", "disco", judged(5421, logits), disco("logp"), SOFT)
+stdlib_case("recipe_disco_low_var", "disco", judged(5422, spread=0.6), disco("logp"), {"low_var_kl": True, "beta": 5.0})
+stdlib_case("recipe_disco_b", "disco_b", judged(5423), disco("basic"), {"beta": 2.0, "delta": -0.3})
+stdlib_case("recipe_disco_lratio", "disco_lratio", judged(5424), disco("ratio", 1.0))
+stdlib_case("recipe_disco_lratio_logits", "disco_lratio", judged(5425, logits), disco("ratio", 1.0), SOFT)
+
+
+def gepo(table, p):
+    run = Run(table, p)
+    t, winner, beta = run.t, table.ints("rollout/winner"), p.get("beta", 0.1)
+    role = table.ints("group/role") if table.has("group/role") else [0] * len(t.groups)
+    reward, ratio = t.col("rollout/reward"), run.token_ratios()
+    online = [i for i in t.tokens() if role[t.group_of[t.rollout_of[i]]] != 2]
+    returns = [reward[t.rollout_of[i]] for i in online]
+    spread = torch.sqrt(variance(returns) + 1e-8)
+    adv = dict(zip(online, (x / spread for x in minus_mean(returns))))
+    rl = []
+    for i in online:
+        term = k3(run.logp[i], run.ref[i]) * p.get("beta_rl", 0)
+        rl.append(term - clip_objective(ratio[i], adv[i], 0.2, 0.2))
+    h = {r: beta * total(run.logp[i] - run.ref[i] for i in t.tokens(r)) for r in t.rollouts}
+    each, led = [], []
+    for g, rs in enumerate(t.live_groups):
+        won, lost = [h[r] for r in rs if winner[r]], [h[r] for r in rs if not winner[r]]
+        if role[g] == 1 or not won or not lost:
+            continue
+        lead = mean(won) - mean(lost)
+        each.append(p.get("lam", 1.0) * variance(won, 0) - torch.nn.functional.logsigmoid(lead))
+        led.append(float(lead > 0))
+    loss = p.get("w_rl", 1.0) * mean(rl) + p.get("w_gepo", 0.01) * mean(each)
+    clipped = mean(is_clipped(ratio[i], adv[i], 0.2, 0.2) for i in online)
+    return Answer(t, loss, dict(implicit=("rollout", h)),
+                  dict(clip_fraction=clipped, preferred=mean(map(const, led)), gepo=mean(each).detach(),
+                       approx_kl=run.approx_kl()), "group")
+
+
+def winners(batch, seed, roles=None):
+    with_columns(binary(batch, seed), seed, rollout_winner="bool")
+    batch.columns["rollout/winner"][: batch.group_size[0]] = [k % 2 for k in range(batch.group_size[0])]
+    if roles:
+        batch.put("group/role", roles, np.int64)
+    return batch
+
+
+stdlib_case("recipe_gepo", "gepo", winners(ragged(5430), 1), gepo)
+stdlib_case("recipe_gepo_logits", "gepo", winners(logits(5431), 2), gepo, {"w_gepo": 0.7, "beta": 0.5, "lam": 2.0})
+stdlib_case("recipe_gepo_roles", "gepo", winners(ragged(5432, groups=(4, 3, 4, 2)), 3, [2, 1, 0, 1]), gepo,
+            {"w_gepo": 0.5, "beta_rl": 0.03})
