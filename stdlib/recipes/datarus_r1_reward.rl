@@ -1,5 +1,6 @@
 # Datarus-R1: the reward schedule of its fine-tuning.
-# "Datarus-R1: An Adaptive Multi-Step Reasoning LLM for Automated Data Analysis", 2025, arXiv 2508.13382.
+# Ayoub Ben Chaliah and Hela Dellagi, "Datarus-R1: An Adaptive Multi-Step Reasoning LLM for Automated Data
+# Analysis", 2025, arXiv 2508.13382.
 #
 # Early training pays for the structure of the answer, late training for what a hierarchical reward model
 # thinks of it.

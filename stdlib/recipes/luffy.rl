@@ -44,6 +44,7 @@ surrogate = if prefix_mask then shaped * advantage
             else ratio * advantage
 
 ## Share of the on-policy tokens whose gradient the clip takes away.
-metric clip_fraction = mean(clip_on_policy and is_clipped(ratio, advantage, clip_low, clip_high) where not prefix_mask)
+metric clip_fraction =
+  mean(clip_on_policy and is_clipped(ratio, advantage, clip_low, clip_high) where not prefix_mask)
 ## Mean probability of the expert's tokens under the policy.
 metric off_policy_prob = mean(exp(logp) where prefix_mask)

@@ -20,9 +20,10 @@ extend grpo
 
 ## Weight of the expert part; the other part has 1 - mu. No unit; 0.1 (Trinity-RFT).
 param mu              = 0.1 in [0, 1]
-## Rollouts of the policy expected in a batch; 0: as many as there are. Rollouts.
+## How many rollouts of the policy a batch is expected to hold. In rollouts; 0 (ours): as many as it
+## holds.
 param expected_usual  = 0
-## Expert traces expected in a batch; 0: as many as there are. Rollouts.
+## How many of the expert's a batch is expected to hold. In rollouts; 0 (ours): as many as it holds.
 param expected_expert = 0
 
 ## Whether the rollout is an expert's trace.

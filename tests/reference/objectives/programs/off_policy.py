@@ -83,6 +83,10 @@ def both(name, seed, reference, settings=None, **others):
         stdlib_case(f"recipe_{name}_{label}", name, ragged(seed + 2 + k), reference, {**(settings or {}), **values})
 
 
+def pushed_up(t, adv):
+    return share(adv[t.rollout_of[i]] > 0 for i in t.tokens())
+
+
 # ---- OPMD, AsymRE ----
 
 
@@ -103,7 +107,7 @@ def opmd(soft):
                 base = mean(mine)
             adv.update((r, reward[r] - base) for r in rs)
         losses = token_losses(run, p, lambda i, r: adv[r] * run.logp[i])
-        return answer(run, losses, adv, {"clip_fraction": 0.0, "pushed_up": share(adv[t.rollout_of[i]] > 0 for i in t.tokens())},
+        return answer(run, losses, adv, {"clip_fraction": 0.0, "pushed_up": pushed_up(t, adv)},
                       lambda t, ls: token_mean(t, ls) / (1 + tau))
 
     return reference
@@ -121,7 +125,7 @@ def asymre(table, p):
         if len(rs) > 1:
             adv.update((r, adv[r] - shift) for r in rs)
     losses = token_losses(run, p, lambda i, r: adv[r] * run.logp[i])
-    return answer(run, losses, adv, {"clip_fraction": 0.0, "pushed_up": share(adv[t.rollout_of[i]] > 0 for i in t.tokens())})
+    return answer(run, losses, adv, {"clip_fraction": 0.0, "pushed_up": pushed_up(t, adv)})
 
 
 both("asymre", 5020, asymre, shift={"shift": 0.2})
@@ -220,10 +224,22 @@ def ring(a, rho, el, eh):
     return two_side(a, rho, el, eh) or (a >= 0 and rho <= 1 - 0.6) or (a <= 0 and rho >= 1 + 2.0)
 
 
+def gradient_of_grpo(table, p):
+    """The gate with the ratio as a weight has the gradient of PPO's clip."""
+    found = rec(one_side, "is")(table, p)
+    logp, old, t = table.col("token/logp"), table.col("token/old_logp"), found.table
+    adv = found.values["advantage"][1]
+    clip = mean(-clip_objective(torch.exp(logp[i] - old[i]), adv[t.rollout_of[i]], 0.2, 0.2) for i in t.tokens())
+    same = [torch.autograd.grad(x, logp, retain_graph=True)[0] for x in (clip, found.loss)]
+    assert torch.allclose(*same, atol=1e-14), same
+    return found
+
+
 NORM = {"std_normalize": True}
 both("rec", 5100, rec(every), normalised=NORM, pulled={"forward_kl": 0.1, "k2": 0.1, "beta": 0.02})
 both("rec_oneside_nois", 5110, rec(one_side), normalised=NORM, wider={"clip_low": 0.4, "clip_high": 0.05})
 both("rec_oneside_is", 5120, rec(one_side, "is"), normalised=NORM)
+stdlib_case("recipe_rec_oneside_is_ppo", "rec_oneside_is", ragged(5125), gradient_of_grpo)
 both("rec_twoside_is", 5130, rec(two_side, "is"), pulled={"k2": 0.1})
 both("rec_ring_nois", 5140, rec(ring))
 both("rec_gspo_nois", 5150, rec(one_side, low=3e-4, high=4e-4, per_rollout=True),
@@ -450,7 +466,8 @@ def disco(form, tau=10.0):
         run = Run(table, p)
         t, reward, heat = run.t, table.col("rollout/reward"), p.get("tau", tau)
         gap = {i: run.logp[i] - run.old[i] for i in t.tokens()}
-        score = {r: mean(torch.exp(gap[i]) if form == "ratio" else run.logp[i] for i in t.tokens(r)) for r in t.rollouts}
+        of_token = {i: torch.exp(gap[i]) if form == "ratio" else run.logp[i] for i in t.tokens()}
+        score = {r: mean(of_token[i] for i in t.tokens(r)) for r in t.rollouts}
         margin, valid = {}, 0
         for g, rs in enumerate(t.live_groups):
             good = [const(score[r]) for r in rs if reward[r] == 1]
@@ -469,6 +486,28 @@ def disco(form, tau=10.0):
     return reference
 
 
+def gradient_of_the_code(table, p):
+    """The code's negative term: its value is tau, its gradient that of the soft maximum."""
+    found, heat = disco("logp")(table, p), p.get("tau", 10.0)
+    reward, t, logp = table.col("rollout/reward"), found.table, table.col("token/logp")
+    score, margin, old = found.values["score"][1], [], table.col("token/old_logp")
+    for rs in t.live_groups:
+        good = [const(score[r]) for r in rs if reward[r] == 1]
+        bad = [const(score[r]) for r in rs if reward[r] == 0]
+        if not good or not bad:
+            margin.append(ZERO)
+            continue
+        above = total(torch.exp(s / heat) for s in bad)
+        rivals = heat * above / above.detach()
+        assert abs(rivals.item() - heat) < 1e-12
+        margin.append(mean(good) - rivals)
+    kl = mean(old[i] - logp[i] for i in t.tokens())
+    loss = p["beta"] * max(kl.item() - p["delta"], 0) * kl - mean(margin)
+    same = [torch.autograd.grad(x, logp, retain_graph=True)[0] for x in (loss, found.loss)]
+    assert torch.allclose(*same, atol=1e-14), same
+    return found
+
+
 def judged(seed, kind=ragged, **kw):
     """Groups with both kinds, one all right, one all wrong."""
     b = kind(seed, **{"groups": (4, 2, 3, 1, 2), "wild": 0, **kw}) if kind is ragged else kind(seed, wild=0, **kw)
@@ -478,7 +517,9 @@ def judged(seed, kind=ragged, **kw):
 SOFT = {"tau": 0.5, "beta": 2.0, "delta": -0.3}
 stdlib_case("recipe_disco", "disco", judged(5420), disco("logp"))
 stdlib_case("recipe_disco_logits", "disco", judged(5421, logits), disco("logp"), SOFT)
-stdlib_case("recipe_disco_low_var", "disco", judged(5422, spread=0.6), disco("logp"), {"low_var_kl": True, "beta": 5.0})
+stdlib_case("recipe_disco_code", "disco", judged(5426), gradient_of_the_code, SOFT)
+stdlib_case("recipe_disco_low_var", "disco", judged(5422, spread=0.6), disco("logp"),
+            {"low_var_kl": True, "beta": 5.0})
 stdlib_case("recipe_disco_b", "disco_b", judged(5423), disco("basic"), {"beta": 2.0, "delta": -0.3})
 stdlib_case("recipe_disco_lratio", "disco_lratio", judged(5424), disco("ratio", 1.0))
 stdlib_case("recipe_disco_lratio_logits", "disco_lratio", judged(5425, logits), disco("ratio", 1.0), SOFT)

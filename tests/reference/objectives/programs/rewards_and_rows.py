@@ -50,7 +50,8 @@ def clustered(batch, seed):
     return batch
 
 
-stdlib_case("recipe_seed_grpo", "seed_grpo", clustered(ragged(5500, groups=(3, 1, 5, 4)), 1), seed_grpo, {"alpha": 0.5})
+stdlib_case("recipe_seed_grpo", "seed_grpo", clustered(ragged(5500, groups=(3, 1, 5, 4)), 1), seed_grpo,
+            {"alpha": 0.5})
 stdlib_case("recipe_seed_grpo_logits", "seed_grpo", clustered(logits(5501, groups=(2, 4)), 2), seed_grpo)
 stdlib_case("recipe_seed_grpo_sums", "seed_grpo", clustered(ragged(5502, groups=(2, 4, 5)), 3), seed_grpo,
             {"alpha": 0.8, "length_normalise": False, "max_tokens": 8})
@@ -89,8 +90,8 @@ def grpo_guard(table, p):
             time = column["time"][i]
             delta = delta * (1 + p.get("eta", 0.3) ** 2 * (1 - time) / (2 * time))
         losses[i] = -clip_objective(ratio[i], adv[t.rollout_of[i]], low, high) * delta
-    return answer(run, losses, adv, dict(clip_fraction=clipped_tokens(run, adv, ratio, low, high), log_ratio=mean(logs)),
-                  ratio=("token", ratio))
+    metrics = dict(clip_fraction=clipped_tokens(run, adv, ratio, low, high), log_ratio=mean(logs))
+    return answer(run, losses, adv, metrics, ratio=("token", ratio))
 
 
 def denoised(seed):
@@ -266,7 +267,8 @@ def mean_reward(t, table, reward):
     return dict(reward=mean(reward.values()))
 
 
-ton = summed(lambda c, p: lambda r: c("type_match")[r] + c("value_match")[r] + c("format")[r])(mean_reward, {"beta": 0.04})
+ton = summed(lambda c, p: lambda r: c("type_match")[r] + c("value_match")[r] + c("format")[r])(
+    mean_reward, {"beta": 0.04})
 TON = dict(rollout_type_match="bool", rollout_value_match="bool", rollout_format="bool")
 
 
@@ -283,11 +285,15 @@ def ton_batch(batch, seed):
 stdlib_case("recipe_ton", "ton", ton_batch(ragged(5570), 1), ton)
 stdlib_case("recipe_ton_logits", "ton", ton_batch(logits(5571), 2), ton, {"beta": 0.0})
 
-four = summed(lambda c, p: lambda r: total(p.get("weights", [0.25] * 4)[k] * c(f"rewards.{k + 1}")[r] for k in range(4)))
+four = summed(lambda c, p: lambda r: total(p.get(f"weights.{k}", 0.25) * c(f"rewards.{k}")[r] for k in range(1, 5)))
 SCORES = {f"rollout_rewards.{k}": "real" for k in range(1, 5)}
-stdlib_case("recipe_multi_objective_grpo", "multi_objective_grpo", with_columns(ragged(5572), 3, **SCORES), four(mean_reward))
+stdlib_case("recipe_multi_objective_grpo", "multi_objective_grpo", with_columns(ragged(5572), 3, **SCORES),
+            four(mean_reward))
+stdlib_case("recipe_multi_objective_grpo_weights", "multi_objective_grpo", with_columns(ragged(5582), 6, **SCORES),
+            four(mean_reward), {"weights.2": 1.5, "weights.4": 0.0})
 
-PARTS = {f"rollout_{n}": "probability" for n in ("frame_reward", "overlap_reward", "ratio_reward", "mean_iou", "sam_iou")}
+PARTS = {f"rollout_{n}": "probability"
+         for n in ("frame_reward", "overlap_reward", "ratio_reward", "mean_iou", "sam_iou")}
 omni = summed(lambda c, p: lambda r: (
     p.get("a_k", 1.0) * (c("frame_reward")[r] + c("overlap_reward")[r] + c("ratio_reward")[r])
     + p.get("a_a", 1.0) * c("mean_iou")[r] + p.get("a_g", 1.0) * c("sam_iou")[r]
