@@ -13,7 +13,8 @@
 # Confidence: secondary.
 # Choices: P_k is normalised inside the group. The mean over clusters does not weigh them by P_k, so SE
 # can exceed log |G|; SE / log |G| is clamped to [0, 1]. A group of one has SE 0. The other published
-# shapes are one line in your file: `fn shape(x) = exp(-x)` or `fn shape(x) = (1 - x) ^ 2` ("focal").
+# shapes are one line in your file: `fn shape(x) = exp(-x)` or `fn shape(x) = (1 - x) ^ 2` ("focal"). The
+# notes print alpha as 0.0417; 0.02 ln 8 is 0.04159, and that is the default.
 # To train: a reward or sampler that records `rollout/cluster`, one number per meaning of the final
 # answer (the same answer, the same number).
 
