@@ -7,7 +7,7 @@
 #
 #     logp_t = 1/2 ( lp0_t + [t in M] lpM_t / tau + [t not in M] lpC_t / (1 - tau) )
 #     A_i    = R_i - mean_{j != i} R_j
-#     L      = sum_t [ beta k3_t - min(r_t A_i, clip(r_t, 1 - low, 1 + high) A_i) ] / (batch's tokens)
+#     L     = sum_t [ beta k3_t - min(r_t A_i, clip(r_t, 1 - low, 1 + high) A_i) ] / (batch tokens)
 #
 # Family: diffusion.
 # Confidence: exact from code.
