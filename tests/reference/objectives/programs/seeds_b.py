@@ -4,8 +4,8 @@ from .common import *
 
 
 def numbers(settings):
-    """Truth values as 0 and 1, as they stand in a case's description."""
-    return {k: int(v) if isinstance(v, bool) else v for k, v in settings.items()}
+    """Truth values as 0 and 1, infinity as text: what a case's description can hold."""
+    return {k: int(v) if isinstance(v, bool) else "inf" if v == math.inf else v for k, v in settings.items()}
 
 
 def recipe(name, batches, **defaults):
@@ -13,7 +13,8 @@ def recipe(name, batches, **defaults):
 
     def register(reference):
         def answer(table, settings):
-            return reference(table, {**defaults, **settings})
+            read = {k: math.inf if v == "inf" else v for k, v in settings.items()}
+            return reference(table, {**defaults, **read})
 
         for suffix, batch in batches.items():
             batch, settings = batch if isinstance(batch, tuple) else (batch, {})
