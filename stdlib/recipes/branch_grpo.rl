@@ -13,10 +13,11 @@
 # Confidence: exact from code.
 # Choices: A group is a tree, a rollout a path from its root to a leaf, a token an edge (one
 # denoising step) named by the node it leads to. An edge that several paths share is trained once,
-# in the first of them. A = 0 where a depth has one node or a std below 1e-6. softmax_fusion = true
-# weighs children by their edges' probabilities when sampled; use_group = true gives the
-# group-normed reward to leaf edges and 0 to the rest: both options of the code. Depth pruning is
-# the code's window; width pruning, off there, is not here. Pruned edges leave the denominator.
+# in the first of them. A = 0 where a depth has one node or a std below 1e-6. fusion = 1 weighs
+# children by their edges' probabilities when sampled, 2 weighs them alike; use_group = true gives
+# the group-normed reward to leaf edges and 0 to the rest. fusion = 1 and use_group are options of
+# the code. Depth pruning is the code's window; width pruning, off there, is not here. Pruned edges
+# leave the denominator.
 # To train: a flow policy whose steps are tokens, and a sampler that splits (at steps 0, 3, 6, 9 of
 # 20) and records `token/node`, `token/depth` and, where used, `token/parent`, `token/is_sde`.
 
@@ -28,8 +29,9 @@ param clip_low  = 1e-3
 param clip_high = 1e-3
 ## Largest size of an advantage. In standard deviations; 5 (the code).
 param max_advantage = 5.0
-## Whether a node's value weighs its children by their edges' probabilities. Off (the code).
-param softmax_fusion = false
+## What a node's value is: 0 the mean of the leaves below it, 1 of its children weighed by their
+## edges' probabilities, 2 of its children alike. 0 (the code; 1 is its option).
+param fusion = 0 in [0, 2]
 ## Whether leaf edges get the group-normed reward and the others 0. Off (the code).
 param use_group = false
 ## Depths that are pruned at first: prune_from and the prune_width - 1 after it. Depths; 0 is none
@@ -46,7 +48,7 @@ param prune_until = 1.0 in [0, 1]
 ## The node that a step leads to, and its depth. Ids are unique in a tree.
 input node  : int @ token
 input depth : int @ token
-## The node that a step leaves; read with softmax_fusion = true.
+## The node that a step leaves; read where fusion is not 0.
 input parent : int @ token
 ## Whether the step was sampled with noise; only such steps are trained.
 input is_sde : bool @ token = true
@@ -57,12 +59,13 @@ key family = (group, parent)
 
 ## Whether this is the first path of the tree that runs through the edge.
 owned = is_first(token in edge)
-# Probability of an edge among its siblings; of a leaf below a node, the product along the path.
-log_share = old_logp - logsumexp(old_logp where owned per family)
+# Share of an edge among its siblings; of a leaf below a node, the product along the path.
+log_share = if fusion == 1 then old_logp - logsumexp(old_logp where owned per family)
+            else -log(real(count(owned per family)))
 below     = exp(rcumsum(log_share in rollout) - log_share)
 ## Value of the node that an edge leads to, in the unit of the reward.
-node_value = if softmax_fusion then sum(reward @ token * below per edge)
-             else mean(reward @ token per edge)
+node_value = if fusion == 0 then mean(reward @ token per edge)
+             else sum(reward @ token * below per edge)
 
 spread = std(node_value per layer)
 raw    = if spread < 1e-6 then 0 else (node_value - mean(node_value per layer)) / (spread + 1e-8)

@@ -34,9 +34,10 @@ keep token where loss_mask
 
 sampled   = role == 0
 counted   = reference_in_stats or sampled
+spread    = std(reward, ddof = 0 where counted per group)
 ## Credit of a row, in standard deviations of the group's rewards.
-advantage = (reward - mean(reward where counted per group))
-            / (std(reward, ddof = 0 where counted per group) + 1e-6)
+advantage = if spread == 0 then 0
+            else (reward - mean(reward where counted per group)) / (spread + 1e-6)
 
 rollouts   = max(count(sampled per group), 1)
 references = max(count(not sampled per group), 1)

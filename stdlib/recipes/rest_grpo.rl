@@ -28,7 +28,9 @@ param min_std = 0.05 in [0, inf]
 
 ## Std of the group's rewards, dividing by n.
 disagreement = std(reward, ddof = 0 per group)
-sample weight = if disagreement >= min_std then 1.0 else 0.0
+## How likely the prompt is to be drawn again.
+prompt_weight = if disagreement >= min_std then 1.0 else 0.0
+sample weight = prompt_weight
 
 ## Share of the groups whose prompt is worth drawing again.
 metric kept_prompts = mean(disagreement >= min_std)

@@ -13,9 +13,9 @@
 # Confidence: exact from code.
 # Choices: A group is a tree, a rollout a path to a leaf, a segment an edge named by the node it
 # leads to. An edge that several paths share is trained once, in the first of them. Values average
-# children, not leaves. normalise = true divides by the siblings' std (dividing by n) + 1e-8, the
-# code's "grpo". An edge is left out where A + BoK(child) - BoK(parent) is 0 (within 1e-9, for
-# rounding), BoK(v) = 1 - (1 - v)^4.
+# children; leaf_mean = true averages leaves, as other trees do. normalise = true divides by the
+# siblings' std (dividing by n) + 1e-8, the code's "grpo". An edge is left out where A + BoK(child)
+# - BoK(parent) is 0 (within 1e-9, for rounding), BoK(v) = 1 - (1 - v)^4.
 # To train: a tree sampler (6-6-6, 30 tokens an edge for GSM8K, 600 for MATH) that records
 # `segment/node` and `segment/parent`, and a replay buffer: at most 32 edges of a question per
 # iteration, none older than 8 iterations, with the log-probabilities they were sampled with.
@@ -24,6 +24,9 @@ extend spo_segment
 
 ## Whether an edge's credit is divided by the std of its siblings. Off (the code's "rloo").
 param normalise = false
+## Whether a node's value is the mean of the leaves below it, instead of its children's. Off (the
+## code).
+param leaf_mean = false
 
 ## An edge of the tree: a piece of a rollout between two branchings.
 level segment in rollout
@@ -36,10 +39,10 @@ key family = (group, parent)
 
 # A leaf's share in a node's value: one over the product of the numbers of siblings in between.
 split = log(real(count(edge per family))) @ segment
-share = 1 / round(exp(rcumsum(split in rollout) - split))
+share = if leaf_mean then 1 else 1 / round(exp(rcumsum(split in rollout) - split))
 ## Value of the node that an edge leads to, in the unit of the reward.
 node_value   = sum(share * reward per edge) / sum(share per edge)
-parent_value = mean(node_value per family)
+parent_value = if leaf_mean then mean(reward @ segment per family) else mean(node_value per family)
 siblings_std = std(node_value, ddof = 0 per family)
 edge_gain    = (node_value - parent_value) / (if normalise then siblings_std + 1e-8 else 1)
 

@@ -48,7 +48,9 @@ update alpha = new_alpha
 update beta  = new_beta
 
 new_v = new_alpha / (new_alpha + new_beta)
-sample weight   = sqrt(max(new_v * (1 - new_v), 0)) + explore
+## How likely the prompt is to be drawn next.
+prompt_weight   = sqrt(max(new_v * (1 - new_v), 0)) + explore
+sample weight   = prompt_weight
 sample rollouts = 1
 
 ## Credit of a rollout, in standard deviations of the batch.

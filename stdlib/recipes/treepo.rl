@@ -15,9 +15,9 @@
 # Confidence: exact from code.
 # Choices: A group of one keeps its reward at depth 0, as in the code. by_size = true weighs depths
 # by their number of rollouts, skip_equal = true leaves out subgroups of equal rewards: both options
-# of the code. The whitening weighs long rollouts more. DAPO's filter of prompts and its overlong
-# penalty, which the recipe also uses, belong to sampling and reward. The code's segment-wise
-# ablation is not here.
+# of the code. The whitening weighs long rollouts more. The recipe also samples until no group is of
+# equal rewards (filter_equal = true drops them here) and has DAPO's overlong penalty, which is the
+# reward's. The code's segment-wise ablation is not here.
 # To train: a tree sampler that cuts rollouts into segments (512 tokens, at most 14) and records
 # `segment/node`: which child of the shared beginning a segment is.
 
@@ -29,6 +29,11 @@ param clip_c = 10.0
 param by_size = false
 ## Whether subgroups of equal rewards are left out. Off (the code).
 param skip_equal = false
+
+## Whether groups of equal rewards are dropped, as in DAPO's dynamic sampling. Off, as in dapo.
+param filter_equal = false
+
+drop group where filter_equal and max(reward per group) == min(reward per group)
 
 ## A piece of a rollout between two branchings.
 level segment in rollout

@@ -7,7 +7,7 @@
 #     d_v = clip(mean_j log p_jtv - log p_itv, -11, 11)
 #     w_t = 1 + (alpha - 1) (K_t - min K) / (max K - min K + 1e-8)
 #     over the positions of the group
-#     L   = sum_t w_t [ beta k3_t - min(r_t A_i, clip(r_t, 1 - low, 1 + high) A_i) ] / (batch tokens)
+#     L   = sum_t w_t [ beta k3_t - min(r_t A_i, clip(r_t, 1 - low, 1 + high) A_i) ] / (tokens)
 #
 # Family: credit assignment.
 # Confidence: exact from code.

@@ -218,7 +218,7 @@ worked("gtpo", "", conflicts, gtpo, lambda a: [
 # ---- XRPO, GRPO-lambda, NGRPO, ReST-GRPO, Syn-GRPO: other rewards and advantages ----
 
 
-@recipe("xrpo", {"": plain(7010), "_logits": plain(7011, vocab=5), "_set": (plain(7012), dict(
+@recipe("xrpo", {"": plain(7014), "_logits": plain(7011, vocab=5), "_set": (plain(7012), dict(
     correct_only=False, lam=1.0, kappa=0.2))}, clip_low=0.2, clip_high=0.2, lam=2.5, kappa=0.5, correct_only=True)
 def xrpo(table, p):
     t = table.masked()
@@ -305,8 +305,9 @@ def rest_grpo(table, p):
     t = table.masked()
     run, reward = Policy(t, p), t.col("rollout/reward")
     adv = normed(t, reward, 1e-4)
-    kept = share(deviation([reward[r] for r in rs], 0) >= p["min_std"] for rs in t.live_groups)
-    return run.answer(adv, token_mean(t, run.losses(adv)), {"kept_prompts": kept})
+    kept = {g: float(deviation([reward[r] for r in rs], 0) >= p["min_std"]) for g, rs in enumerate(t.live_groups)}
+    return run.answer(adv, token_mean(t, run.losses(adv)), {"kept_prompts": share(kept.values())},
+                      {"prompt_weight": ("group", kept)})
 
 
 @rebuildable
@@ -431,6 +432,13 @@ worked("dcpo", "_3", visit([1, 1, 0, 0], mu=0.125, sd=0.375, n=2), dcpo,
        lambda a: visit_prints(a, [1.0918, 1.0918, -0.6317, -0.6317], mu=0.25, sd=0.4859))
 
 
+def stream_weight(v, explore=0.05):
+    return math.sqrt(v * (1 - v)) + explore
+
+
+assert np.allclose([stream_weight(v) for v in (0.2778, 0.6, 0.9, 0.5)], [0.4979, 0.5399, 0.35, 0.55], atol=6e-5)
+
+
 @rebuildable
 def streams(seed, **kw):
     b = binary(seed, **{"groups": (1, 1, 1, 1, 1, 2), **kw}).put("group/prompt", [40, 41, 43, 41, 44, 45], np.int64)
@@ -442,12 +450,12 @@ def streams(seed, **kw):
 @recipe("spo_stream", {"": streams(7070), "_first": streams(7071).without(
     "state/alpha", "state/alpha.key", "state/beta", "state/beta.key", "rollout/D"), "_logits": streams(7072, vocab=5),
     "_set": (streams(7073, wild=0.3), dict(clip_c=1.5, half_life=0.1, rho_min=0.5))},
-    clip_low=0.2, clip_high=0.28, clip_c=10.0, half_life=0.06, rho_min=0.875, rho_max=0.96)
+    clip_low=0.2, clip_high=0.28, clip_c=10.0, half_life=0.06, rho_min=0.875, rho_max=0.96, explore=0.05)
 def spo_stream(table, p):
     t = table.masked()
     reward, prompt = t.col("rollout/reward"), t.ints("group/prompt")
     drift = t.col("rollout/D").tolist() if t.has("rollout/D") else [0.0] * t.rollout_count
-    before, news, v, raw, kept = {k: remembered(t, k, 0.5) for k in ("alpha", "beta")}, {"alpha": [], "beta": []}, [], {}, []
+    before, news, v, raw, kept, weight = {k: remembered(t, k, 0.5) for k in ("alpha", "beta")}, {"alpha": [], "beta": []}, [], {}, [], {}
     for g, rs in enumerate(t.live_groups):
         a, b = (read(before[k], prompt[g]) for k in ("alpha", "beta"))
         v.append(a / (a + b))
@@ -457,12 +465,13 @@ def spo_stream(table, p):
         news["alpha"].append((prompt[g], rho * a + won))
         news["beta"].append((prompt[g], rho * b + 1 - won))
         kept.append(const(rho))
+        weight[g] = stream_weight((rho * a + won) / (rho * (a + b) + 1), p["explore"])
     everyone = [raw[r] for r in t.rollouts]
     adv = {r: x / (deviation(everyone) + 1e-8) for r, x in zip(t.rollouts, minus_mean(everyone))}
     run = Policy(t, p)
     metrics = dict(mean_value=mean(const(x) for x in v), mean_rho=mean(kept))
     return run.answer(adv, token_mean(t, run.losses(adv, dual=p["clip_c"])), metrics,
-                      states={k: write(before[k], news[k]) for k in before})
+                      {"prompt_weight": ("group", weight)}, states={k: write(before[k], news[k]) for k in before})
 
 
 stream = flat([1] * 4, [1] * 4, rollout__reward=[1, 1, 1, 0], rollout__D=[0.02, 0, 0, 0])
