@@ -34,9 +34,9 @@ param max_advantage = 5.0
 param fusion = 0 in [0, 2]
 ## Whether leaf edges get the group-normed reward and the others 0. Off (the code).
 param use_group = false
-## Depths that are pruned at first: prune_from and the prune_width - 1 after it. Depths; 0 is none
-## (off).
+## How many neighbouring depths are pruned. Depths; 0, which is off (our choice).
 param prune_width = 0
+## First of the depths that are pruned, at the beginning. A depth; 0 (our choice).
 param prune_from  = 0
 ## Steps after which the window moves one depth towards the root. Training steps; 30 (the code).
 param prune_interval = 30
@@ -45,8 +45,9 @@ param prune_stop  = 9
 ## Share of the training in which edges are pruned. No unit; 1 (our choice).
 param prune_until = 1.0 in [0, 1]
 
-## The node that a step leads to, and its depth. Ids are unique in a tree.
+## The node that a step leads to; unique in a tree.
 input node  : int @ token
+## Depth of that node: 1 below the root.
 input depth : int @ token
 ## The node that a step leaves; read where fusion is not 0.
 input parent : int @ token

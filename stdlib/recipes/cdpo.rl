@@ -24,7 +24,7 @@ extend dpo
 
 ## Whether chosen tokens have weight 1 instead of q. On (the code).
 param only_neg = true
-## Whether q comes from the two models' logits instead of the column `q_t`.
+## Whether q comes from the two models' logits instead of the column `q_t`. Off (our choice).
 param from_logits = false
 ## Strength of the contrast between the two models. No unit; 1 (the code).
 param contrast = 1.0
@@ -33,8 +33,9 @@ param position_paired = false
 
 ## Probability of the token in the contrast of the two models.
 input q_t : real @ token
-## Logits of the model tuned on right answers, and on wrong ones; read with from_logits = true.
+## Logits of the model tuned on right answers; read with from_logits = true.
 input pos_logits : real @ vocab
+## Logits of the model tuned on wrong answers; read likewise.
 input neg_logits : real @ vocab
 
 contrasted = at(softmax((1 + contrast) * pos_logits - contrast * neg_logits), action)

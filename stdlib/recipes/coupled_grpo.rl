@@ -37,13 +37,17 @@ policy lp0 : real @ token
 policy lpM : real @ token
 ## The same with only the tokens outside M masked; read there.
 policy lpC : real @ token
-## Under the policy that sampled, with the same mask and tau.
+## lp0 under the policy that sampled.
 input old_lp0 : real @ token
+## lpM under the policy that sampled, with the same mask.
 input old_lpM : real @ token
+## lpC under the policy that sampled, with the same mask.
 input old_lpC : real @ token
-## Under the reference policy, with the same mask and tau.
+## lp0 under the reference policy.
 input ref_lp0 : real @ token
+## lpM under the reference policy, with the same mask.
 input ref_lpM : real @ token
+## lpC under the reference policy, with the same mask.
 input ref_lpC : real @ token
 ## Whether the token is in the drawn mask M.
 input M : bool @ token

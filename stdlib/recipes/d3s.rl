@@ -21,13 +21,14 @@
 
 extend grpo
 
-## Share of the batch's rollouts that are trained, at the beginning and at the end. No unit; 0.25
-## and 0.75 (suggested; the paper's were not found).
+## Share of the batch's rollouts that are trained at the beginning. No unit; 0.25 (suggested; the
+## paper's was not found).
 param n_init  = 0.25 in [0, 1]
+## Share of the batch's rollouts that are trained at the end. No unit; 0.75 (suggested).
 param n_final = 0.75 in [0, 1]
-## Share of their tokens that are trained, at the beginning and at the end. No unit; 0.2 and 1
-## (suggested).
+## Share of their tokens that are trained at the beginning. No unit; 0.2 (suggested).
 param k_init  = 0.2 in [0, 1]
+## Share of their tokens that are trained at the end. No unit; 1 (suggested).
 param k_final = 1.0 in [0, 1]
 
 progress = train.progress

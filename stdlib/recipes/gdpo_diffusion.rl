@@ -35,8 +35,9 @@ allow unnormalised_ratio
 
 ## A quadrature node: the whole completion, masked at one level.
 level node in rollout
-## Masking level of a node, in (0, 1], and its weight.
+## Masking level of a node, in (0, 1].
 input t_n : real @ node
+## Weight of a node.
 input w_n : real @ node
 ## Whether the token is masked at its node.
 input masked : bool @ token

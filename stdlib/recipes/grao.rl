@@ -22,7 +22,7 @@ extend nothing
 param beta = 0.5
 ## Weight of the contrast with the reference. No unit; 0.6 (the paper).
 param lam  = 0.6
-## Whether the reference counts in mean and std.
+## Whether the reference counts in mean and std. On (the paper, as we read it).
 param reference_in_stats = true
 
 ## 0: a rollout of the policy; 1: the reference answer.

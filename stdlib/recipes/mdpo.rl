@@ -29,7 +29,7 @@ param temperature = 0.1
 param steps = 16
 ## Length that a step's loss is scaled to (Lmax). Tokens; 512 (the code).
 param max_tokens = 512
-## Whether each rollout chooses its own steps. Off.
+## Whether each rollout chooses its own steps. Off (our choice; the code has both).
 param per_rollout = false
 
 ## A denoising step of a rollout: all tokens of the completion, as they were guessed there.

@@ -47,8 +47,9 @@ param t_max = 23
 
 ## The rewards of a rollout.
 input rewards[4] : real @ rollout
-## First step of the window, and the number of iterations done.
+## First step of the window.
 state window_start = 0.0
+## Number of iterations done.
 state iterations   = 0.0
 moves = (iterations + 1) % interval == 0
 moved = if window_start + stride > t_max then 0 else window_start + stride

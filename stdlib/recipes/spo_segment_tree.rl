@@ -30,8 +30,9 @@ param leaf_mean = false
 
 ## An edge of the tree: a piece of a rollout between two branchings.
 level segment in rollout
-## The node that the edge leads to, and the one it leaves. Ids are unique in a tree.
+## The node that the edge leads to; unique in a tree.
 input node   : int @ segment
+## The node that the edge leaves.
 input parent : int @ segment
 
 key edge   = (group, parent, node)

@@ -27,16 +27,18 @@ param clip_c = 10.0
 ## Drift of the policy at which half of the past is forgotten (D_half). Nats per token; 0.06 (the
 ## code).
 param half_life = 0.06
-## Least and largest share of the past that is kept. No unit; 0.875 and 0.96 (the code).
+## Least share of the past that is kept. No unit; 0.875 (the code).
 param rho_min = 0.875 in [0, 1]
+## Largest share of the past that is kept. No unit; 0.96 (the code).
 param rho_max = 0.96 in [0, 1]
 ## Added to a prompt's sampling weight, so that none is forgotten. No unit; 0.05 (the code).
 param explore = 0.05 in [0, inf]
 
 ## How far the policy has moved on the prompt's previous response, in nats per token.
 input D : real @ rollout = 0.0
-## Pseudo-counts of a prompt's successes and failures.
+## Pseudo-count of a prompt's successes.
 state alpha[prompt] : real @ group = 0.5
+## Pseudo-count of a prompt's failures.
 state beta[prompt] : real @ group = 0.5
 
 ## The prompt's success rate before this visit.

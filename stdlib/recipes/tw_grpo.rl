@@ -23,9 +23,9 @@ extend bnpo
 ## Largest weight. No unit; 1.7 (the script; the argument's default is 1.4). Read with
 ## from_divergence.
 param alpha = 1.7
-## Whether the weights come from K_t instead of w_t.
+## Whether the weights come from K_t instead of w_t. Off (our choice).
 param from_divergence = false
-## Whether weights are constants. On; the code leaves them live.
+## Whether weights are constants. On (our choice; the code leaves them live).
 param detach_weights = true
 
 ## Weight of the token's position in its group.

@@ -23,7 +23,7 @@ extend grpo
 param lam   = 2.5 in [0, inf]
 ## Largest gain, as a share of the advantage. No unit; 0.5 (a review quoting the paper).
 param kappa = 0.5 in [0, inf]
-## Whether only rollouts above their group's mean gain.
+## Whether only rollouts above their group's mean gain. On (the abstract).
 param correct_only = true
 
 ## Mean log-probability of a rollout's tokens when sampled, in nats.
