@@ -11,9 +11,10 @@
 #
 # Family: credit assignment.
 # Confidence: exact from code.
-# Choices: K compares whole distributions of different rollouts, which no objective here can hold;
-# the weights come as a column `w_t`, or as `K_t` with from_divergence = true. In the code gradient
-# also flows through the weights; here they are constants unless detach_weights = false.
+# Choices: K compares whole distributions of different rollouts, so the weights come as a column
+# `w_t`, or as `K_t` with from_divergence = true; tw_grpo_full computes K from the distributions. In
+# the code gradient also flows through the weights; here they are constants unless detach_weights =
+# false.
 # To train: `token/w_t`, or K_t, from the full distributions of a group at equal positions (a
 # rollout that has ended counts as uniform); the reward is |predicted| / |gold| where the predicted
 # options are a subset of the gold ones, else 0, plus format.

@@ -194,9 +194,12 @@ def weighed(seed, **kw):
         clip_low=0.2, clip_high=0.2, beta=0.0, alpha=1.7, from_divergence=False, detach_weights=True)
 def tw_grpo(table, p):
     t = table.masked()
+    return focused(t, p, t.col("token/K_t") if p["from_divergence"] else None)
+
+
+def focused(t, p, k, coupling="group"):
     run, adv, w = Policy(t, p), normed(t, t.col("rollout/reward"), 1e-4), {}
-    if p["from_divergence"]:
-        k = t.col("token/K_t")
+    if k is not None:
         for rs in t.live_groups:
             mine = [i for r in rs for i in t.tokens(r)]
             low, high = (f(torch.stack([k[i] for i in mine])) for f in (torch.amin, torch.amax))
@@ -206,16 +209,50 @@ def tw_grpo(table, p):
     if p["detach_weights"]:
         w = {i: v.detach() for i, v in w.items()}
     losses = run.losses(adv)
-    coupling = "group" if p["from_divergence"] else "token"  # even a constant K_t is the policy's
+    # Even a K_t without gradient is the policy's.
+    coupling = "token" if k is None else coupling
     return run.answer(adv, token_mean(t, {i: w[i] * losses[i] for i in losses}), {"mean_weight": mean(w.values())},
                       {"weight": ("token", w)}, coupling=coupling)
 
 
-guesses = np.log([[[0.9, 0.1], [0.5, 0.5], [0.8, 0.2]], [[0.9, 0.1], [0.99, 0.01], [0.6, 0.4]]])
-gaps = np.clip(guesses.mean(0) - guesses, -11, 11)
-kl = (np.exp(gaps) - gaps - 1).sum(-1).mean(0)
-assert np.allclose(kl, [0, 2.6651, 0.0710], atol=6e-5), kl
-focus = flat([2], [3, 3], rollout__reward=[1, 0]).put("token/K_t", np.tile(kl, 2), np.float64, policy=True)
+def pile(b, rows):
+    """Rows of log-probabilities below each token."""
+    b.hang("entry", "token", [len(row) for row in rows])
+    return b.put("entry/log_p", np.concatenate(rows), np.float64)
+
+
+@rebuildable
+def distributions(seed, **kw):
+    b, rng = plain(seed, **kw), np.random.default_rng(seed)
+    z = rng.normal(0, 2, (sum(b.rollout_size), 3))
+    z[0, 0] -= 40
+    return pile(b, z - np.log(np.exp(z).sum(-1, keepdims=True)))
+
+
+@recipe("tw_grpo_full", {"": distributions(7135), "_set": (distributions(7136), dict(alpha=1.4, beta=0.2))},
+        clip_low=0.2, clip_high=0.2, beta=0.0, alpha=1.7, detach_weights=True)
+def tw_grpo_full(table, p):
+    t, place, k = table.masked(), positions(table), {}
+    rows = t.col("entry/log_p").reshape(t.token_count, -1)
+    uniform = torch.full_like(rows[0], -math.log(rows.shape[1]))
+    for rs in t.live_groups:
+        for at in {place[i] for r in rs for i in t.tokens(r)}:
+            mine = {r: [i for i in t.tokens(r) if place[i] == at] for r in rs}
+            stack = torch.stack([rows[mine[r][0]] if mine[r] else uniform for r in rs])
+            gap = torch.clamp(stack.mean(0) - stack, -11, 11)
+            found = (torch.exp(gap) - gap - 1).sum(-1).mean()
+            k.update({i: found for r in rs for i in mine[r]})
+    answer = focused(t, p, k, "token")
+    answer.values["K_t"] = ("token", k)
+    return answer
+
+
+guesses = np.log([[0.9, 0.1], [0.5, 0.5], [0.8, 0.2], [0.9, 0.1], [0.99, 0.01], [0.6, 0.4]])
+worked("tw_grpo_full", "", pile(flat([2], [3, 3], rollout__reward=[1, 0]), guesses), tw_grpo_full, lambda a: [
+    (list(a.values["K_t"][1].values()), [0, 0, 2.6651, 2.6651, 0.0710, 0.0710]),
+    (list(a.values["weight"][1].values())[:3], [1, 1.7, 1.0187])])
+focus = flat([2], [3, 3], rollout__reward=[1, 0])
+focus.put("token/K_t", [0, 2.6651, 0.0710] * 2, np.float64, policy=True)
 worked("tw_grpo", "", focus, tw_grpo, lambda a: [(list(a.values["weight"][1].values())[:3], [1, 1.7, 1.0187])],
        dict(from_divergence=True))
 
