@@ -110,12 +110,12 @@ class Policy:
         return adv if level == "token" else {i: adv[self.t.rollout_of[i]] for i in self.t.tokens()}
 
     def losses(self, adv, level="rollout", ref=None, dual=None):
-        p, credit = self.p, self.credit(adv, level)
-        low, high = 1 - p["clip_low"], 1 + p["clip_high"]
-        out = {}
+        p, credit, out = self.p, self.credit(adv, level), {}
         for i in self.t.tokens():
-            out[i] = -dual_clip(self.ratio[i], credit[i], low, high, math.inf if dual is None else dual) \
-                if dual is not None else -clip_objective(self.ratio[i], const(credit[i]), p["clip_low"], p["clip_high"])
+            if dual is None:
+                out[i] = -clip_objective(self.ratio[i], const(credit[i]), p["clip_low"], p["clip_high"])
+            else:
+                out[i] = -dual_clip(self.ratio[i], credit[i], 1 - p["clip_low"], 1 + p["clip_high"], dual)
             if p.get("beta"):
                 column = self.t.col("token/ref_logp") if ref is None else ref
                 out[i] = out[i] + p["beta"] * k3(self.lp[i], column[i])

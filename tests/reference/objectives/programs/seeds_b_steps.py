@@ -428,13 +428,12 @@ def mdpo(table, p):
             raw[e] = r_s[e] - (r_s[mine[k - 1]] if k else 0) + 1 + (mean(r_s[f] for f in rest) if rest else r_s[e])
             place[e] = k
     adv, contrast = {}, {}
-    for rs in t.live_groups:
+    for g, rs in zip(t.group_ids, t.live_groups):
         for k in range(max(len(t.elements(r, "dstep")) for r in rs)):
             cell = [e for r in rs for e in t.elements(r, "dstep") if place[e] == k]
             for e, above in zip(cell, minus_mean([raw[f] for f in cell])):
                 adv[e] = above / (deviation([raw[f] for f in cell]) + 1e-4)
-            contrast[t.group_of[next(r for r in rs if cell[0] in t.elements(r, "dstep"))], k] = (
-                total(abs(adv[e]) for e in cell), cell)
+            contrast[g, k] = (total(abs(adv[e]) for e in cell), cell)
     conf, step_of, loss_of = t.col("token/confidence"), t.element_of("dstep"), {}
     for i in t.tokens():
         e = step_of[i]
@@ -470,4 +469,6 @@ steps_.put("token/confidence", [0.5] * 8, np.float64)
 worked("mdpo", "", steps_, mdpo, lambda a: [
     (a.values["raw"][1].values(), [2, 3, 2, 2, 1.33333, 1.5, 2, 0]),
     ([float(v) * (1 + 1e-4 / w) for (_, v), w in zip(sorted(a.values["advantage"][1].items()), [0.4714, 1.06066, 1, 1.41421] * 2)],
-     [0.70711, 0.70711, 0, 0.70711, -0.70711, -0.70711, 0, -0.70711])], {"steps": 3})
+     [0.70711, 0.70711, 0, 0.70711, -0.70711, -0.70711, 0, -0.70711]),
+    ([float(v) * (1 + 1e-4 / w) for v, w in zip(a.contrast, [0.4714, 1.06066, 1, 1.41421])],
+     [1.41421, 1.41421, 0, 1.41421])], {"steps": 3})
