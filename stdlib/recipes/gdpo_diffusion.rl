@@ -35,7 +35,7 @@ allow unnormalised_ratio
 
 ## A quadrature node: the whole completion, masked at one level.
 level node in rollout
-## Masking level of a node, in (0, 1].
+## Masking level of a node, in (0, 1]; at 0 nothing is masked, and the node counts as 0.
 input t_n : real @ node
 ## Weight of a node.
 input w_n : real @ node
@@ -48,7 +48,9 @@ tokens  = max(count(token per rollout) / nodes, 1)
 longest = max(length / nodes)
 
 ## The bound on the rollout's log-probability, in nats.
-fn elbo(lp) = sum(w_n / t_n * sum(lp where masked per node) per rollout)
+fn elbo(lp) =
+  scale = if t_n > 0 then w_n / t_n else 0
+  sum(scale * sum(lp where masked per node) per rollout)
 gain  = elbo(logp) - elbo(old_logp)
 ratio = exp(if paper_form then gain else gain / longest)
 

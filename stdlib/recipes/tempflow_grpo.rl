@@ -13,10 +13,10 @@
 #
 # Family: diffusion.
 # Confidence: exact from code.
-# Choices: A token is a denoising step, its number `position`. std divides by n. Rollouts whose
-# advantage is 0 at every step are left out of the loss and of its denominator; they stay in the
-# statistics. global_std = true divides by the std of the whole batch at that step, as the code's
-# option does.
+# Choices: A token is a denoising step, its number `position`. std divides by n. A step without
+# noise (s_j = 0) has neither weight nor KL. Rollouts whose advantage is 0 at every step are left
+# out of the loss and of its denominator; they stay in the statistics. global_std = true divides by
+# the std of the whole batch at that step, as the code's option does.
 # To train: a flow policy whose steps are tokens: `token/logp` (mean over latent dims of the
 # Gaussian's log density), `token/token_reward` (the reward of the branch begun at that step),
 # `token/s_j`, and the differentiable `token/mean_diff_sq`; the last step is not trained (its mask
@@ -54,7 +54,7 @@ advantage = clip(gap / (spread + 1e-4), -max_advantage, max_advantage)
 trained   = any(advantage != 0 per rollout)
 
 surrogate = noise_scale * s_j * clipped(ratio, advantage, clip_low, clip_high)
-penalty   = if beta == 0 then 0 else beta * mean_diff_sq / (2 * s_j ^ 2)
+penalty   = if beta == 0 then 0 else if s_j > 0 then beta * mean_diff_sq / (2 * s_j ^ 2) else 0
 # Steps weigh alike, whatever the number of rollouts that have them.
 loss      = mean(mean(token_loss where trained @ token per stage))
 

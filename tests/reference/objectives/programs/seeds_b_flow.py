@@ -10,7 +10,9 @@ def rewarded_steps(b, seed):
     first = b.group_size[0] + b.group_size[1]
     start = sum(b.rollout_size[:first])
     reward[start : start + sum(b.rollout_size[first : first + b.group_size[2]])] = 0.5
-    b.put("token/token_reward", reward).put("token/s_j", rng.uniform(0.2, 0.7, n))
+    noise = rng.uniform(0.2, 0.7, n)
+    noise[0] = 0
+    b.put("token/token_reward", reward).put("token/s_j", noise)
     return b.put("token/mean_diff_sq", rng.gamma(1, 0.2, n), policy=True)
 
 
@@ -40,7 +42,7 @@ def tempflow_grpo(table, p):
         for i in stage:
             if says[t.rollout_of[i]]:
                 term = -p["noise_scale"] * s[i] * clip_objective(run.ratio[i], adv[i], p["clip_low"], p["clip_high"])
-                if p["beta"]:
+                if p["beta"] and s[i] > 0:
                     term = term + p["beta"] * t.col("token/mean_diff_sq")[i] / (2 * s[i] ** 2)
                 terms.append(term)
         per_stage.append(mean(terms))
