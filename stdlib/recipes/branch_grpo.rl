@@ -24,24 +24,24 @@
 extend grpo
 
 ## How far the ratio may fall below 1. No unit; 1e-3 (the script; the argument's default is 1e-4).
-param clip_low  = 1e-3
+param clip_low  = 1e-3 in [0, 1]
 ## How far the ratio may rise above 1. No unit; 1e-3 (the script).
-param clip_high = 1e-3
+param clip_high = 1e-3 in [0, inf]
 ## Largest size of an advantage. In standard deviations; 5 (the code).
-param max_advantage = 5.0
+param max_advantage = 5.0 in [0, inf]
 ## What a node's value is: 0 the mean of the leaves below it, 1 of its children weighed by their
 ## edges' probabilities, 2 of its children alike. 0 (the code; 1 is its option).
 param fusion = 0 in [0, 2]
 ## Whether leaf edges get the group-normed reward and the others 0. Off (the code).
 param use_group = false
 ## How many neighbouring depths are pruned. Depths; 0, which is off (our choice).
-param prune_width = 0
+param prune_width = 0 in [0, inf]
 ## First of the depths that are pruned, at the beginning. A depth; 0 (our choice).
-param prune_from  = 0
+param prune_from  = 0 in [0, inf]
 ## Steps after which the window moves one depth towards the root. Training steps; 30 (the code).
-param prune_interval = 30
+param prune_interval = 30 in [1, inf]
 ## Least depth that the window moves to. Depths; 9 (the code).
-param prune_stop  = 9
+param prune_stop  = 9 in [0, inf]
 ## Share of the training in which edges are pruned. No unit; 1 (our choice).
 param prune_until = 1.0 in [0, 1]
 

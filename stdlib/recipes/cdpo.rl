@@ -27,7 +27,7 @@ param only_neg = true
 ## Whether q comes from the two models' logits instead of the column `q_t`. Off (our choice).
 param from_logits = false
 ## Strength of the contrast between the two models. No unit; 1 (the code).
-param contrast = 1.0
+param contrast = 1.0 in [0, inf]
 ## Whether chosen and rejected are paired position by position, as in the code. Off (the paper).
 param position_paired = false
 

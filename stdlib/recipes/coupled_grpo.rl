@@ -23,11 +23,11 @@
 extend bnpo
 
 ## How far the ratio may fall below 1. No unit; 0.5 (the code).
-param clip_low  = 0.5
+param clip_low  = 0.5 in [0, 1]
 ## How far the ratio may rise above 1. No unit; 0.5 (the code).
-param clip_high = 0.5
+param clip_high = 0.5 in [0, inf]
 ## Weight of the KL penalty to the reference policy. Loss per nat; 0.01 (the code).
-param beta      = 0.01
+param beta      = 0.01 in [0, inf]
 ## Whether advantages are divided by the group's std + 1e-4. Off (the code).
 param scale_by_std = false
 

@@ -26,12 +26,12 @@ extend grpo
 
 ## How far the ratio's bound falls below 1, scaled by the token's probability. No unit; 0.16 (the
 ## paper).
-param clip_low  = 0.16
+param clip_low  = 0.16 in [0, 1]
 ## How far the ratio's bound rises above 1, scaled likewise. No unit; 0.2 (the paper).
-param clip_high = 0.2
+param clip_high = 0.2 in [0, inf]
 ## Largest ratio that multiplies a negative advantage; the upper bound's cap too. A ratio; 10 (the
 ## code).
-param clip_c    = 10.0
+param clip_c    = 10.0 in [1, inf]
 ## What is averaged: 0 sequence mean, 1 sum of sequence means, 2 token mean, 3 mean of sequence
 ## sums.
 param aggregation = 0 in [0, 3]

@@ -23,9 +23,9 @@
 extend gspo
 
 ## How far the rollout's ratio may fall below 1. No unit; 0.2 (both implementations).
-param clip_low  = 0.2
+param clip_low  = 0.2 in [0, 1]
 ## How far the rollout's ratio may rise above 1. No unit; 0.2 (both implementations).
-param clip_high = 0.2
+param clip_high = 0.2 in [0, inf]
 ## Whether the ratio is undivided and the loss is divided by the length. Off (the code).
 param paper_form = false
 ## Whether advantages are divided by the group's std + 1e-4. Off (the paper).
@@ -45,7 +45,7 @@ input masked : bool @ token
 nodes   = max(count(node per rollout), 1)
 ## Tokens of the completion: kept ones, and of the longest in the batch all.
 tokens  = max(count(token per rollout) / nodes, 1)
-longest = max(length / nodes)
+longest = max(max(length / nodes), 1)
 
 ## The bound on the rollout's log-probability, in nats.
 fn elbo(lp) =

@@ -19,9 +19,9 @@
 extend nothing
 
 ## Weight of imitating the reference. No unit; 0.5 (the paper).
-param beta = 0.5
+param beta = 0.5 in [0, inf]
 ## Weight of the contrast with the reference. No unit; 0.6 (the paper).
-param lam  = 0.6
+param lam  = 0.6 in [0, inf]
 ## Whether the reference counts in mean and std. On (the paper, as we read it).
 param reference_in_stats = true
 

@@ -23,12 +23,12 @@ extend grpo
 
 ## Rollouts of higher mean entropy teach nothing (h0). Nats per token; 0.7 (the code; the paper
 ## argues for about ln 2).
-param entropy_max = 0.7
+param entropy_max = 0.7 in [0, inf]
 ## Price of a rollout's mean entropy (s). Reward per nat; 0.1 (the code).
-param entropy_penalty = 0.1
+param entropy_penalty = 0.1 in [0, inf]
 ## Weight of a conflicting token in a rollout above the mean (w); twice over where it lies in both
 ## runs. No unit; 2.0 (the code).
-param conflict_gain = 2.0
+param conflict_gain = 2.0 in [0, inf]
 
 ## Entropy of softmax(z) with probabilities floored at 1e-6 inside the logarithm, in nats.
 fn row_entropy(z) = -sum(softmax(z) * log(max(softmax(z), 1e-6)) per token)

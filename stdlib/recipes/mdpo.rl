@@ -24,11 +24,11 @@
 extend grpo
 
 ## Temperature of the scored distribution. No unit; 0.1 (the code).
-param temperature = 0.1
+param temperature = 0.1 in [1e-3, inf]
 ## Number of steps of a group that are trained (K). Denoising steps; 16 (the code).
-param steps = 16
+param steps = 16 in [1, inf]
 ## Length that a step's loss is scaled to (Lmax). Tokens; 512 (the code).
-param max_tokens = 512
+param max_tokens = 512 in [1, inf]
 ## Whether each rollout chooses its own steps. Off (our choice; the code has both).
 param per_rollout = false
 

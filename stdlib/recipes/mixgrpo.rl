@@ -23,27 +23,27 @@
 extend grpo
 
 ## How far the ratio may fall below 1. No unit; 1e-4 (the code).
-param clip_low  = 1e-4
+param clip_low  = 1e-4 in [0, 1]
 ## How far the ratio may rise above 1. No unit; 1e-4 (the code).
-param clip_high = 1e-4
+param clip_high = 1e-4 in [0, inf]
 ## Largest size of an advantage. In standard deviations; 5 (the code).
-param max_advantage = 5.0
+param max_advantage = 5.0 in [0, inf]
 ## Weight of the KL to the policy that sampled. Loss per nat; 0 (the code).
-param beta = 0.0
+param beta = 0.0 in [0, inf]
 ## Weight of each reward's advantage. No unit; 1 (the code).
-param weights[4] = 1.0
+param weights[4] = 1.0 in [0, inf]
 ## Whether rewards are added up before they are normalised. Off (the code's "advantage_aggr").
 param reward_aggr = false
 ## Share of a group's lowest rewards that its mean and std leave out. No unit; 0 (the code).
 param trim = 0.0 in [0, 1]
 ## Width of the window (W). Denoising steps; 4 (the code).
-param window = 4
+param window = 4 in [1, inf]
 ## How far the window moves at a time. Denoising steps; 1 (the code).
-param stride = 1
+param stride = 1 in [1, inf]
 ## Iterations between moves (I). Optimiser iterations; 25 (the code).
-param interval = 25
+param interval = 25 in [1, inf]
 ## Last start of a window (T - 2 of T = 25 steps). Denoising steps; 23 (the code).
-param t_max = 23
+param t_max = 23 in [0, inf]
 
 ## The rewards of a rollout.
 input rewards[4] : real @ rollout

@@ -16,9 +16,9 @@
 extend bnpo
 
 ## How far the ratio may fall below 1. No unit; 0.16 (the code).
-param clip_low  = 0.16
+param clip_low  = 0.16 in [0, 1]
 ## How far the ratio may rise above 1. No unit; 0.24 (the code).
-param clip_high = 0.24
+param clip_high = 0.24 in [0, inf]
 ## Reward of a virtual rollout: the highest there is. In the unit of the reward; 1 (the code).
 param r_max = 1.0
 ## Number of virtual rollouts (v). Rollouts; 1 (the code).

@@ -19,15 +19,15 @@
 extend grpo
 
 ## How far the ratio may fall below 1. No unit; 1e-4 (the code).
-param clip_low  = 1e-4
+param clip_low  = 1e-4 in [0, 1]
 ## How far the ratio may rise above 1. No unit; 1e-4 (the code).
-param clip_high = 1e-4
+param clip_high = 1e-4 in [0, inf]
 ## Largest size of an advantage. In standard deviations; 5 (the code).
-param max_advantage = 5.0
+param max_advantage = 5.0 in [0, inf]
 ## Weight of the preferences' advantage. No unit; 1, with a CLIP score 0.7 (the code).
-param w_pref = 1.0
+param w_pref = 1.0 in [0, inf]
 ## Weight of the CLIP score's advantage. No unit; 0, or 1.4 (the code).
-param w_clip = 0.0
+param w_clip = 0.0 in [0, inf]
 
 ## Wins over the number of opponents, wins_i / (G - 1), in [0, 1].
 input win_rate : real @ rollout

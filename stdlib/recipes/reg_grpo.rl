@@ -21,7 +21,7 @@ extend nothing
 ## Weight of the KL to the reference policy. Loss per nat; 0.04 (a guess; GRPO's paper).
 param beta = 0.04
 ## Added to the std of the group's log-ratios. Nats; 1e-4 (our choice).
-param eps = 1e-4
+param eps = 1e-4 in [1e-12, inf]
 ## Whether that std is a constant. On (our choice).
 param detach_std = true
 

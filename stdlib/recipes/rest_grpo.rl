@@ -21,7 +21,7 @@ extend bnpo
 
 ## Weight of the KL penalty to the reference policy. Loss per nat; 0.04 (TRL 0.18.2, which the code
 ## uses).
-param beta = 0.04
+param beta = 0.04 in [0, inf]
 ## Least spread of a prompt's rewards (std, dividing by n) to be drawn again. Reward; 0.05 (the
 ## code).
 param min_std = 0.05 in [0, inf]

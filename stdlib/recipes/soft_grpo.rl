@@ -23,9 +23,9 @@
 extend bnpo
 
 ## Weight of the KL penalty to the reference policy. Loss per nat; 0.002 (the code).
-param beta = 0.002
+param beta = 0.002 in [0, inf]
 ## Largest ratio, in multiples, that a negative advantage is multiplied by. A ratio; 3 (verl).
-param clip_c = 3.0
+param clip_c = 3.0 in [1, inf]
 
 ## The likeliest tokens of a soft step, after top-p, in the step's distribution.
 level candidate in token

@@ -28,11 +28,11 @@ extend bnpo
 ## Tokens of a lower probability when sampled are cut at and trained. A probability; 0.9 (the code).
 param prob_max = 0.9 in [0, 1]
 ## Low tokens between two cuts (I). Tokens; 5 (the code, GSM8K).
-param interval = 5
+param interval = 5 in [1, inf]
 ## Weight of the KL to the reference policy. Loss per nat; 1e-4 (the code).
-param beta = 1e-4
+param beta = 1e-4 in [0, inf]
 ## Mean ratio beyond which the batch is given up. A ratio; 10 (the code).
-param max_ratio = 10.0
+param max_ratio = 10.0 in [0, inf]
 ## Whether the KL is a mean over tokens, not a sum over each rollout's. Off (the code).
 param kl_token_mean = false
 

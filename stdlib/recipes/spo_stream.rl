@@ -23,10 +23,10 @@
 extend dapo
 
 ## Largest ratio that multiplies a negative advantage. A ratio; 10 (the code).
-param clip_c = 10.0
+param clip_c = 10.0 in [1, inf]
 ## Drift of the policy at which half of the past is forgotten (D_half). Nats per token; 0.06 (the
 ## code).
-param half_life = 0.06
+param half_life = 0.06 in [1e-6, inf]
 ## Least share of the past that is kept. No unit; 0.875 (the code).
 param rho_min = 0.875 in [0, 1]
 ## Largest share of the past that is kept. No unit; 0.96 (the code).

@@ -22,7 +22,7 @@
 extend grpo
 
 ## Weight of the diversity reward. Reward; 0.5 (our choice).
-param lambda_d = 0.5
+param lambda_d = 0.5 in [0, inf]
 ## Share of a batch in the smoothed baseline. No unit; 0.1 (our choice).
 param mu = 0.1 in [0, 1]
 ## Whether diversity is paid relative to the baseline, within [-1, 1]. On (our choice).

@@ -25,15 +25,15 @@
 extend grpo
 
 ## How far the ratio may fall below 1. No unit; 1e-4 (the code).
-param clip_low  = 1e-4
+param clip_low  = 1e-4 in [0, 1]
 ## How far the ratio may rise above 1. No unit; 1e-4 (the code).
-param clip_high = 1e-4
+param clip_high = 1e-4 in [0, inf]
 ## Largest size of an advantage. In standard deviations; 5 (the code).
-param max_advantage = 5.0
+param max_advantage = 5.0 in [0, inf]
 ## Weight of the KL to the reference. Loss per nat; 0.004 (the code; 0.001 for PickScore).
-param beta = 0.004
+param beta = 0.004 in [0, inf]
 ## Weight of a step per unit of its noise: 1 on average for ten steps. No unit; 2.25 (the code).
-param noise_scale = 2.25
+param noise_scale = 2.25 in [0, inf]
 ## Whether advantages are divided by the batch's std at a step. Off (the code).
 param global_std = false
 

@@ -20,7 +20,7 @@
 extend dpo
 
 ## Strength of the guidance. No unit; 0.5 (the code). 0 is DPO.
-param alpha = 0.5
+param alpha = 0.5 in [0, inf]
 
 ## Log-probability of the token under the frozen policy that DPO trained before, in nats.
 input rm_lp : real @ token

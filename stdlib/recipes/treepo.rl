@@ -24,7 +24,7 @@
 extend dapo
 
 ## Largest ratio that multiplies a negative advantage. A ratio; 10 (the code).
-param clip_c = 10.0
+param clip_c = 10.0 in [1, inf]
 ## Whether depths are weighed by their number of rollouts. Off (the code's "average").
 param by_size = false
 ## Whether subgroups of equal rewards are left out. Off (the code).

@@ -23,7 +23,7 @@ extend bnpo
 
 ## Largest weight. No unit; 1.7 (the script; the argument's default is 1.4). Read with
 ## from_divergence.
-param alpha = 1.7
+param alpha = 1.7 in [0, inf]
 ## Whether the weights come from K_t instead of w_t. Off (our choice).
 param from_divergence = false
 ## Whether weights are constants. On (our choice; the code leaves them live).
