@@ -93,9 +93,11 @@ fn coupling_raised(
         return None;
     }
     let cause = after.program.cause?;
-    // The cause itself where this file wrote it, else this file's first definition that needs it.
-    let written = graph.span(cause).filter(|s| s.file == *root);
-    let span = written
+    // The first of what is made from the cause that this file wrote.
+    let span = graph
+        .made_from(cause)
+        .filter_map(|e| graph.span(e))
+        .find(|s| s.file == *root)
         .or_else(|| checked.definitions.iter().find(|d| d.depth == depth).map(|d| d.span))?;
     let (is, was) = (levels.name(is), before.program.graph.level_table.name(was));
     Some(Diagnostic::note(
