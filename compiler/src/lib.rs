@@ -99,6 +99,10 @@ fn coupling_raised(
         .filter_map(|e| graph.span(e))
         .find(|s| s.file == *root)
         .or_else(|| checked.definitions.iter().find(|d| d.depth == depth).map(|d| d.span))?;
+    let cut = match is {
+        level::BATCH => "the batch now runs whole".to_owned(),
+        _ => format!("micro-batches are now cut between {}s only", levels.name(is)),
+    };
     let (is, was) = (levels.name(is), before.program.graph.level_table.name(was));
     Some(Diagnostic::note(
         lint,
@@ -106,7 +110,7 @@ fn coupling_raised(
         span,
         format!("reads the current policy over the whole {is}"),
         format!(
-            "micro-batches are now cut between {is}s only, and the logits are\nread twice. `rlc explain` prints the coupling; `allow coupling_raised`\nsilences this"
+            "{cut}, and the logits are\nread twice. `rlc explain` prints the coupling; `allow coupling_raised`\nsilences this"
         ),
     ))
 }

@@ -35,6 +35,6 @@ bonus      = if entropy_coef == 0 then 0 else entropy_coef * entropy
 token_loss = base.token_loss - bonus
 
 ## Mean weight of a reward.
-metric alpha  = mean(alpha)
+metric alpha  = mean(alpha @ rollout)
 ## Formats per group.
 metric styles = mean(count(style per group))

@@ -61,4 +61,4 @@ step_advantage    = if mean_norm then ret - mean(ret per state_of) else norm(ret
 advantage = episode_advantage + w * step_advantage
 
 ## Share of the steps whose state no other step of the group began in.
-metric alone = mean(count(turn per state_of) == 1)
+metric alone = mean((count(turn per state_of) == 1) @ turn)

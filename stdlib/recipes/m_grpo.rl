@@ -12,14 +12,14 @@
 # Confidence: exact from paper.
 # Choices: A rollout of the table is one trajectory: a main one or one sub run; a group holds a question's.
 # Repeating or dropping sub runs is a weight (`multiplicity`), which gives the same numbers without copies.
-# The paper's deviation has ddof = 0; eps 1e-6. The clip is not given; 0.2. The ratio is the paper's, of the
+# The paper's deviation has ddof = 0; eps 1e-6. The clip is not given; GRPO's 0.2. The ratio is the paper's, of the
 # whole trajectory; the released code has token ratios (`token_ratio`, clip 0.2 / 0.28), and its sub reward is
 # b2 = 0.9, b3 = 0, with no alignment (no `multiplicity`). One loss is the sum of the two: each role's tokens
 # are of its own model.
 # To train: two models, and a sampler that runs them against each other and records for each trajectory whose
 # it is, the main rollout's correctness, the judge's word and how often it counts.
 
-extend gspo
+extend grpo
 
 # The paper's ratio is that of whole trajectories.
 allow unnormalised_ratio
@@ -45,10 +45,6 @@ param b1 = 0.1
 param b2 = 0.4
 ## Sub-agent: reward of the judge's full score. Reward; 0.5 (the paper).
 param b3 = 0.5
-## How far the ratio may fall below 1. No unit; 0.2 (GRPO; the paper gives none).
-param clip_low  = 0.2
-## How far the ratio may rise above 1. No unit; 0.2 (GRPO; the paper gives none).
-param clip_high = 0.2
 ## Whether every token has its own ratio, as in the released code. A switch; false (the paper).
 param token_ratio = false
 

@@ -13,8 +13,7 @@
 # Choices: A group is one paraphrase, so the set of a question is several groups. a, c, eps and beta are not
 # stated: 1, 1, 1e-6 and GRPO's 0; ddof = 1. Long-form answers are paid for consistency alone: c = 0.
 # To train: paraphrases of each question (6 in the paper, 4 rollouts each), and a scorer that compares rollouts
-# across them, such as BLEU of orders 1 and 2: their mean as `rollout/Rcons`, or, with `from_similarities`, each
-# number as `comparison/sim` (all of the set's others, or a sample of them: 3 paraphrases with 1 rollout).
+# across them, such as BLEU of orders 1 and 2; `ps_grpo_pairs` takes the single comparisons.
 
 extend grpo
 
@@ -22,21 +21,14 @@ extend grpo
 input Rcons : real @ rollout
 ## Token F1 against the gold answer.
 input F1 : real @ rollout
-## The comparisons of a rollout with rollouts of other paraphrases.
-list comparison in rollout
-## Similarity of the two, from 0 to 1.
-input sim : real @ comparison
 
 ## Weight of consistency. No unit; 1 (ours).
 param a = 1.0
 ## Weight of the answer's F1. No unit; 1 (ours); 0 for long-form answers, which have none.
 param c = 1.0
-## Whether the consistency is computed here, from `comparison/sim`. A switch; false.
-param from_similarities = false
 
-consistency = if from_similarities then mean(sim per rollout) else Rcons
-reward      = a * consistency + (if c == 0 then 0 else c * F1)
-advantage   = norm(reward)
+reward    = a * Rcons + (if c == 0 then 0 else c * F1)
+advantage = norm(reward)
 
 ## Mean similarity across paraphrases.
-metric consistency = mean(consistency)
+metric consistency = mean(Rcons)
