@@ -93,16 +93,10 @@ fn coupling_raised(
         return None;
     }
     let cause = after.program.cause?;
-    // The first of what is made from the cause that this file wrote.
-    let span = graph
-        .made_from(cause)
-        .filter_map(|e| graph.span(e))
-        .find(|s| s.file == *root)
+    // The cause itself where this file wrote it, else this file's first definition that needs it.
+    let written = graph.span(cause).filter(|s| s.file == *root);
+    let span = written
         .or_else(|| checked.definitions.iter().find(|d| d.depth == depth).map(|d| d.span))?;
-    let cut = match is {
-        level::BATCH => "the batch now runs whole".to_owned(),
-        _ => format!("micro-batches are now cut between {}s only", levels.name(is)),
-    };
     let (is, was) = (levels.name(is), before.program.graph.level_table.name(was));
     Some(Diagnostic::note(
         lint,
@@ -110,7 +104,7 @@ fn coupling_raised(
         span,
         format!("reads the current policy over the whole {is}"),
         format!(
-            "{cut}, and the logits are\nread twice. `rlc explain` prints the coupling; `allow coupling_raised`\nsilences this"
+            "micro-batches are now cut between {is}s only, and the logits are\nread twice. `rlc explain` prints the coupling; `allow coupling_raised`\nsilences this"
         ),
     ))
 }

@@ -32,11 +32,14 @@ impl Subject<'_> {
     /// The user's text for an expression: its own, or that of the first one that is made from it.
     pub(crate) fn written(&self, cause: E) -> String {
         let graph = &self.specialized.program.graph;
-        for e in graph.made_from(cause) {
-            if let Some(span) = graph.span(e) {
+        let mut made_from = vec![false; graph.len()];
+        for e in graph.all() {
+            let own = e == cause || graph.operands(e).any(|o| made_from[o.index()]);
+            made_from[e.index()] = own;
+            if let (true, Some(span)) = (own, graph.span(e)) {
                 return format!("`{}` ({})", self.quote(span), self.place(span));
             }
-            if let Some(name) = graph.name(e) {
+            if let (true, Some(name)) = (own, graph.name(e)) {
                 return format!("`{name}`");
             }
         }

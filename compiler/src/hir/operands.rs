@@ -3,16 +3,6 @@
 use super::{E, Expr, Graph};
 
 impl Graph {
-    /// An expression and everything that is made from it, operands before users.
-    pub fn made_from(&self, source: E) -> impl Iterator<Item = E> + '_ {
-        let mut made = vec![false; self.len()];
-        self.all().filter(move |e| {
-            let own = *e == source || self.operands(*e).any(|o| made[o.index()]);
-            made[e.index()] = own;
-            own
-        })
-    }
-
     /// The operands of an expression, in order.
     pub fn operands(&self, e: E) -> Operands {
         let mut out = Operands { items: [E(0); 4], len: 0, at: 0 };
