@@ -61,7 +61,7 @@ square  = sum((R - usual) ^ 2 per place) + (lists - present) * usual ^ 2
 spread  = if lists > 1 then sqrt(square / (lists - 1)) else 0
 rank_advantage = (R - usual) / (spread + 1e-4)
 
-items = count(listed and count(token per item) > 0 per rollout)
+items = count(listed and any(not eos per item) per rollout)
 too_long = any(not listed @ token and not eos per rollout)
 length_credit =
   if not eos then (if listed then 0 else -length_bonus)

@@ -81,7 +81,7 @@ def bools(t, name):
 
 @rebuildable
 def with_mtp(seed, **kw):
-    b = small(seed, **{"groups": (3, 1, 2), **kw})
+    b = small(seed, **{"groups": (3, 1, 2), "equal_group": 2, **kw})
     near = b.columns["token/old_logp"] + np.random.default_rng(seed).normal(0, 0.3, sum(b.rollout_size))
     near[::5] = b.columns["token/old_logp"][::5]  # e = 0
     return b.put("token/mlp", near, policy=True)
@@ -267,7 +267,7 @@ stdlib_case("recipe_llds_worked_response", "llds", llds_example(), llds(True, c_
 
 @rebuildable
 def with_states(seed, **kw):
-    b = small(seed, **{"groups": (4, 1, 3), "empty_turns": True, "max_len": 8, **kw})
+    b = small(seed, **{"groups": (4, 1, 3), "empty_turns": True, "equal_group": 2, "max_len": 8, **kw})
     return columns(b, seed, "turn", anchor=ints(7, 10), invalid=flag(0.2))
 
 
@@ -439,7 +439,7 @@ def rank_grpo(n=20, log_decay=False, bonus=0.1, low=0.06, high=0.08, beta=0.001,
         a = {}
         for r in t.rollouts:
             tokens = t.tokens(r)
-            listed = len({rank[item[i]] for i in tokens if rank[item[i]] < n})
+            listed = len({rank[item[i]] for i in tokens if rank[item[i]] < n and not eos[i]})
             long = any(rank[item[i]] >= n and not eos[i] for i in tokens)
             over.append(const(long))
             for i in tokens:

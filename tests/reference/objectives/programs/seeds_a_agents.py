@@ -160,25 +160,25 @@ def otc_ppo(alpha=1.0, c=1.0, gamma=1.0, lam=1.0, coef=1.0, clip_value=0.5, beta
             assert np.allclose([x.item() for x in thrift], thrifts, atol=6e-5), thrift
         gae = {i: gae[i] for i in t.tokens()}
         m_gae, width = mean(gae.values()), torch.sqrt(variance(gae.values()) + 1e-8)
-        adv, ratio, losses = {i: (x - m_gae) / width for i, x in gae.items()}, run.token_ratios(), {}
+        adv, ratio, losses, critic = {i: (x - m_gae) / width for i, x in gae.items()}, run.token_ratios(), {}, {}
         for i in t.tokens():
             losses[i] = ppo(adv[i], ratio[i])
             if beta:
                 losses[i] = losses[i] + beta * k3(run.logp[i], run.ref[i])
-            if coef:
-                v = t.col("token/value")[i]
-                near = old_v[i] + torch.clamp(v - old_v[i], -clip_value, clip_value)
-                losses[i] = losses[i] + coef * torch.maximum((v - ret[i]) ** 2, (near - ret[i]) ** 2) / 2
-        return answer(run, losses, token_mean, adv, ratio, level="token",
+            v = t.col("token/value")[i]
+            near = old_v[i] + torch.clamp(v - old_v[i], -clip_value, clip_value)
+            critic[i] = torch.maximum((v - ret[i]) ** 2, (near - ret[i]) ** 2) / 2
+            losses[i] = losses[i] + coef * critic[i]
+        return answer(run, losses, token_mean, adv, ratio, level="token", critic_loss=mean(critic.values()),
                       calls=sum(m[r] for r in t.rollouts) / len(t.rollouts), thrift=mean(thrift))
 
     return reference
 
 
 stdlib_case("recipe_otc_ppo", "otc_ppo", with_calls(3143, stored=False), otc_ppo())
-stdlib_case("recipe_otc_ppo_no_critic", "otc_ppo", with_calls(3144, stored=False, vocab=5, groups=(3, 1), max_len=4).without("token/value"),
-            otc_ppo(0.5, 3.0, 0.99, 0.95, 0.0, beta=0.0),
-            {"alpha": 0.5, "c": 3.0, "gamma": 0.99, "lam": 0.95, "value_coef": 0.0, "beta": 0.0})
+stdlib_case("recipe_otc_ppo_logits", "otc_ppo", with_calls(3144, stored=False, vocab=5, groups=(3, 1), max_len=4),
+            otc_ppo(0.5, 3.0, 0.99, 0.95, 0.1, 0.2, 0.0),
+            {"alpha": 0.5, "c": 3.0, "gamma": 0.99, "lam": 0.95, "vf_coef": 0.1, "cliprange_value": 0.2, "beta": 0.0})
 stdlib_case("recipe_otc_ppo_worked", "otc_ppo", calls([0, 1, 2], [1] * 3).put("token/old_value", [0.1, 0.2, 0.3, 0.4], F).put(
     "token/value", [0.2, 0.1, 1.3, 0.4], F), otc_ppo(thrifts=[1, 0.5, 0.309]))
 

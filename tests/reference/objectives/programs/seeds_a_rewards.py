@@ -126,7 +126,7 @@ stdlib_case("recipe_tempo_worked", "tempo", tempo_example(), tempo(
 
 @rebuildable
 def with_formats(seed, progress=0.25, **kw):
-    b = columns(small(seed, **{"groups": (5, 1, 4), **kw}), seed, format=ints(0, 3))
+    b = columns(small(seed, **{"groups": (5, 1, 4), "equal_group": 0, **kw}), seed, format=ints(0, 3))
     return b.put("batch/train.progress", [progress])
 
 
