@@ -1,5 +1,5 @@
 # Ada-GRPO: adaptive GRPO for reasoning formats.
-# Siye Wu et al., "ARM: Adaptive Reasoning Model", 2025, arXiv 2505.20258.
+# Siye Wu et al., "ARM: Adaptive Reasoning Model", 2025, arXiv 2505.20258; code in TEAM-ARM/ARM.
 #
 # A reward in a format that is rare in its group counts more, so that no format dies out early; the
 # preference fades as training goes on.

@@ -1,6 +1,6 @@
 # ARPO: Agentic Replay Policy Optimization for GUI agents.
 # Fanbin Lu et al., "ARPO: End-to-End Policy Optimization for GUI Agents with Experience Replay", 2025,
-# arXiv 2505.16282.
+# arXiv 2505.16282; code in dvlab-research/ARPO.
 #
 # A group whose rollouts all fail gets a stored success of the same task, so that hard tasks teach something.
 #

@@ -1,5 +1,6 @@
 # GiGPO: Group-in-Group Policy Optimization.
-# Lang Feng et al., "Group-in-Group Policy Optimization for LLM Agent Training", 2025, arXiv 2505.10978.
+# Lang Feng et al., "Group-in-Group Policy Optimization for LLM Agent Training", 2025, arXiv 2505.10978;
+# code in langfengQ/verl-agent.
 #
 # Besides its episode, a step is compared with the steps of its group that began in the same state of the
 # environment.

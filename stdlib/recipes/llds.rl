@@ -1,6 +1,7 @@
 # LLDS: likelihood-preserving regularisation against lazy likelihood displacement.
 # Wenlong Deng et al., "On Group Relative Policy Optimization Collapse in Agent Search: The Lazy
-# Likelihood-Displacement", 2025, arXiv 2512.04220.
+# Likelihood-Displacement", 2025, arXiv 2512.04220; code in
+# vengdeng/LLDS-On-Group-Relative-Policy-Optimization-Collapse-in-Search-R1.
 #
 # Rollouts that were not bad must not become less likely: where an action of one as a whole did, its
 # tokens that fell pay for it.

@@ -1,5 +1,6 @@
 # M-GRPO: Multi-agent Group Relative Policy Optimization.
-# "Multi-Agent Deep Research: Training Multi-Agent Systems with M-GRPO", 2025, arXiv 2511.13288.
+# "Multi-Agent Deep Research: Training Multi-Agent Systems with M-GRPO", 2025, arXiv 2511.13288;
+# code in AQ-MedAI/MrlX.
 #
 # A main agent and the sub-agents it calls are trained by two losses; the runs of the sub-agents, of which
 # every rollout has another number, are brought to one number per rollout and normalised together.
@@ -12,10 +13,10 @@
 # Confidence: exact from paper.
 # Choices: A rollout of the table is one trajectory: a main one or one sub run; a group holds a question's.
 # Repeating or dropping sub runs is a weight (`multiplicity`), which gives the same numbers without copies.
-# The paper's deviation has ddof = 0; eps 1e-6. The clip is not given; GRPO's 0.2. The ratio is the paper's, of the
-# whole trajectory; the released code has token ratios (`token_ratio`, clip 0.2 / 0.28), and its sub reward is
-# b2 = 0.9, b3 = 0, with no alignment (no `multiplicity`). One loss is the sum of the two: each role's tokens
-# are of its own model.
+# The paper's deviation has ddof = 0; eps 1e-6. The clip is not given; GRPO's 0.2. The ratio is the paper's,
+# of the whole trajectory; the released code has token ratios (`token_ratio`, clip 0.2 / 0.28), and its sub
+# reward is b2 = 0.9, b3 = 0, with no alignment (no `multiplicity`). One loss is the sum of the two: each
+# role's tokens are of its own model.
 # To train: two models, and a sampler that runs them against each other and records for each trajectory whose
 # it is, the main rollout's correctness, the judge's word and how often it counts.
 

@@ -1,6 +1,6 @@
 # OCC: Optimal Coefficient Calibration for multi-token prediction in RL.
 # Zili Wang et al., "Joint Training of Multi-Token Prediction in Reinforcement Learning via Optimal
-# Coefficient Calibration", 2026, arXiv 2605.28184.
+# Coefficient Calibration", 2026, arXiv 2605.28184; code in MarkXCloud/RL-MTP.
 #
 # The weight of the head's policy loss follows how far its log-probabilities move with the main head's:
 # a proxy of the weight that helps the RL objective most.

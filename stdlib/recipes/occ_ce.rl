@@ -1,6 +1,6 @@
 # MTP cross-entropy: multi-token prediction heads trained beside RL.
 # Zili Wang et al., "Joint Training of Multi-Token Prediction in Reinforcement Learning via Optimal
-# Coefficient Calibration", 2026, arXiv 2605.28184; its CE regime.
+# Coefficient Calibration", 2026, arXiv 2605.28184, its CE regime; code in MarkXCloud/RL-MTP.
 #
 # The head keeps predicting what the policy sampled, as in pretraining, and its gradient reaches the
 # trunk whatever the reward was.

@@ -1,6 +1,6 @@
 # MTP policy loss: multi-token prediction heads trained by the reward.
 # Zili Wang et al., "Joint Training of Multi-Token Prediction in Reinforcement Learning via Optimal
-# Coefficient Calibration", 2026, arXiv 2605.28184; its Policy regime.
+# Coefficient Calibration", 2026, arXiv 2605.28184, its Policy regime; code in MarkXCloud/RL-MTP.
 #
 # The head gets the policy's own loss at a constant weight, so that it leans where the reward does.
 #

@@ -8,9 +8,9 @@
 #
 # Family: reward.
 # Confidence: secondary.
-# Choices: Which rollouts are compared is the sampler's matter: all g rollouts of the n - 1 other paraphrases, or
-# s = 1 rollout of kappa = 3 of them (the paper's approximation). The mean is over the comparisons that the batch
-# has; a rollout without any has a consistency of 0.
+# Choices: Which rollouts are compared is the sampler's matter: all g rollouts of the n - 1 other paraphrases,
+# or s = 1 rollout of kappa = 3 of them (the paper's approximation). The mean is over the comparisons that the
+# batch has; a rollout without any has a consistency of 0.
 # To train: paraphrases, and a scorer that compares rollouts across them (`comparison/sim`).
 
 extend ps_grpo

@@ -1,6 +1,6 @@
 # Rank-GRPO.
 # Yaochen Zhu et al., "Rank-GRPO: Training LLM-based Conversational Recommender Systems with Reinforcement
-# Learning", 2025, arXiv 2510.20150.
+# Learning", 2025, arXiv 2510.20150; code in yaochenzhu/Rank-GRPO.
 #
 # In a ranked list an item is the action: it has its own reward, compared with the same rank of the group's
 # other lists, its own ratio and its own clip.

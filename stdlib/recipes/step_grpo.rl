@@ -1,6 +1,6 @@
 # Step-GRPO: step-wise GRPO of R1-Router.
 # Chunyi Peng et al., "Learning to Route Queries Across Knowledge Bases for Step-wise Retrieval-Augmented
-# Reasoning", 2025, arXiv 2505.22095.
+# Reasoning", 2025, arXiv 2505.22095; code in OpenBMB/R1-Router.
 #
 # Every reasoning step is sampled and compared on its own: a retrieval step is paid for its query and its
 # choice of knowledge base, an answer step for its answer.
