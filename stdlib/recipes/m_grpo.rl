@@ -31,8 +31,8 @@ input role : int @ rollout
 input correct_main : bool @ rollout
 ## Whether the trajectory's format is good.
 input fmt : bool @ rollout
-## The judge's score of the sub-task, from 0 to 1; not read for the main agent.
-input expert : real @ rollout = 0.0
+## The judge's score of the sub-task, from 0 to 1; without meaning for the main agent.
+input expert : real @ rollout
 ## How often the trajectory counts after alignment; 0: dropped.
 input multiplicity : int @ rollout = 1
 
@@ -51,9 +51,10 @@ param token_ratio = false
 
 main   = role == 0
 times  = real(multiplicity)
+judged = if b3 == 0 then 0 else b3 * expert
 reward = if not fmt then 0
          else if main then a1 + a2 * real(correct_main)
-         else b1 + b2 * real(correct_main) + b3 * expert
+         else b1 + b2 * real(correct_main) + judged
 
 key side = (group, role)
 weight = max(sum(times per side), 1)

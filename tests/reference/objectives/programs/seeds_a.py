@@ -387,14 +387,14 @@ def m_grpo(weights=(0.1, 0.9, 0.1, 0.4, 0.5), low=0.2, high=0.2, tokens=False, p
 
 
 stdlib_case("recipe_m_grpo", "m_grpo", with_agents(3051), m_grpo())
-stdlib_case("recipe_m_grpo_released", "m_grpo", with_agents(3052), m_grpo((0.1, 0.9, 0.1, 0.9, 0.0), 0.2, 0.28, True),
+stdlib_case("recipe_m_grpo_released", "m_grpo", with_agents(3052).without("rollout/expert"), m_grpo((0.1, 0.9, 0.1, 0.9, 0.0), 0.2, 0.28, True),
             {"b2": 0.9, "b3": 0.0, "clip_high": 0.28, "token_ratio": "true"})
 stdlib_case("recipe_m_grpo_logits", "m_grpo", with_agents(3053, vocab=5, groups=(3, 1, 2), max_len=3), m_grpo())
 
 
 def m_grpo_example():
     b = Batch([3], [2, 1, 3]).put("rollout/role", [0] * 3, np.int64).put("rollout/fmt", [1] * 3, np.uint8)
-    b.put("rollout/correct_main", [1, 0, 0], np.uint8).put("token/logp", [-1, -0.5, -2, -1, -1, -0.1], np.float64)
+    b.put("rollout/expert", [0] * 3).put("rollout/correct_main", [1, 0, 0], np.uint8).put("token/logp", [-1, -0.5, -2, -1, -1, -0.1], np.float64)
     return b.put("token/old_logp", [-1.05, -0.5, -1.9, -1.3, -1, -0.1], np.float64)
 
 
@@ -414,7 +414,7 @@ def with_lists(seed, **kw):
     return columns(b, seed, terminated=flag(0.7))
 
 
-def rank_grpo(n=20, log_decay=False, bonus=0.1, low=0.06, high=0.08, beta=0.001, printed=None):
+def rank_grpo(n=20, log_decay=False, bonus=0.1, low=0.06, high=0.08, beta=0.001, printed=None, rewards=None):
     def reference(table, p):
         run = Run(table, p)
         t, item, hit = run.t, table.element_of("item"), table.col("item/hit")
@@ -433,6 +433,8 @@ def rank_grpo(n=20, log_decay=False, bonus=0.1, low=0.06, high=0.08, beta=0.001,
                 column = [const(reward.get((r, k), 0.0)) for r in rollouts]
                 for r, above in zip(rollouts, minus_mean(column)):
                     adv[r, k] = above / (deviation(column) + 1e-4)
+        if rewards:
+            assert np.allclose([reward[key] for key in sorted(reward)], rewards, atol=6e-5), reward
         if printed is not None:
             for k, column in printed.items():
                 assert np.allclose([adv[r, k].item() for r in t.rollouts], column, atol=6e-5), adv
@@ -454,7 +456,9 @@ def rank_grpo(n=20, log_decay=False, bonus=0.1, low=0.06, high=0.08, beta=0.001,
                     a[i] = adv[r, k] if k < n else const(-bonus)
                 losses[i] = ppo(a[i], ratio[i], low, high) + beta * k3(run.logp[i], run.ref[i])
         out = answer(run, losses, token_mean, a, ratio, low, high, "rollout", "token", hits=mean(hits), too_long=mean(over))
+        # A ratio is one per list and rank; R is of items up to the last rank.
         del out.values["ratio"]
+        out.values["R"] = ("item", {t.elements(r, "item")[k]: const(v) for (r, k), v in reward.items()})
         return out
 
     return reference
@@ -478,3 +482,5 @@ def lists(hits):
 
 stdlib_case("recipe_rank_grpo_worked", "rank_grpo", lists([[1, 0, 1], [0, 0, 1], [0, 1, 0], [0, 0, 0]]),
             rank_grpo(3, printed={0: [1.4997, -0.4999, -0.4999, -0.4999], 2: [0.8659, 0.8659, -0.8659, -0.8659]}), {"N": 3})
+stdlib_case("recipe_rank_grpo_worked_decay", "rank_grpo", lists([[1, 0, 1]]), rank_grpo(3, True, rewards=[1.5, 0.5, 0.5]),
+            {"N": 3, "log_decay": "true"})
