@@ -13,11 +13,12 @@ def dual(a, rho, low, high, c):
 
 
 def zG(t, reward, eps=1e-6):
-    """Over a group, ddof 1; verl's raw single reward is asked for by `raw`."""
+    """In a group, ddof 1; a single reward gives 0."""
     return z_scores(t, reward, eps)
 
 
 def raw(t, reward):
+    """The same as verl has it: a single reward stays."""
     return z_scores(t, reward, 1e-6, singleton_raw=True)
 
 

@@ -1,7 +1,7 @@
 """The rest of the first seed list: recipes that change the reward, the advantage or the clip of a piece."""
 
 from .common import *
-from .seeds_a import answer, bools, columns, dual, flag, ints, ppo, raw, reals, usual, zG
+from .seeds_a import answer, bools, columns, flag, ints, ppo, raw, reals, usual, zG
 
 
 def shaped(t, reward, adv, printed):
