@@ -7,7 +7,9 @@
 #     A_i = R'_i - mean_{j != i} R'_j          R'_i = R_i - beta sum_t (old_logp_t - ref_logp_t)
 #     r_i = exp(sum_t (logp_t - old_logp_t))   L = mean_i -min(r_i A_i, clip(r_i, 1 - low, 1 + high) A_i)
 #
-# As in TRL: the KL is in the reward, so it carries no gradient of its own.
+# Family: baseline.
+# Confidence: exact from code.
+# Choices: As in TRL: the KL is in the reward, so it carries no gradient of its own.
 
 extend gspo
 
