@@ -156,7 +156,7 @@ fn doc(statement: &Statement) -> String {
 }
 
 /// The path of `base` as a file at `new` must write it.
-fn relative(base: &str, new: &Path) -> String {
+pub fn relative(base: &str, new: &Path) -> String {
     let whole = |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_owned());
     let base_path = whole(Path::new(base));
     let folder = whole(new).parent().map(Path::to_owned).unwrap_or_default();

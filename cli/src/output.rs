@@ -217,3 +217,12 @@ pub fn plain(error: &std::io::Error) -> String {
         }
     }
 }
+
+/// A page whose part between the lines `<!-- NAME -->` and `<!-- /NAME -->` is `part`; none where it lacks these lines.
+pub fn between(page: &str, name: &str, part: &str) -> Option<String> {
+    let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let (before, rest) = page.split_once(&open)?;
+    let (_, after) = rest.split_once(&close)?;
+    let gap = if part.ends_with('\n') || part.is_empty() { "" } else { "\n" };
+    Some(format!("{before}{open}{part}{gap}{close}{after}"))
+}

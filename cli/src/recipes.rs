@@ -195,9 +195,8 @@ impl Recipe {
 
     /// One line, or with `long` some more, below its family.
     fn line(&self, all: &[Recipe], long: bool, output: &Output) -> String {
-        let wide = |of: fn(&Recipe) -> &str| {
-            all.iter().map(|r| of(r).chars().count()).max().unwrap_or(0)
-        };
+        let wide =
+            |of: fn(&Recipe) -> &str| all.iter().map(|r| of(r).chars().count()).max().unwrap_or(0);
         let (names, couplings) = (wide(|r| r.name), wide(|r| &r.coupling));
         let sure = wide(|r| &r.header.confidence);
         let extra = fitting(&self.extra(), WIDTH.saturating_sub(names + couplings + sure + 8));

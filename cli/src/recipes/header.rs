@@ -197,8 +197,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let faults = |from: &str, to: &str| Header::of(&WHOLE.replace(from, to)).faults().join("\n");
-        assert!(faults("Family: advantage", "Family: advantages").contains("family \"advantages\""));
+        let faults =
+            |from: &str, to: &str| Header::of(&WHOLE.replace(from, to)).faults().join("\n");
+        assert!(
+            faults("Family: advantage", "Family: advantages").contains("family \"advantages\"")
+        );
         assert!(faults("Confidence:", "Confidense:").contains("begins with no known label"));
         assert!(faults("Choices:", "Choice:").contains("`Choice: first,`"));
         assert!(faults("of two lines.", "of two lines").contains("the idea is no sentence"));
