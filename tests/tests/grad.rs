@@ -1,5 +1,5 @@
 //! Gradients of the interpreter against central differences, along random directions, on random
-//! batches: every library objective, and every program of `filetests/grad`.
+//! batches: every program of the library, and every program of `filetests/grad`.
 //!
 //! `detach` is left out on both sides: a difference quotient sees through it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
@@ -8,25 +8,46 @@ use rlc_compiler::check::Checked;
 use rlc_compiler::stdlib;
 use rlc_compiler::table::{Data, Table};
 use rlc_runtime::objective::{Backend, Objective};
-use rlc_tests::batches::{Policy, Random, random};
-use rlc_tests::{check_text, files, open, run, short};
+use rlc_tests::batches::{Policy, Random, random, random_for};
+use rlc_tests::{check_text, files, run, short};
 
 /// How far the policy's numbers are moved to both sides.
 const STEP: f64 = 1e-5;
 /// Allowed difference, relative to the size of the gradient.
 const TOLERANCE: f64 = 1e-6;
 
+/// Objectives and recipes, on batches of what each reads. `detach` passes everything on, on both sides.
 #[test]
-fn library_objectives() {
-    let mut faults = Vec::new();
-    for (name, _, text) in stdlib::OBJECTIVES {
-        // The value of one thing with the gradient of another is no derivative.
-        if text.contains("detach(") || text.contains("with_grad(") {
+fn library_programs() {
+    let (mut faults, mut kept) = (Vec::new(), 0);
+    for (name, _, _) in stdlib::library() {
+        let text = format!("extend {name}\nfn detach(x) = x\n");
+        let (checked, found, _) = check_text(name, &text);
+        let Some(checked) = checked else {
+            faults.push(format!("{name}: {found:?}"));
             continue;
+        };
+        let (mut batches, mut moved) = (0, false);
+        for seed in 0..3 {
+            for policy in [Policy::Logits(5), Policy::Logp] {
+                let Some(mut table) = random_for(&checked, seed, policy) else { continue };
+                batches += 1;
+                match compare(&checked, &mut table, seed) {
+                    Ok(size) => moved |= size > 0.0,
+                    Err(fault) => {
+                        faults.push(format!("{name}: seed {seed}, {policy:?}: {fault}"));
+                    }
+                }
+            }
         }
-        faults.extend(check(name, &open(name)));
+        assert!(batches >= 3, "{name} has no batch");
+        if !moved {
+            faults.push(format!("{name}: no gradient on any batch"));
+        }
+        kept += 1;
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+    assert_eq!(kept, stdlib::library().count());
 }
 
 #[test]
@@ -65,7 +86,7 @@ fn check(name: &str, checked: &Checked) -> Option<String> {
             if policy == Policy::Logp && needs_logits && !reads_vocab(&table) {
                 continue;
             }
-            if let Some(fault) = compare(checked, &mut table, seed) {
+            if let Err(fault) = compare(checked, &mut table, seed) {
                 return Some(format!("{name}: seed {seed}, {policy:?}: {fault}"));
             }
         }
@@ -73,26 +94,25 @@ fn check(name: &str, checked: &Checked) -> Option<String> {
     None
 }
 
-fn compare(checked: &Checked, table: &mut Table, seed: u64) -> Option<String> {
+/// The size of the gradient, or where it differs.
+fn compare(checked: &Checked, table: &mut Table, seed: u64) -> Result<f64, String> {
     let mut objective = Objective::new(checked.clone(), Backend::Interp);
     let outcome = match run(&mut objective, table, None) {
         Ok(outcome) => outcome,
-        Err(e) => return Some(e.to_string()),
+        Err(e) => return Err(e.to_string()),
     };
     let inputs: Vec<(String, Vec<f64>)> = outcome
         .grads
         .keys()
         .map(|input| {
-            let level =
-                if table.get(&format!("vocab/{input}")).is_some() { "vocab" } else { "token" };
-            let path = format!("{level}/{input}");
-            let Some(Data::F64(v)) = table.get(&path).map(|a| a.data.clone()) else {
-                panic!("{path} is not there");
-            };
-            (path, v)
+            let own = |p: &&String| p.split_once('/').is_some_and(|(_, name)| name == input);
+            let path = table.arrays.keys().find(own).expect("a gradient is of a column");
+            let Data::F64(v) = &table.arrays[path].data else { panic!("{path} is not f64") };
+            (path.clone(), v.clone())
         })
         .collect();
     let source = &mut Random::new(seed ^ 0x5eed);
+    let mut whole: f64 = 0.0;
     for _ in 0..3 {
         // A direction over all inputs at once.
         let mut along = 0.0;
@@ -118,18 +138,19 @@ fn compare(checked: &Checked, table: &mut Table, seed: u64) -> Option<String> {
         at(0.0).ok();
         let v = match values {
             Ok(v) => v,
-            Err(e) => return Some(e.to_string()),
+            Err(e) => return Err(e.to_string()),
         };
         let quotient = (8.0 * (v[1] - v[2]) - (v[0] - v[3])) / (12.0 * STEP);
         if size == 0.0 && quotient.abs() > TOLERANCE {
-            return Some(format!("no gradient at all, but the loss moves by {quotient}"));
+            return Err(format!("no gradient at all, but the loss moves by {quotient}"));
         }
         let scale = size.max(1e-3 * outcome.loss.abs());
         if (quotient - along).abs() > TOLERANCE * scale {
-            return Some(format!(
+            return Err(format!(
                 "{along} along a direction, differences give {quotient} (scale {scale})"
             ));
         }
+        whole = whole.max(size);
     }
-    None
+    Ok(whole)
 }
