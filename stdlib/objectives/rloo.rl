@@ -13,6 +13,9 @@
 
 extend gspo
 
+# The rollout is one action: its ratio is the product of its tokens' ratios, whatever its length.
+allow unnormalised_ratio
+
 ## How far the rollout's ratio may fall below 1. No unit; 0.2 (TRL, epsilon).
 param clip_low  = 0.2
 ## How far the rollout's ratio may rise above 1. No unit; 0.2 (TRL, epsilon).
