@@ -3,7 +3,7 @@
 pub mod header;
 
 use clap::Subcommand;
-use rlc_compiler::columns::needed;
+use rlc_compiler::columns::required;
 use rlc_compiler::diagnostic::nearest;
 use rlc_compiler::specialize::{Settings, specialize};
 use rlc_compiler::stdlib;
@@ -52,9 +52,16 @@ enum Command {
     },
 }
 
-/// Columns that every GRPO-like batch has anyway.
-const USUAL: [&str; 5] =
-    ["vocab/logits", "token/action", "token/mask", "token/old_logp", "rollout/reward"];
+/// Columns that every GRPO-like batch has anyway, and those that are computed where they are absent.
+const USUAL: [&str; 7] = [
+    "vocab/logits",
+    "token/action",
+    "token/mask",
+    "token/old_logp",
+    "rollout/reward",
+    "token/position",
+    "rollout/length",
+];
 /// Columns of a line that names the extra inputs; what does not fit is counted.
 const WIDTH: usize = 100;
 
@@ -158,12 +165,7 @@ impl Recipe {
         let checked = check::check(&mut opened).0.ok_or_else(broken)?;
         let program = specialize(&checked, &Settings::default()).map_err(|_| broken())?.program;
         let graph = &program.graph;
-        let columns: Vec<String> = needed(&program)
-            .into_iter()
-            .filter(|c| graph.columns[c.0 as usize].default.is_none())
-            .filter(|c| !graph.sources.contains_key(c))
-            .map(|c| graph.column_path(c))
-            .collect();
+        let columns = required(&program).into_iter().map(|c| graph.column_path(c)).collect();
         let coupling = graph.level_table.name(program.coupling).to_owned();
         Ok(Recipe { name, path, header, coupling, columns })
     }

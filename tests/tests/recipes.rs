@@ -1,11 +1,17 @@
 //! Every program of the library is a citizen: it says what it is, and every command that shows a program works on it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
 
-use rlc_cli::output::between;
+use std::sync::atomic::AtomicBool;
+
+use rlc_cli::output::{Output, between};
 use rlc_cli::recipes::header::Header;
+use rlc_cli::run::learner;
 use rlc_cli::{answer, doc, recipes};
 use rlc_compiler::diagnostic::Severity;
 use rlc_compiler::stdlib;
+use rlc_runtime::train::config::Config;
+use rlc_runtime::train::report::Silent;
+use rlc_runtime::train::{TrainError, Trainer};
 use rlc_tests::{check_text, root};
 
 /// Runs a command line for every program of the library; what is wrong with its answer, if anything, is a fault.
@@ -122,6 +128,32 @@ fn listed_and_shown() {
         assert!(table.out.lines().any(|l| l.split_whitespace().next() == Some(name)), "{name}");
         assert_eq!(answer(&["recipes", "show", name]).1.out, *text);
     }
+}
+
+/// One step of the arithmetic task: either it is done, or a column is missing that the task does not give, by name.
+#[test]
+fn trained_where_the_task_gives_the_columns() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut faults, mut trained) = (Vec::new(), 0);
+    for recipe in recipes::all(|_, _| true).unwrap() {
+        let mut config =
+            Config { objective: recipe.name.to_owned(), steps: Some(1), ..Config::default() };
+        (config.rollout.prompts, config.rollout.samples) = (2, 3);
+        config.rollout.max_new_tokens = 8;
+        (config.data.digits, config.eval.problems) = (1, 0);
+        config.checkpoint.dir = Some(place.path().join(recipe.name).display().to_string());
+        let config = config.resolve().unwrap();
+        let (learner, program) = learner(&config, &Output::keeping()).unwrap();
+        let ended = Trainer::create(config, learner, program, false)
+            .and_then(|mut t| t.train(&AtomicBool::new(false), &mut Silent));
+        match ended {
+            Ok(_) => trained += 1,
+            Err(TrainError::Column(said)) if recipe.extra().iter().any(|c| said.contains(c)) => {}
+            Err(error) => faults.push(format!("{}: {error}", recipe.name)),
+        }
+    }
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+    assert!(trained >= stdlib::OBJECTIVES.len(), "{trained} trained");
 }
 
 /// `docs/recipes.md` has the table of the library; `RLC_BLESS=1` writes it.
