@@ -110,7 +110,7 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
 fn family(asked: &str) -> Outcome<&'static str> {
     let same = |f: &&str| f.eq_ignore_ascii_case(asked.trim());
     FAMILIES.into_iter().find(|f| same(f)).ok_or_else(|| {
-        let help = match nearest(asked, FAMILIES.into_iter()) {
+        let help = match nearest(asked, FAMILIES) {
             Some(near) => format!("did you mean `--family '{near}'`?"),
             None => format!("there are {}", FAMILIES.join(", ")),
         };

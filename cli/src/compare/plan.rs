@@ -274,10 +274,8 @@ impl Entry {
         })?;
         let file = out.join("programs").join(format!("{name}.rl"));
         let library = opened.sources.get(opened.root).library;
-        let base = match library {
-            true => given.to_owned(),
-            false => format!("\"{}\"", new::relative(given, &file)),
-        };
+        let base =
+            if library { given.to_owned() } else { format!("\"{}\"", new::relative(given, &file)) };
         let text = text(&base, &checked);
         let identity = hash(&format!("{}\0{text}\0{}", texts(&opened.sources), sets.join("\0")));
         Ok(Entry { name, sets, text, identity, file })
@@ -312,7 +310,9 @@ fn config(args: &Args) -> Outcome<Config> {
             config.eval.greedy = false;
             config
         }
-        file if file.ends_with(".toml") => Config::read(Path::new(file)).map_err(super::failure)?,
+        file if Path::new(file).extension().is_some_and(|e| e == "toml") => {
+            Config::read(Path::new(file)).map_err(super::failure)?
+        }
         other => {
             return Err(Failure::input(
                 format!("there is no task `{other}`"),

@@ -159,7 +159,7 @@ impl Found {
         let mut all = vec![format!(
             "Task {}, {} seeds, {} steps, at most {:.0} s of one core a run. Accuracy is on {} held-out problems at the end, \
              with the 95 % t interval over the seeds. Differences are paired by seed; p-values are of paired t tests, \
-             corrected by Holm for {} comparisons; below 0.05 separates.",
+             corrected by Holm for their number, {}; below 0.05 separates.",
             self.task,
             self.seeds,
             self.steps,

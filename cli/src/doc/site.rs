@@ -89,7 +89,7 @@ fn page(recipe: &Recipe, drawn: Outcome, output: &Output) -> Outcome<String> {
         Ok(()) => page
             .paragraph(&format!("![Surrogate and gradient weight of {0}]({0}.svg)", recipe.name)),
         Err(Failure::Said { message, .. }) => {
-            page.paragraph(&format!("It is not drawn: {message}."))
+            page.paragraph(&format!("It is not drawn: {message}."));
         }
         Err(other) => return Err(other),
     }

@@ -84,7 +84,7 @@ impl Header {
                 label = Some(found);
             } else if let Some((word, _)) = line.split_once(": ")
                 && paragraph > 1
-                && nearest(word, LABELS.into_iter()).is_some()
+                && nearest(word, LABELS).is_some()
             {
                 header.strange.push(line.to_owned());
             }
