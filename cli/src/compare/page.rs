@@ -11,7 +11,7 @@ use crate::plot::svg::{self, escaped};
 /// Points of a curve, at most; steps between them are averaged.
 const POINTS: usize = 30;
 /// Width and height of a panel, and what its numbers take at the left.
-const PANEL: (f64, f64, f64) = (205.0, 150.0, 42.0);
+const PANEL: (f64, f64, f64) = (210.0, 150.0, 50.0);
 
 const PANELS: [(Quantity, &str); 6] = [
     (Quantity::Accuracy, "held-out accuracy"),
@@ -128,7 +128,7 @@ fn axes(found: &Found) -> Vec<Option<(f64, f64)>> {
                 Quantity::Accuracy | Quantity::Reward if low >= 0.0 && high <= 1.0 => {
                     Some((0.0, 1.0))
                 }
-                _ => Some((low, if high > low { high } else { low + 1.0 })),
+                _ => Some((low, if high > low { high + 0.05 * (high - low) } else { low + 1.0 })),
             }
         })
         .collect()
