@@ -381,3 +381,27 @@ fn unreadable(path: &Path, why: &str) -> Failure {
         "`--force` starts the comparison anew",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use rlc_compiler::link::NoFiles;
+    use rlc_compiler::source::Source;
+    use rlc_compiler::stdlib;
+
+    use super::*;
+
+    #[test]
+    fn every_program_of_the_library_takes_the_metrics() {
+        let mut punished = 0;
+        for (name, _, _) in stdlib::library() {
+            let checked = check::check(&mut program::open(name).unwrap()).0.unwrap();
+            let text = text(name, &checked);
+            punished += usize::from(text.contains(ADDED[2].0));
+            let mut sources = Sources::default();
+            let root = sources.add(Source { name: "compared.rl".into(), text, library: false });
+            let (checked, found) = rlc_compiler::check(&mut sources, root, &NoFiles);
+            assert!(checked.is_some(), "{name}: {found:?}");
+        }
+        assert!(punished > 10, "{punished} have an advantage");
+    }
+}
