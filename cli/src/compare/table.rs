@@ -105,9 +105,11 @@ impl Found {
         for (row, (a, p)) in rows.iter_mut().skip(1).zip(accuracy.into_iter().zip(punished)) {
             (row.against, row.punished_against) = (a, p);
         }
+        // A task may have fewer than were asked for.
+        let measured = rows.iter().flat_map(|r| &r.runs).find_map(|r| r.kept.after.as_ref());
         Found {
+            problems: measured.map_or(plan.config.eval.problems, |e| e.problems),
             rows,
-            problems: plan.config.eval.problems,
             seeds: plan.seeds.len(),
             steps: plan.config.total_steps(),
             seconds: plan.seconds,
