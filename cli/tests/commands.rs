@@ -440,11 +440,14 @@ fn recipes_are_listed_shown_and_started_from() {
     let recipes: Value = serde_json::from_str(&list.out).unwrap();
     let recipes = recipes.as_array().unwrap();
     assert!(recipes.len() >= 13);
-    let plain = place.rlc(&["recipes"]);
+    let long = place.rlc(&["recipes", "--long"]);
     for recipe in recipes {
         let name = recipe["name"].as_str().unwrap();
-        plain.prints(recipe["title"].as_str().unwrap());
+        long.prints(recipe["title"].as_str().unwrap());
         assert!(!recipe["idea"].as_str().unwrap().is_empty(), "{name}");
+    }
+    // What every program of the library must do is in the workspace's tests; here, what starting from one gives.
+    for name in recipes.iter().filter_map(|r| r["name"].as_str()).take(13) {
         place.rlc(&["recipes", "show", name]).prints("# ");
         place.rlc(&["check", name, "--deny-warnings"]).prints("no errors");
         place.rlc(&["new", name, "--from", name]).prints("wrote");
@@ -455,6 +458,13 @@ fn recipes_are_listed_shown_and_started_from() {
     let calibadv = recipes.iter().find(|r| r["name"] == "calibadv").unwrap();
     assert_eq!(calibadv["extra_columns"], serde_json::json!(["turn/step_correct"]));
     place.rlc(&["recipes", "show", "gsop"]).fails(2, "did you mean `gspo`?");
+    let some = place.rlc(&["recipes", "--family", "Credit Assignment"]);
+    some.prints("calibadv");
+    assert!(!some.out.contains("dapo"), "{}", some.out);
+    let found = place.rlc(&["recipes", "--search", "SIGMOID"]).out;
+    assert!(found.contains("sapo") && !found.contains("dapo"), "{found}");
+    place.rlc(&["recipes", "--family", "tree"]).fails(2, "did you mean `--family 'trees'`?");
+    place.rlc(&["recipes", "--search", "nothing_like_it"]).fails(2, "is like that");
 }
 
 #[test]
