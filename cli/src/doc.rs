@@ -2,6 +2,9 @@
 
 mod entry;
 mod page;
+pub mod site;
+
+use std::path::PathBuf;
 
 use rlc_compiler::diagnostic::{Severity, nearest};
 use rlc_compiler::stdlib;
@@ -25,7 +28,8 @@ Examples:
   rlc doc dapo                             one objective, with the params it inherits
   rlc doc clip_high                        a name of several objectives
   rlc doc mine.rl                          your own file
-  rlc doc --markdown > reference.md")]
+  rlc doc --markdown > reference.md
+  rlc doc --out site                       a page with plot for every program of the library")]
 pub struct Args {
     /// A library function, an objective, a name defined in one, a file, or `-` for stdin; without it
     /// the whole library
@@ -34,10 +38,16 @@ pub struct Args {
     /// Print Markdown
     #[arg(long)]
     markdown: bool,
+    /// Write Markdown pages of the library's programs into a folder: an index by family, and a page and a plot of each
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["name", "markdown"])]
+    out: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, output: &Output) -> Outcome {
+    if let Some(folder) = &args.out {
+        return site::write(folder, output);
+    }
     let mut page = Page::new(if args.markdown { Look::Markdown } else { Look::Text(output) });
     match &args.name {
         None => library(&mut page)?,
@@ -112,8 +122,7 @@ fn of_objective(name: &str) -> Vec<Entry> {
 fn objective(name: &str, page: &mut Page<'_>, whole: bool) -> Outcome {
     let mut opened = program::open(name)?;
     let (own, _) = module(&opened.sources, opened.root);
-    let comment = entry::comment(&opened.sources.get(opened.root).text);
-    page.objective(name, &comment, whole);
+    page.program(name, &opened.sources.get(opened.root).text, whole);
     let checked = check::check(&mut opened).0;
     let Some(checked) = checked else {
         return Err(Failure::running(format!("the library's `{name}` does not compile"), ""));
@@ -133,7 +142,7 @@ fn file(name: &str, page: &mut Page<'_>, output: &Output) -> Outcome {
         return Err(Failure::Reported(INPUT));
     }
     let source = opened.sources.get(opened.root);
-    page.objective(&source.name, &entry::comment(&source.text), true);
+    page.file(&source.name, &source.text);
     if own.is_empty() {
         page.line("It defines nothing of its own.");
     }

@@ -70,6 +70,12 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     output.print(&subject.text(output))
 }
 
+/// A program as typeset mathematics.
+pub(crate) fn latex_of(name: &str, output: &Output) -> Outcome<String> {
+    let mut program = program::open(name)?;
+    Subject::read(&mut program, &[], output)?.latex()
+}
+
 /// A program with everything the compiler found out about it.
 pub(crate) struct Subject<'a> {
     pub(crate) program: &'a Program,

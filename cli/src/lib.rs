@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod compare;
 pub mod compile;
 pub mod diff;
 pub mod doc;
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::Outcome;
-use output::{Color, Output};
+use output::{Color, Kept, Output};
 
 /// Everything the user can say.
 #[derive(Debug, Parser)]
@@ -81,6 +82,7 @@ enum Command {
     Eval(eval::Args),
     Bench(bench::Args),
     Run(Box<run::Args>),
+    Compare(compare::Args),
     New(new::Args),
     Recipes(recipes::Args),
     Fmt(fmt::Args),
@@ -109,6 +111,24 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Runs one command line without the program's name in this process: the exit code and what it printed. Progress displays
+/// and what a reader of stdin waits for are not kept.
+pub fn answer(args: &[&str]) -> (u8, Kept) {
+    let output = Output::keeping();
+    let args = std::iter::once("rlc").chain(args.iter().copied());
+    let code = match Cli::try_parse_from(args) {
+        Ok(cli) => match run(cli.command, &output) {
+            Ok(()) => 0,
+            Err(failure) => output.fail(&failure),
+        },
+        Err(error) => {
+            output.say(&error.to_string());
+            failure::INPUT
+        }
+    };
+    (code, output.kept())
+}
+
 fn run(command: Command, output: &Output) -> Outcome {
     match command {
         Command::Check(args) => check::run(&args, output),
@@ -121,6 +141,7 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::Eval(args) => eval::run(&args, output),
         Command::Bench(args) => bench::run(&args, output),
         Command::Run(args) => run::run(&args, output),
+        Command::Compare(args) => compare::run(&args, output),
         Command::New(args) => new::run(&args, output),
         Command::Recipes(args) => recipes::run(&args, output),
         Command::Fmt(args) => fmt::run(&args, output),

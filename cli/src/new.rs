@@ -89,9 +89,9 @@ fn from_base(base: &str, path: &Path, output: &Output) -> Outcome<String> {
     let named = if library { base.to_owned() } else { format!("\"{}\"", relative(base, path)) };
     let mut text = String::new();
     if library {
-        let (title, idea) = recipes::header(&opened.sources.get(opened.root).text);
-        text.push_str(&format!("# {title}.\n"));
-        for line in recipes::wrap(&idea, 98) {
+        let header = recipes::header::Header::of(&opened.sources.get(opened.root).text);
+        text.push_str(&format!("# {}.\n", header.title));
+        for line in recipes::wrap(&header.idea, 98) {
             text.push_str(&format!("# {line}\n"));
         }
     }
@@ -156,7 +156,7 @@ fn doc(statement: &Statement) -> String {
 }
 
 /// The path of `base` as a file at `new` must write it.
-fn relative(base: &str, new: &Path) -> String {
+pub fn relative(base: &str, new: &Path) -> String {
     let whole = |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_owned());
     let base_path = whole(Path::new(base));
     let folder = whole(new).parent().map(Path::to_owned).unwrap_or_default();

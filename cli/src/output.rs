@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 
@@ -64,6 +65,16 @@ impl Color {
 pub struct Output {
     stdout: bool,
     stderr: bool,
+    kept: Option<Arc<Mutex<Kept>>>,
+}
+
+/// What was printed, where it is kept instead.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Meant for stdout.
+    pub out: String,
+    /// Meant for stderr.
+    pub err: String,
 }
 
 impl Output {
@@ -72,16 +83,36 @@ impl Output {
         Output {
             stdout: color.on(std::io::stdout().is_terminal()),
             stderr: color.on(std::io::stderr().is_terminal()),
+            kept: None,
         }
+    }
+
+    /// Prints nothing and keeps it, without colours.
+    pub fn keeping() -> Output {
+        Output { stdout: false, stderr: false, kept: Some(Arc::default()) }
+    }
+
+    /// What was kept so far.
+    pub fn kept(&self) -> Kept {
+        let kept = self.kept.as_ref().map(|k| k.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.map(|k| k.clone()).unwrap_or_default()
+    }
+
+    fn keep(&self, add: impl FnOnce(&mut Kept)) -> bool {
+        let kept = self.kept.as_ref().map(|k| k.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.map(|mut k| add(&mut k)).is_some()
     }
 
     /// How reports look on stderr: as wide as the terminal, or 80.
     pub fn look(&self) -> Look {
-        Look { color: self.stderr, width: None }
+        Look { color: self.stderr, width: self.kept.as_ref().map(|_| 80) }
     }
 
     /// Writes to stdout.
     pub fn print(&self, text: &str) -> Outcome {
+        if self.keep(|k| k.out.push_str(text)) {
+            return Ok(());
+        }
         let mut out = std::io::stdout().lock();
         let done = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         done.map_err(|e| match e.kind() {
@@ -92,6 +123,9 @@ impl Output {
 
     /// Writes to stderr. That nobody listens there is no reason to stop.
     pub fn say(&self, text: &str) {
+        if self.keep(|k| k.err.push_str(text)) {
+            return;
+        }
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
 
@@ -103,7 +137,7 @@ impl Output {
 
     /// [`Output::warn`] for whoever outlives this.
     pub fn warner(&self) -> impl Fn(&str) + Send + 'static {
-        let copy = Output { stdout: self.stdout, stderr: self.stderr };
+        let copy = Output { stdout: self.stdout, stderr: self.stderr, kept: self.kept.clone() };
         move |text| copy.warn(text)
     }
 
@@ -188,4 +222,13 @@ pub fn plain(error: &std::io::Error) -> String {
             text.split(" (os error").next().unwrap_or(&text).to_lowercase()
         }
     }
+}
+
+/// A page whose part between the lines `<!-- NAME -->` and `<!-- /NAME -->` is `part`; none where it lacks these lines.
+pub fn between(page: &str, name: &str, part: &str) -> Option<String> {
+    let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let (before, rest) = page.split_once(&open)?;
+    let (_, after) = rest.split_once(&close)?;
+    let gap = if part.ends_with('\n') || part.is_empty() { "" } else { "\n" };
+    Some(format!("{before}{open}{part}{gap}{close}{after}"))
 }

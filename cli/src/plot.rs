@@ -82,6 +82,12 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     }
 }
 
+/// The picture of a program as SVG.
+pub fn picture(name: &str, output: &Output) -> Outcome<String> {
+    let measured = Probe::new(&mut program::open(name)?, &[], output)?.measure()?;
+    Ok(svg::render(&scene::scene(name, &measured)))
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Format {
     Svg,

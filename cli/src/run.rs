@@ -172,7 +172,7 @@ fn failure(error: TrainError) -> Failure {
 }
 
 /// Compiles the objective under the run's params; the number identifies the program.
-fn learner(config: &Config, output: &Output) -> Outcome<(Box<Compiled>, u64)> {
+pub fn learner(config: &Config, output: &Output) -> Outcome<(Box<Compiled>, u64)> {
     let mut program = program::open(&config.objective)?;
     let checked = check::or_stop(&mut program, output)?;
     let sets: Vec<String> = config.params.iter().map(|(n, v)| format!("{n}={v}")).collect();

@@ -34,17 +34,35 @@ pub struct Read {
 
 /// The structure arrays of a batch for a program with these levels.
 pub fn structure(levels: &Levels, sizes: &Sizes) -> Table {
+    let mut cuts = |n: usize| cut(n, sizes.segments).collect();
+    ragged(levels, &sizes.groups, &sizes.rollouts, &mut cuts, &mut || sizes.rows)
+}
+
+/// The same from the rollouts of each group and the tokens of each rollout; `cuts` says into what segments a rollout of so
+/// many tokens falls (empty ones too), `rows` how many rows a list or a token has.
+pub fn ragged(
+    levels: &Levels,
+    groups: &[usize],
+    rollouts: &[usize],
+    cuts: &mut dyn FnMut(usize) -> Vec<usize>,
+    rows: &mut dyn FnMut() -> usize,
+) -> Table {
     let counts = |of: &[usize]| Data::I64(of.iter().map(|&n| n as i64).collect());
     let mut table = Table::default();
-    table.set("group/size", counts(&sizes.groups));
-    table.set("rollout/size", counts(&sizes.rollouts));
-    let parts: Vec<usize> = sizes.rollouts.iter().flat_map(|&n| cut(n, sizes.segments)).collect();
+    table.set("group/size", counts(groups));
+    table.set("rollout/size", counts(rollouts));
     for level in levels.segmentations() {
-        table.set(format!("{}/size", levels.name(level)), counts(&parts));
+        let parts: Vec<Vec<usize>> = rollouts.iter().map(|&n| cuts(n)).collect();
+        let name = levels.name(level);
+        table.set(format!("{name}/size"), counts(&parts.concat()));
+        if parts.iter().flatten().any(|&n| n == 0) {
+            let each: Vec<usize> = parts.iter().map(Vec::len).collect();
+            table.set(format!("rollout/{name}s"), counts(&each));
+        }
     }
     for level in levels.all() {
         let parents = match levels.def(level).kind {
-            LevelKind::Below => sizes.rollouts.iter().sum(),
+            LevelKind::Below => rollouts.iter().sum(),
             LevelKind::List(parent) => {
                 let outer = table.get(&format!("{}/size", levels.name(parent)));
                 outer.map_or(0, |a| a.data.len())
@@ -54,7 +72,8 @@ pub fn structure(levels: &Levels, sizes: &Sizes) -> Table {
             | LevelKind::Pairs(..)
             | LevelKind::Derived(_) => continue,
         };
-        table.set(format!("{}/size", levels.name(level)), counts(&vec![sizes.rows; parents]));
+        let each: Vec<usize> = (0..parents).map(|_| rows()).collect();
+        table.set(format!("{}/size", levels.name(level)), counts(&each));
     }
     table
 }

@@ -259,6 +259,11 @@ fn explain_a_program() {
     let gspo = place.rlc(&["explain", "gspo"]);
     gspo.prints("cause: `mean(logp - old_logp per rollout)` (stdlib/objectives/gspo.rl:");
     gspo.prints("two passes over the logits");
+    let instead = "may carry `token/logp` (and `token/entropy`) instead";
+    gspo.prints(instead);
+    // It reads the main head's distribution, for which log-probabilities do not stand in.
+    let mtp = place.rlc(&["explain", "mtp_d"]);
+    assert!(!mtp.out.contains(instead), "{}", mtp.out);
 }
 
 #[test]
@@ -438,11 +443,14 @@ fn recipes_are_listed_shown_and_started_from() {
     let recipes: Value = serde_json::from_str(&list.out).unwrap();
     let recipes = recipes.as_array().unwrap();
     assert!(recipes.len() >= 13);
-    let plain = place.rlc(&["recipes"]);
+    let long = place.rlc(&["recipes", "--long"]);
     for recipe in recipes {
         let name = recipe["name"].as_str().unwrap();
-        plain.prints(recipe["title"].as_str().unwrap());
+        long.prints(recipe["title"].as_str().unwrap());
         assert!(!recipe["idea"].as_str().unwrap().is_empty(), "{name}");
+    }
+    // What every program of the library must do is in the workspace's tests; here, what starting from one gives.
+    for name in recipes.iter().filter_map(|r| r["name"].as_str()).take(13) {
         place.rlc(&["recipes", "show", name]).prints("# ");
         place.rlc(&["check", name, "--deny-warnings"]).prints("no errors");
         place.rlc(&["new", name, "--from", name]).prints("wrote");
@@ -453,6 +461,13 @@ fn recipes_are_listed_shown_and_started_from() {
     let calibadv = recipes.iter().find(|r| r["name"] == "calibadv").unwrap();
     assert_eq!(calibadv["extra_columns"], serde_json::json!(["turn/step_correct"]));
     place.rlc(&["recipes", "show", "gsop"]).fails(2, "did you mean `gspo`?");
+    let some = place.rlc(&["recipes", "--family", "Credit Assignment"]);
+    some.prints("calibadv");
+    assert!(!some.out.contains("dapo"), "{}", some.out);
+    let found = place.rlc(&["recipes", "--search", "SIGMOID"]).out;
+    assert!(found.contains("sapo") && !found.contains("dapo"), "{found}");
+    place.rlc(&["recipes", "--family", "tree"]).fails(2, "did you mean `--family 'trees'`?");
+    place.rlc(&["recipes", "--search", "nothing_like_it"]).fails(2, "is like that");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn is_whole(text: &str) {
 #[test]
 fn the_library_as_mathematics() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, _, _) in rlc_compiler::stdlib::OBJECTIVES {
+    for (name, _, _) in rlc_compiler::stdlib::library() {
         is_whole(&latex(folder.path(), name));
     }
     let grpo = latex(folder.path(), "grpo");
@@ -34,6 +34,16 @@ fn the_library_as_mathematics() {
     ] {
         assert!(grpo.contains(said), "{said:?} is not in:\n{grpo}");
     }
+}
+
+#[test]
+fn only_the_base_that_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "extend dr_grpo\nadvantage = 2 * base.advantage\n";
+    std::fs::write(folder.path().join("mine.rl"), text).unwrap();
+    let out = latex(folder.path(), "mine.rl");
+    assert_eq!(out.matches("^{\\text{base}} &=").count(), 1, "{out}");
+    assert!(!out.contains("group\\_norm"), "grpo's advantage, which dr_grpo replaces:\n{out}");
 }
 
 #[test]

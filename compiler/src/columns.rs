@@ -99,6 +99,24 @@ pub fn needed(program: &Program) -> Vec<ColumnId> {
     out
 }
 
+/// The columns that a batch must have for a program: those that it reads, less states, seeds and what has a value where it
+/// is absent, and the keys of its states.
+pub fn required(program: &Program) -> Vec<ColumnId> {
+    let graph = &program.graph;
+    let mut out: Vec<ColumnId> = needed(program)
+        .into_iter()
+        .filter_map(|c| match graph.sources.get(&c) {
+            None => Some(c),
+            Some(ColumnSource::State { key, .. }) => *key,
+            Some(ColumnSource::Uniform) => None,
+        })
+        .filter(|c| graph.columns[c.0 as usize].default.is_none())
+        .collect();
+    out.sort();
+    out.dedup();
+    out
+}
+
 /// Reads and checks what `program` needs, as f64; `state` holds states that the table does not. With
 /// `live_vocab` the logits are handed over piece by piece later and need not be in the table.
 pub fn load(

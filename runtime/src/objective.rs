@@ -269,9 +269,8 @@ impl Objective {
             .into_iter()
             .map(|c| graph.column_path(c))
             .collect();
-        let missing = columns::needed(&specialized.program)
+        let missing = columns::required(&specialized.program)
             .into_iter()
-            .filter(|c| graph.columns[c.0 as usize].default.is_none())
             .map(|c| graph.column_path(c))
             .filter(|path| path != "vocab/logits" && !offered.contains(path))
             .collect();

@@ -8,7 +8,9 @@
 #     A_t = A_i lam N_g / P_g        where A_i > 0, in last turns (P, N: token sums there, per group)
 #     L   = sum_t -min(r_t A_t, clip(r_t, 1 - low, 1 + high) A_t) / (number of tokens in the batch)
 #
-# The paper exactly: verl's group norm (eps 1e-6), token mean, no KL.
+# Family: credit assignment.
+# Confidence: exact from code.
+# Choices: The paper exactly: verl's group norm (eps 1e-6), token mean, no KL.
 
 extend bnpo
 

@@ -6,7 +6,9 @@
 #
 #     L = sum_t -sg[min(r_t, ratio_max)] A_i logp_t / (number of tokens in the batch)
 #
-# As in TRL: the bound is absolute and there is no lower one. (verl: 1 - low .. 1 + high.)
+# Family: ratio and clip.
+# Confidence: exact from code.
+# Choices: As in TRL: the bound is absolute and there is no lower one. (verl: 1 - low .. 1 + high.)
 
 extend bnpo
 

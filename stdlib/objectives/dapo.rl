@@ -7,7 +7,9 @@
 #
 #     L = sum_t -min(r_t A_i, clip(r_t, 1 - low, 1 + high) A_i) / (number of tokens in the batch)
 #
-# The recipe's other two parts are options, off here: dynamic sampling is one line in your file,
+# Family: baseline.
+# Confidence: exact from code.
+# Choices: The recipe's other two parts are options, off here: dynamic sampling is one line in your file,
 # `keep group where std(reward per group) > 0`, and overlong shaping is a change to `advantage`.
 
 extend bnpo

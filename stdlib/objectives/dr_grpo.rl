@@ -6,6 +6,9 @@
 # nor long wrong answers are favoured.
 #
 #     A_i = R_i - mean_G R          L = sum_t l_t / (rollouts * max_tokens)          l_t as in grpo
+#
+# Family: baseline.
+# Confidence: exact from code.
 
 extend grpo
 

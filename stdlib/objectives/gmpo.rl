@@ -6,6 +6,9 @@
 #
 #     x_t = s min(s d_t, s clip(d_t, -low, high))          s = sign A_i, d_t = logp_t - old_logp_t
 #     r_i = exp(mean_t x_t)                                L = mean_i -r_i A_i
+#
+# Family: ratio and clip.
+# Confidence: exact from code.
 
 extend gspo
 

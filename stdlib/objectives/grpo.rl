@@ -7,7 +7,9 @@
 #     A_i = (R_i - mean_G R) / (std_G R + eps)      r_t = exp(logp_t - old_logp_t)
 #     L   = mean_i mean_t [ beta k3_t - min(r_t A_i, clip(r_t, 1 - low, 1 + high) A_i) ]
 #
-# As in TRL (loss_type "grpo"): sample std, eps 1e-4, no clamp on the log-ratio.
+# Family: baseline.
+# Confidence: exact from code.
+# Choices: As in TRL (loss_type "grpo"): sample std, eps 1e-4, no clamp on the log-ratio.
 
 extend nothing
 

@@ -6,6 +6,10 @@
 #
 #     r_i = exp(mean_t (logp_t - old_logp_t))
 #     L   = mean_i [ beta mean_t k3_t - min(r_i A_i, clip(r_i, 1 - low, 1 + high) A_i) ]
+#
+# Family: ratio and clip.
+# Confidence: exact from code.
+# Choices: The gradient goes through the mean, as in TRL; verl's form is `gspo_token`.
 
 extend grpo
 

@@ -6,6 +6,9 @@
 #
 #     s_t = sg[mean_t d_t] + logp_t - sg[logp_t]          d_t = logp_t - old_logp_t
 #     L   = mean_i mean_t -min(exp(s_t) A_t, clip(exp(s_t), 1 - low, 1 + high) A_t)
+#
+# Family: ratio and clip.
+# Confidence: exact from code.
 
 extend gspo
 

@@ -7,7 +7,9 @@
 #     A_t = (G_t - mean_B G) / sqrt(var_B G + 1e-8)          G_t = R_i (gamma 1, reward at the end)
 #     L   = sum_t -min(r_t A_t, clip(r_t, 1 - low, 1 + high) A_t) / (number of tokens in the batch)
 #
-# As in verl (reinforce_plus_plus): the moments weigh a rollout by its length.
+# Family: baseline.
+# Confidence: exact from code.
+# Choices: As in verl (reinforce_plus_plus): the moments weigh a rollout by its length.
 
 extend bnpo
 

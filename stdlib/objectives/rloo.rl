@@ -7,9 +7,14 @@
 #     A_i = R'_i - mean_{j != i} R'_j          R'_i = R_i - beta sum_t (old_logp_t - ref_logp_t)
 #     r_i = exp(sum_t (logp_t - old_logp_t))   L = mean_i -min(r_i A_i, clip(r_i, 1 - low, 1 + high) A_i)
 #
-# As in TRL: the KL is in the reward, so it carries no gradient of its own.
+# Family: baseline.
+# Confidence: exact from code.
+# Choices: As in TRL: the KL is in the reward, so it carries no gradient of its own.
 
 extend gspo
+
+# The rollout is one action: its ratio is the product of its tokens' ratios, whatever its length.
+allow unnormalised_ratio
 
 ## How far the rollout's ratio may fall below 1. No unit; 0.2 (TRL, epsilon).
 param clip_low  = 0.2

@@ -3,6 +3,9 @@
 # Maximum likelihood on the rollouts given: every kept token of the batch weighs the same.
 #
 #     L = sum_t -logp_t / (number of tokens in the batch)
+#
+# Family: supervised.
+# Confidence: exact from code.
 
 extend nothing
 

@@ -1,6 +1,12 @@
 //! Random ragged batches, by seed.
 
+use rlc_cli::synthetic::{self, Read};
+use rlc_compiler::check::Checked;
+use rlc_compiler::level::{TOKEN, VOCAB};
+use rlc_compiler::op::Ty;
+use rlc_compiler::shape::Shape;
 use rlc_compiler::table::{Array, Data, Table};
+use rlc_runtime::objective::{Backend, Objective};
 
 /// A small random generator (SplitMix64): the same numbers on every machine.
 pub struct Random(u64);
@@ -110,6 +116,71 @@ pub fn random(seed: u64, policy: Policy) -> Table {
     table.set("rollout/items", Data::I64(items));
     table.set("item/size", Data::I64(item_sizes));
     table
+}
+
+/// A ragged batch with every column that this program reads, declared ones and levels too; none where it cannot do with
+/// these policy columns. One group has a single rollout, rollouts have 1 to 6 tokens, some segments and lists are empty.
+pub fn random_for(checked: &Checked, seed: u64, policy: Policy) -> Option<Table> {
+    const ENTRIES: usize = 5;
+    let offered: &[&str] = match policy {
+        Policy::Logits(_) => &["vocab/logits"],
+        Policy::Logp => &["token/logp", "token/entropy"],
+    };
+    let mut objective = Objective::new(checked.clone(), Backend::Interp);
+    let offered = offered.iter().map(|c| (*c).to_owned()).collect();
+    let specialized = objective.specialized(Some(offered)).ok()?;
+    let reads = synthetic::reads(&specialized.program);
+    if policy == Policy::Logp && reads.iter().any(|r| r.path == "vocab/logits") {
+        return None;
+    }
+    let random = &mut Random::new(seed);
+    let mut groups: Vec<usize> = (0..3).map(|_| 2 + random.below(3)).collect();
+    groups.insert(random.below(groups.len()), 1);
+    let rollouts: Vec<usize> =
+        (0..groups.iter().sum::<usize>()).map(|_| 1 + random.below(6)).collect();
+    let (mut cutting, mut listing) = (Random::new(seed ^ 1), Random::new(seed ^ 2));
+    let mut cuts =
+        |n: usize| segments(&mut cutting, &[n as i64]).0.iter().map(|&s| s as usize).collect();
+    let levels = &checked.graph.level_table;
+    let mut table =
+        synthetic::ragged(levels, &groups, &rollouts, &mut cuts, &mut || 1 + listing.below(3));
+    let entries = if let Policy::Logits(entries) = policy { entries } else { ENTRIES };
+    let shape = Shape::new(levels, &table).unwrap_or_else(|e| panic!("{e}"));
+    let tokens = shape.count(TOKEN);
+    for read in &reads {
+        if read.level == VOCAB {
+            let data = (0..tokens * entries).map(|_| random.between(-2.0, 2.0)).collect();
+            let array = Array { data: Data::F64(data), shape: vec![tokens, entries] };
+            table.arrays.insert(read.path.clone(), array);
+            continue;
+        }
+        let count = shape.count(read.level);
+        let values = (0..count).map(|i| value(random, read, i, entries)).collect();
+        synthetic::set(&mut table, read, values);
+    }
+    Some(table)
+}
+
+/// A number for row `i` of a column: what its name or its type allows.
+fn value(random: &mut Random, read: &Read, i: usize, entries: usize) -> f64 {
+    let name = read.path.rsplit('/').next().unwrap_or("");
+    match (read.path.as_str(), read.ty) {
+        ("token/action", _) => random.below(entries) as f64,
+        ("token/mask", _) => f64::from(random.unit() < 0.8),
+        ("batch/train.step", _) => 3.0,
+        ("batch/train.total", _) => 10.0,
+        ("group/prompt", _) => i as f64,
+        (_, Ty::Bool) => f64::from(random.unit() < 0.5),
+        (_, Ty::Int) => random.below(3) as f64,
+        ("rollout/reward" | "token/value" | "token/old_value" | "token/token_reward", _) => {
+            random.between(-1.0, 1.0)
+        }
+        (_, Ty::Real) if name.contains("logp") || name.contains("lp_") => {
+            random.between(-3.0, -0.05)
+        }
+        // Probabilities, deviations, weights and scores alike may lie here.
+        (_, Ty::Real) => random.between(0.1, 0.9),
+    }
 }
 
 /// Cuts each rollout into 1 to 3 segments, some of them empty: sizes, and segments per rollout.

@@ -1,5 +1,5 @@
 //! Gradients of the interpreter against central differences, along random directions, on random
-//! batches: every library objective, and every program of `filetests/grad`.
+//! batches: every program of the library, and every program of `filetests/grad`.
 //!
 //! `detach` is left out on both sides: a difference quotient sees through it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
@@ -8,7 +8,7 @@ use rlc_compiler::check::Checked;
 use rlc_compiler::stdlib;
 use rlc_compiler::table::{Data, Table};
 use rlc_runtime::objective::{Backend, Objective};
-use rlc_tests::batches::{Policy, Random, random};
+use rlc_tests::batches::{Policy, Random, random, random_for};
 use rlc_tests::{check_text, files, open, run, short};
 
 /// How far the policy's numbers are moved to both sides.
@@ -16,17 +16,40 @@ const STEP: f64 = 1e-5;
 /// Allowed difference, relative to the size of the gradient.
 const TOLERANCE: f64 = 1e-6;
 
+/// Objectives and recipes, on batches of what each reads. `detach` passes everything on, on both sides.
 #[test]
-fn library_objectives() {
-    let mut faults = Vec::new();
-    for (name, _, text) in stdlib::OBJECTIVES {
-        // The value of one thing with the gradient of another is no derivative.
-        if text.contains("detach(") || text.contains("with_grad(") {
+fn library_programs() {
+    let (mut faults, mut kept) = (Vec::new(), 0);
+    for (name, _, _) in stdlib::library() {
+        let text = format!("extend {name}\nfn detach(x) = x\n");
+        let (checked, found, _) = check_text(name, &text);
+        let Some(checked) = checked else {
+            faults.push(format!("{name}: {found:?}"));
             continue;
+        };
+        let mut whole = Objective::new(open(name), Backend::Interp);
+        let (mut batches, mut moved) = (0, false);
+        for seed in 0..3 {
+            for policy in [Policy::Logits(5), Policy::Logp] {
+                let Some(mut table) = random_for(&checked, seed, policy) else { continue };
+                batches += 1;
+                if let Some(fault) = compare(&checked, &mut table, seed) {
+                    faults.push(format!("{name}: seed {seed}, {policy:?}: {fault}"));
+                }
+                let as_written = run(&mut whole, &table, None);
+                moved |= as_written.is_ok_and(|o| {
+                    o.grads.values().any(|g| (0..g.data.len()).any(|i| g.data.get(i) != 0.0))
+                });
+            }
         }
-        faults.extend(check(name, &open(name)));
+        assert!(batches >= 3, "{name} has no batch");
+        if !moved {
+            faults.push(format!("{name}: no gradient on any batch"));
+        }
+        kept += 1;
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+    assert_eq!(kept, stdlib::library().count());
 }
 
 #[test]
@@ -83,13 +106,10 @@ fn compare(checked: &Checked, table: &mut Table, seed: u64) -> Option<String> {
         .grads
         .keys()
         .map(|input| {
-            let level =
-                if table.get(&format!("vocab/{input}")).is_some() { "vocab" } else { "token" };
-            let path = format!("{level}/{input}");
-            let Some(Data::F64(v)) = table.get(&path).map(|a| a.data.clone()) else {
-                panic!("{path} is not there");
-            };
-            (path, v)
+            let own = |p: &&String| p.split_once('/').is_some_and(|(_, name)| name == input);
+            let path = table.arrays.keys().find(own).expect("a gradient is of a column");
+            let Data::F64(v) = &table.arrays[path].data else { panic!("{path} is not f64") };
+            (path.clone(), v.clone())
         })
         .collect();
     let source = &mut Random::new(seed ^ 0x5eed);

@@ -141,14 +141,6 @@ fn entry(statement: &Statement, sources: &Sources) -> Option<Entry> {
     })
 }
 
-/// The comment a file begins with, without its marks.
-pub fn comment(text: &str) -> Vec<&str> {
-    text.lines()
-        .map_while(|l| l.strip_prefix('#').filter(|l| !l.starts_with('#')))
-        .map(|l| l.strip_prefix(' ').unwrap_or(l))
-        .collect()
-}
-
 /// A param of a linked program.
 #[derive(Debug, Clone)]
 pub struct Param {

@@ -2,6 +2,8 @@
 
 use super::entry::{Entry, Param};
 use crate::output::Output;
+use crate::recipes::header::{self, Header};
+use crate::recipes::wrap;
 use crate::statement::KINDS;
 
 /// What the reference is printed as.
@@ -115,9 +117,8 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// An objective's name and the comment its file begins with: all of it, or its first two
-    /// paragraphs without the lines on where it was published.
-    pub fn objective(&mut self, name: &str, comment: &[&str], whole: bool) {
+    /// The name of what a page is about.
+    fn name(&mut self, name: &str, whole: bool) {
         let heading = match self.look {
             Look::Text(_) => self.bold(name),
             Look::Markdown if whole => format!("# `{name}`"),
@@ -125,24 +126,79 @@ impl<'a> Page<'a> {
         };
         self.line("");
         self.line(&heading);
-        let mut paragraphs = comment.split(|l| l.is_empty());
-        let short: Vec<&str> = paragraphs
-            .next()
-            .and_then(|p| p.first())
-            .into_iter()
-            .chain(paragraphs.next().into_iter().flatten())
-            .copied()
-            .collect();
-        let lines = if whole { comment } else { &short };
-        if let (Look::Markdown, false) = (self.look, lines.is_empty()) {
+    }
+
+    /// A file's name and the comment it begins with.
+    pub fn file(&mut self, name: &str, text: &str) {
+        self.name(name, true);
+        self.lines(header::comment(text));
+    }
+
+    /// A library program's name and its header: all of it, or title and idea.
+    pub fn program(&mut self, name: &str, text: &str, whole: bool) {
+        self.name(name, whole);
+        match (self.look, whole) {
+            (Look::Text(_), true) => self.lines(header::comment(text)),
+            (_, false) => {
+                let header = Header::of(text);
+                let idea = wrap(&header.idea, 98);
+                self.lines(std::iter::once(format!("{}.", header.title)).chain(idea));
+            }
+            (Look::Markdown, true) => self.header(&Header::of(text)),
+        }
+    }
+
+    fn lines(&mut self, lines: impl Iterator<Item = impl AsRef<str>>) {
+        let mut lines = lines.peekable();
+        if matches!(self.look, Look::Markdown) && lines.peek().is_some() {
             self.line("");
         }
         for line in lines {
             match self.look {
-                Look::Text(_) => self.line(&format!("    {line}")),
-                Look::Markdown => self.line(line),
+                Look::Text(_) => self.line(&format!("    {}", line.as_ref())),
+                Look::Markdown => self.line(line.as_ref()),
             }
         }
+    }
+
+    /// A header as Markdown.
+    fn header(&mut self, header: &Header) {
+        self.paragraph(&format!("**{}.** {}", header.title, header.citation));
+        self.paragraph(&header.idea);
+        if !header.equation.is_empty() {
+            self.fenced("text", header.equation.iter().map(String::as_str));
+        }
+        for note in &header.notes {
+            self.paragraph(note);
+        }
+        for (label, text) in [
+            ("Family", &header.family),
+            ("Confidence", &header.confidence),
+            ("Choices", &header.choices),
+            ("To train", &header.to_train),
+        ] {
+            if !text.is_empty() {
+                self.paragraph(&format!("**{label}:** {}", text.trim_end_matches('.')));
+            }
+        }
+    }
+
+    /// Words as a paragraph.
+    pub fn paragraph(&mut self, text: &str) {
+        self.line("");
+        for line in wrap(text, 118) {
+            self.line(&line);
+        }
+    }
+
+    /// Lines as they are, in Markdown.
+    pub fn fenced<'b>(&mut self, kind: &str, lines: impl Iterator<Item = &'b str>) {
+        self.line("");
+        self.line(&format!("```{kind}"));
+        for line in lines {
+            self.line(line);
+        }
+        self.line("```");
     }
 
     /// A program's params, in a list.
@@ -200,5 +256,6 @@ impl<'a> Page<'a> {
 
 /// An objective's name from its source's.
 fn short(file: &str) -> &str {
-    file.strip_prefix("stdlib/objectives/").and_then(|f| f.strip_suffix(".rl")).unwrap_or(file)
+    let own = ["stdlib/objectives/", "stdlib/recipes/"].iter().find_map(|f| file.strip_prefix(f));
+    own.and_then(|f| f.strip_suffix(".rl")).unwrap_or(file)
 }

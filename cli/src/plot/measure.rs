@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use rlc_compiler::check::Checked;
 use rlc_compiler::level::{TOKEN, VOCAB};
 use rlc_compiler::link::Loader;
+use rlc_compiler::op::Ty;
 use rlc_compiler::shape::Shape;
 use rlc_compiler::source::{Source, Sources};
+use rlc_compiler::stdlib;
 use rlc_compiler::table::{Array, Data, Table};
 use rlc_runtime::objective::{Backend, Logits, Objective, ObjectiveError};
 
@@ -24,8 +26,14 @@ pub const OTHERS: [f64; 7] =
     [64.0 / 127.0, 32.0 / 127.0, 16.0 / 127.0, 8.0 / 127.0, 4.0 / 127.0, 2.0 / 127.0, 1.0 / 127.0];
 /// Entries of such a distribution.
 const ENTRIES: usize = OTHERS.len() + 1;
-/// The column that stands for `advantage`.
-const STAND_IN: &str = "plot_advantage";
+/// What columns that stand for definitions are called: this and the definition's name.
+const STAND_IN: &str = "plot_";
+/// Log-probs that a program may define from columns of its own. Numbers stand for those too.
+const LOGPS: [&str; 4] = ["logp", "old_logp", "ref_logp", "sampler_logp"];
+/// What columns of no known meaning hold, numbers and truth values: the first of these with which the loss is finite and
+/// has a gradient.
+const FILLERS: [(f64, f64); 6] =
+    [(0.0, 0.0), (1.0, 0.0), (0.5, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 1.0)];
 /// Points of a curve against the ratio.
 const POINTS: usize = 401;
 /// Lengths of the rollouts of the right panel.
@@ -64,6 +72,8 @@ pub struct Probe {
     advantage: bool,
     /// The program reads distributions: the batches have logits in the place of log-probs.
     logits: bool,
+    /// What other columns hold: numbers, truth values.
+    filler: (f64, f64),
 }
 
 /// Reads the program itself for `extend`, and the files that it extends.
@@ -88,12 +98,21 @@ impl Probe {
     pub fn new(program: &mut Program, sets: &[String], output: &Output) -> Outcome<Probe> {
         let mut checked = check::or_stop(program, output)?;
         let mut advantage = checked.graph.columns.iter().any(|c| c.name == "advantage");
-        let definition = checked.definitions.iter().find(|d| d.name == "advantage");
-        if let Some(level) = definition.map(|d| checked.graph.level(d.value)) {
+        let mut stand_ins = Vec::new();
+        for definition in &checked.definitions {
+            let of = checked.graph.level(definition.value);
             let levels = &checked.graph.level_table;
-            let level = if level == VOCAB { "token" } else { levels.name(level) }.to_owned();
-            checked = replaced(program, &level)?;
-            advantage = true;
+            let level = if of == VOCAB { "token" } else { levels.name(of) }.to_owned();
+            // A program that defines its log-probs names them like the prelude's.
+            let own_logp = LOGPS.contains(&definition.name.as_str())
+                && checked.files.get(definition.depth).is_some_and(|f| *f != stdlib::PRELUDE.0);
+            if definition.name == "advantage" || own_logp {
+                stand_ins.push((definition.name.clone(), level));
+            }
+        }
+        if !stand_ins.is_empty() {
+            advantage |= stand_ins.iter().any(|s| s.0 == "advantage");
+            checked = replaced(program, &stand_ins)?;
         }
         let values = params::values(&checked.graph, sets)?;
         let names: Vec<String> = checked.graph.params.iter().map(|p| p.name.clone()).collect();
@@ -105,18 +124,36 @@ impl Probe {
         let alone = read(&mut objective, &["token/logp", "token/entropy"])?;
         let logits = alone.iter().any(|c| c.level == VOCAB || c.path == "token/entropy");
         let columns = if logits { read(&mut objective, &["vocab/logits"])? } else { alone };
-        if !columns.iter().any(|c| c.path == "token/logp" || c.path == "vocab/logits") {
+        let policy = |p: &str| p == "vocab/logits" || named(p) == Some("logp");
+        if !columns.iter().any(|c| policy(&c.path)) {
             return Err(Failure::input(
                 "the program does not read `logp`, so there is no ratio to draw it against",
                 "a plot shows d loss/d logp",
             ));
         }
-        Ok(Probe { objective, columns, advantage, logits })
+        let filler = FILLERS[0];
+        Ok(Probe { objective, columns, advantage, logits, filler })
+    }
+
+    /// Finds numbers for columns of no known meaning.
+    fn fill(&mut self, advantage: Option<f64>) -> Outcome {
+        let mut finite = None;
+        for filler in FILLERS {
+            self.filler = filler;
+            match self.at(1.0, advantage)? {
+                Some((_, weight)) if weight != 0.0 => return Ok(()),
+                Some(_) => finite = finite.or(Some(filler)),
+                None => {}
+            }
+        }
+        self.filler = finite.unwrap_or(FILLERS[0]);
+        Ok(())
     }
 
     /// Runs the objective for every point.
     pub fn measure(mut self) -> Outcome<Measured> {
         let signs: &[Option<f64>] = if self.advantage { &[Some(1.0), Some(-1.0)] } else { &[None] };
+        self.fill(signs[0])?;
         let first = self.at(1.0, signs[0])?.map_or(0.0, |p| p.1);
         let scale = if first.abs() > 1e-12 { 1.0 / first.abs() } else { 1.0 };
         // A weight of 1 up to rounding needs no scale.
@@ -229,11 +266,14 @@ impl Probe {
             Err(ObjectiveError::NotFinite(_)) => return Ok(None),
             Err(error) => return Err(failure(error)),
         };
-        let input = if self.logits { "logits" } else { "logp" };
-        let grads: Vec<f64> = match outcome.grads.get(input) {
+        let stand_in = outcome.grads.get(&format!("{STAND_IN}logp"));
+        // Log-probs that the program defines are numbers, also where it reads distributions beside them.
+        let logits = self.logits && stand_in.is_none();
+        let input = if logits { "logits" } else { "logp" };
+        let grads: Vec<f64> = match stand_in.or(outcome.grads.get(input)) {
             Some(array) => {
                 // A logit t * log(P / (1 - P)) moves logp = log P by (1 - P) / t.
-                let (step, unit) = if self.logits {
+                let (step, unit) = if logits {
                     (ENTRIES, self.temperature() / (1.0 - OLD.exp() * ratio))
                 } else {
                     (1, 1.0)
@@ -276,16 +316,20 @@ impl Probe {
                 continue;
             }
             let count = shape.count(read.level);
-            let value = |i: usize| match path {
-                "token/logp" => OLD + ratio.ln(),
-                "token/old_logp" | "token/ref_logp" | "token/sampler_logp" => OLD,
-                "token/mask" | "token/entropy" => 1.0,
+            let value = |i: usize| match (path, named(path)) {
+                (_, Some("logp")) => OLD + ratio.ln(),
+                (_, Some("old_logp" | "ref_logp" | "sampler_logp")) => OLD,
+                ("token/mask" | "token/entropy", _) => 1.0,
                 // Groups in which all are equal are often dropped.
-                "rollout/reward" | "rollout/correct" => ((i + 1) % 2) as f64,
-                "turn/step_correct" => 0.5,
-                "batch/train.total" => 100.0,
-                _ if path.ends_with(STAND_IN) || path.ends_with("/advantage") => advantage,
-                _ => 0.0,
+                ("rollout/reward" | "rollout/correct", _) => ((i + 1) % 2) as f64,
+                ("turn/step_correct", _) => 0.5,
+                ("batch/train.total", _) => 100.0,
+                (_, Some("advantage")) => advantage,
+                _ => match read.ty {
+                    Ty::Real => self.filler.0,
+                    Ty::Int => 0.0,
+                    Ty::Bool => self.filler.1,
+                },
             };
             synthetic::set(&mut table, read, (0..count).map(value).collect());
         }
@@ -300,10 +344,24 @@ fn read(objective: &mut Objective, policy: &[&str]) -> Outcome<Vec<Read>> {
     Ok(synthetic::reads(&specialized.program))
 }
 
-/// The program with a column in the place of its advantage.
-fn replaced(program: &Program, level: &str) -> Outcome<Checked> {
-    let text =
-        format!("extend \"program\"\ninput {STAND_IN} : real @ {level}\nadvantage = {STAND_IN}\n");
+/// What a column is or stands for, where that is a log-prob or the advantage.
+fn named(path: &str) -> Option<&str> {
+    let (level, name) = path.split_once('/')?;
+    if name == "advantage" || level == "token" && LOGPS.contains(&name) {
+        return Some(name);
+    }
+    name.strip_prefix(STAND_IN)
+}
+
+/// The program with columns, at these levels, in the place of some of its definitions.
+fn replaced(program: &Program, stand_ins: &[(String, String)]) -> Outcome<Checked> {
+    let mut text = "extend \"program\"\n".to_owned();
+    for (name, level) in stand_ins {
+        let kind = if name == "logp" { "policy" } else { "input" };
+        text.push_str(&format!(
+            "{kind} {STAND_IN}{name} : real @ {level}\n{name} = {STAND_IN}{name}\n"
+        ));
+    }
     let mut sources = Sources::default();
     let root = sources.add(Source { name: WRAPPER.into(), text, library: true });
     let source = program.sources.get(program.root).clone();
@@ -312,8 +370,11 @@ fn replaced(program: &Program, level: &str) -> Outcome<Checked> {
     checked.ok_or_else(|| {
         let why = found.first().map_or(String::new(), |d| format!(": {}", d.message));
         Failure::input(
-            format!("numbers cannot stand in the place of this program's `advantage`{why}"),
-            "a plot sets the advantage to +1 and -1",
+            format!(
+                "numbers cannot stand in the place of this program's {}{why}",
+                stand_ins.iter().map(|s| format!("`{}`", s.0)).collect::<Vec<_>>().join(", ")
+            ),
+            "a plot sets the advantage to +1 and -1, and log-probs that the program defines",
         )
     })
 }

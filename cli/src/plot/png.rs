@@ -2,7 +2,7 @@
 //! program, since the machine may have none.
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
-use tiny_skia::{Color, Paint, PathBuilder, Pixmap, Stroke, StrokeDash, Transform};
+use tiny_skia::{Color, FillRule, Paint, PathBuilder, Pixmap, Stroke, StrokeDash, Transform};
 
 use super::scene::{Anchor, Mark, Pen, Role, SIZE};
 use crate::failure::{Failure, Outcome};
@@ -19,6 +19,7 @@ pub fn render(marks: &[Mark]) -> Outcome<Vec<u8>> {
     for mark in marks {
         match mark {
             Mark::Line { points, role, pen } => stroke(points, *role, *pen, &mut map),
+            Mark::Area { points, role } => area(points, *role, &mut map),
             Mark::Text { at, anchor, large, text } => words(*at, *anchor, *large, text, &mut map),
         }
     }
@@ -35,16 +36,30 @@ fn color(role: Role) -> [u8; 3] {
     }
 }
 
-fn stroke(points: &[(f64, f64)], role: Role, pen: Pen, map: &mut Pixmap) {
+fn path(points: &[(f64, f64)]) -> Option<tiny_skia::Path> {
     let mut path = PathBuilder::new();
     for (i, (x, y)) in points.iter().enumerate() {
         let (x, y) = (*x as f32 * SCALE, *y as f32 * SCALE);
         if i == 0 { path.move_to(x, y) } else { path.line_to(x, y) }
     }
-    let Some(path) = path.finish() else { return };
+    path.finish()
+}
+
+fn paint(role: Role, strength: u8) -> Paint<'static> {
     let [r, g, b] = color(role);
     let mut paint = Paint { anti_alias: true, ..Paint::default() };
-    paint.set_color_rgba8(r, g, b, if pen == Pen::Broad { 102 } else { 255 });
+    paint.set_color_rgba8(r, g, b, strength);
+    paint
+}
+
+fn area(points: &[(f64, f64)], role: Role, map: &mut Pixmap) {
+    let Some(path) = path(points) else { return };
+    map.fill_path(&path, &paint(role, 51), FillRule::Winding, Transform::identity(), None);
+}
+
+fn stroke(points: &[(f64, f64)], role: Role, pen: Pen, map: &mut Pixmap) {
+    let Some(path) = path(points) else { return };
+    let paint = paint(role, if pen == Pen::Broad { 102 } else { 255 });
     let dash = if pen == Pen::Dashed {
         StrokeDash::new(vec![7.0 * SCALE, 5.0 * SCALE], 0.0)
     } else {

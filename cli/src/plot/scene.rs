@@ -67,6 +67,13 @@ pub enum Mark {
         /// How it is drawn.
         pen: Pen,
     },
+    /// A pale area inside points.
+    Area {
+        /// Around it, in order.
+        points: Vec<(f64, f64)>,
+        /// What its colour says.
+        role: Role,
+    },
     /// Words on a baseline.
     Text {
         /// On the baseline.
@@ -89,7 +96,8 @@ pub struct Axis {
 }
 
 impl Axis {
-    fn linear(low: f64, high: f64) -> Axis {
+    /// Round numbers between two.
+    pub fn linear(low: f64, high: f64) -> Axis {
         let span = (high - low).max(1e-12);
         let rough = span / 5.0;
         let power = 10f64.powf(rough.log10().floor());
