@@ -146,20 +146,26 @@ impl Model {
         self.weights.iter().map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 
-    /// A copy with its own weights, for a frozen reference model.
-    pub fn copy(&self) -> Result<Self> {
+    /// A copy with its own weights on a device, for a frozen reference model. It computes as this model does.
+    pub fn copy(&self, device: &Device) -> Result<Self> {
         let mut weights = BTreeMap::new();
         for (name, var) in &self.weights {
-            weights.insert(name.clone(), Var::from_tensor(&var.as_detached_tensor().copy()?)?);
+            let copy = var.as_detached_tensor().to_device(device)?.copy()?;
+            weights.insert(name.clone(), Var::from_tensor(&copy)?);
         }
-        Ok(Self {
+        Ok(Self { weights, device: device.clone(), ..self.clone_shape() })
+    }
+
+    /// Everything but the weights.
+    fn clone_shape(&self) -> Self {
+        Self {
             config: self.config.clone(),
             device: self.device.clone(),
             how: self.how,
-            weights,
+            weights: BTreeMap::new(),
             tokenizer: self.tokenizer.clone(),
             sidecars: self.sidecars.clone(),
-        })
+        }
     }
 
     /// Hidden states after the last norm, `[sum of lengths, hidden_size]`, differentiable in every weight but an untied

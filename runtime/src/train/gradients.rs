@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use rlc_model::Model;
 
 use super::batch::Batch;
@@ -44,7 +44,7 @@ impl Gradients {
                 None => forward::hidden(model, &batch.rollouts[piece.clone()])?,
             };
             let (rows, width) = hidden.dims2()?;
-            let values = hidden.detach().flatten_all()?.to_vec1::<f32>()?;
+            let values = hidden.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
             let mut d_hidden = vec![0.0; values.len()];
             let (room, d_head) = (&mut self.room, &mut self.d_head[..]);
             let lent = model.lend_head(|weight| {
