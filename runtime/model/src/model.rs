@@ -95,6 +95,11 @@ impl Model {
         self
     }
 
+    /// Whether layers are our own ops, on the CPU in f32.
+    pub fn own_ops(&self) -> bool {
+        self.how == How::Own
+    }
+
     pub(crate) fn how(&self) -> How {
         self.how
     }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use candle_core::{DType, Device, Tensor};
 use rlc_compiler::table::Table;
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +107,18 @@ pub trait Update {
         let mut grads = HeadGrads { weight: Some(d_head), ..HeadGrads::default() };
         hidden.backward(&d_logits, d_hidden, &mut grads);
         Ok(())
+    }
+    /// [`Update::live`] on the device that has the logits: the gradient has their shape, type and device. An objective
+    /// without kernels there gets them on the CPU, in f32.
+    fn live_logits(&mut self, rollouts: Range<usize>, logits: &Tensor) -> Result<Tensor> {
+        let values = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let gradient = self.live(rollouts, &values)?;
+        if gradient.is_empty() {
+            // The loss reads no logits.
+            return Ok(logits.zeros_like()?);
+        }
+        let gradient = Tensor::from_vec(gradient, logits.shape(), &Device::Cpu)?;
+        Ok(gradient.to_dtype(logits.dtype())?.to_device(logits.device())?)
     }
     /// Loss, metrics and states, once every piece has been through.
     fn finish(self: Box<Self>) -> Result<Outcome>;
