@@ -85,7 +85,7 @@ pub trait Learner {
     fn set_state(&mut self, state: State) -> Result<()>;
 }
 
-/// One pass of a batch through the objective.
+/// A batch under way: passes through the objective, one for each optimiser step.
 pub trait Update {
     /// The finest legal cut: consecutive ranges of rollouts.
     fn pieces(&self) -> Vec<Range<usize>>;
@@ -107,8 +107,9 @@ pub trait Update {
         hidden.backward(&d_logits, d_hidden, &mut grads);
         Ok(())
     }
-    /// Loss, metrics and states, once every piece has been through.
-    fn finish(self: Box<Self>) -> Result<Outcome>;
+    /// Loss, metrics and states, once every piece has been through. Then the pieces come anew, for the next
+    /// optimiser step on the same batch.
+    fn finish(&mut self) -> Result<Outcome>;
 }
 
 /// Joins consecutive pieces while they fit into `budget`; a single piece may exceed it.
