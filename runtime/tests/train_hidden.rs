@@ -79,7 +79,6 @@ fn loss_and_gradients_are_those_of_the_plain_path() {
                 .unwrap();
             let loss = update.finish().unwrap().loss;
 
-            let mut update = learner.begin(&table, VOCAB).unwrap();
             let mut want: Vec<Option<Tensor>> = vec![None; vars.len()];
             for piece in &pieces {
                 let hidden = forward::hidden(&model, &batch.rollouts[piece.clone()]).unwrap();

@@ -76,7 +76,7 @@ impl Update for SpyUpdate<'_> {
     fn live(&mut self, rollouts: std::ops::Range<usize>, logits: &[f32]) -> Result<Vec<f32>> {
         self.inner.live(rollouts, logits)
     }
-    fn finish(self: Box<Self>) -> Result<Outcome> {
+    fn finish(&mut self) -> Result<Outcome> {
         let outcome = self.inner.finish()?;
         if let (Some(weights), Some(last)) =
             (&outcome.samples.weight, self.log.lock().unwrap().last_mut())

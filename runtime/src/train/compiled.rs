@@ -101,7 +101,7 @@ impl Update for Pass<'_> {
         self.0.live_hidden(rollouts, hidden, d_hidden, &mut grads, room).map_err(objective)
     }
 
-    fn finish(self: Box<Self>) -> Result<Outcome> {
+    fn finish(&mut self) -> Result<Outcome> {
         let outcome = self.0.finish().map_err(objective)?;
         Ok(Outcome {
             loss: outcome.loss,

@@ -86,7 +86,7 @@ pub trait Learner {
     fn set_state(&mut self, state: State) -> Result<()>;
 }
 
-/// One pass of a batch through the objective.
+/// A batch under way: passes through the objective, one for each optimiser step.
 pub trait Update {
     /// The finest legal cut: consecutive ranges of rollouts.
     fn pieces(&self) -> Vec<Range<usize>>;
@@ -120,8 +120,9 @@ pub trait Update {
         let gradient = Tensor::from_vec(gradient, logits.shape(), &Device::Cpu)?;
         Ok(gradient.to_dtype(logits.dtype())?.to_device(logits.device())?)
     }
-    /// Loss, metrics and states, once every piece has been through.
-    fn finish(self: Box<Self>) -> Result<Outcome>;
+    /// Loss, metrics and states, once every piece has been through. Then the pieces come anew, for the next
+    /// optimiser step on the same batch.
+    fn finish(&mut self) -> Result<Outcome>;
 }
 
 /// Joins consecutive pieces while they fit into `budget`; a single piece may exceed it.

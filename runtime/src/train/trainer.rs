@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use rlc_compiler::table::{Array, Data, Table};
 use rlc_model::{Dtype, Model};
 
@@ -386,27 +386,32 @@ impl Trainer {
         let mut table = batch.table(self.offered, moment);
         self.add_logits(&mut table, &batch)?;
         let updates = self.config.optimizer.updates_per_batch;
-        let mut first_state = None;
+        let budget = self.config.optimizer.micro_batch_tokens;
+        let mut first: Option<Outcome> = None;
         let (mut loss, mut grad_norm, mut lr) = (0.0, 0.0, 0.0);
         let mut metrics: BTreeMap<String, f64> = BTreeMap::new();
+        let mut update = self.learner.begin(&table, self.model.config().vocab_size)?;
+        let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
         for _ in 0..updates {
-            let (outcome, grads) = self.gradients(&batch, &table, known.take())?;
-            // What is kept is what the pass says that saw the weights which drew the batch.
-            if first_state.is_none() {
-                self.learn(&batch, &outcome)?;
-                first_state = Some(outcome.state);
-            }
+            let (model, vars, known) = (&self.model, self.optimizer.vars(), known.take());
+            let grads =
+                self.room.gradients(model, &batch, update.as_mut(), &pieces, vars, known)?;
+            let outcome = update.finish()?;
             let applied = self.optimizer.step(&grads)?;
             loss += outcome.loss / updates as f64;
             grad_norm += applied.grad_norm / updates as f64;
             lr = applied.lr;
-            for (name, value) in outcome.metrics {
-                *metrics.entry(name).or_default() += value / updates as f64;
+            for (name, value) in &outcome.metrics {
+                *metrics.entry(name.clone()).or_default() += value / updates as f64;
             }
+            // What is kept is what the pass says that saw the weights which drew the batch.
+            first.get_or_insert(outcome);
         }
-        if let Some(state) = first_state {
-            self.learner.set_state(state.clone())?;
-            self.saved.state = state;
+        drop(update);
+        if let Some(first) = first {
+            self.learn(&batch, &first)?;
+            self.learner.set_state(first.state.clone())?;
+            self.saved.state = first.state;
         }
         self.saved.step += 1;
         self.saved.position = position;
@@ -511,23 +516,6 @@ impl Trainer {
                 .learn(source, &batch.prompts, &outcome.samples, self.config.rollout.max_samples),
             Feed::Sampled(_) | Feed::Recorded(_) => Ok(()),
         }
-    }
-
-    /// One pass of the batch: the objective's numbers and the gradient of every weight.
-    fn gradients(
-        &mut self,
-        batch: &Batch,
-        table: &Table,
-        known: Option<Tensor>,
-    ) -> Result<(Outcome, Vec<Option<Tensor>>)> {
-        let vocab = self.model.config().vocab_size;
-        let mut update = self.learner.begin(table, vocab)?;
-        let budget = self.config.optimizer.micro_batch_tokens;
-        let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
-        let vars = self.optimizer.vars();
-        let grads =
-            self.room.gradients(&self.model, batch, update.as_mut(), &pieces, vars, known)?;
-        Ok((update.finish()?, grads))
     }
 }
 
