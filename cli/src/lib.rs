@@ -9,10 +9,12 @@ pub mod check;
 pub mod compile;
 pub mod diff;
 pub mod doc;
+pub mod doctor;
 pub mod eval;
 pub mod explain;
 pub mod failure;
 pub mod fmt;
+mod gpu;
 pub mod lsp;
 pub mod new;
 pub mod output;
@@ -73,6 +75,7 @@ enum Command {
     Compile(compile::Args),
     Explain(explain::Args),
     Doc(doc::Args),
+    Doctor(doctor::Args),
     Plot(plot::Args),
     Diff(diff::Args),
     Eval(eval::Args),
@@ -112,6 +115,7 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::Compile(args) => compile::run(&args, output),
         Command::Explain(args) => explain::run(&args, output),
         Command::Doc(args) => doc::run(&args, output),
+        Command::Doctor(args) => doctor::run(&args, output),
         Command::Plot(args) => plot::run(&args, output),
         Command::Diff(args) => diff::run(&args, output),
         Command::Eval(args) => eval::run(&args, output),

@@ -39,6 +39,27 @@ pub fn driver_present() -> bool {
     unsafe { sys::is_culib_present() }
 }
 
+/// The CUDA version that the driver is for, and every GPU.
+pub fn all() -> Result<((i32, i32), Vec<About>), DeviceError> {
+    present()?;
+    let mut version = 0;
+    // SAFETY: the driver is there, and the number is ours.
+    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) };
+    asked.result().map_err(failed("asking the driver for its version"))?;
+    let count = CudaContext::device_count().map_err(failed("counting GPUs"))?;
+    let devices = (0..count as usize).map(|n| Gpu::new(n)?.about()).collect::<Result<_, _>>()?;
+    Ok(((version / 1000, version % 1000 / 10), devices))
+}
+
+fn present() -> Result<(), DeviceError> {
+    if driver_present() {
+        return Ok(());
+    }
+    Err(DeviceError::Cuda(
+        "the NVIDIA driver (libcuda.so.1) is not on this machine, so there is no GPU to run on: install it".to_owned(),
+    ))
+}
+
 fn failed(what: &str) -> impl Fn(DriverError) -> DeviceError + '_ {
     move |e| {
         let advice = match e.0 {
@@ -55,12 +76,7 @@ fn failed(what: &str) -> impl Fn(DriverError) -> DeviceError + '_ {
 impl Gpu {
     /// GPU number `ordinal`.
     pub fn new(ordinal: usize) -> Result<Gpu, DeviceError> {
-        if !driver_present() {
-            return Err(DeviceError::Cuda(
-                "the NVIDIA driver (libcuda.so.1) is not on this machine, so there is no GPU to run on: install it"
-                    .to_owned(),
-            ));
-        }
+        present()?;
         let context = CudaContext::new(ordinal).map_err(failed("opening the GPU"))?;
         Ok(Gpu { stream: context.default_stream(), module: None, functions: HashMap::new() })
     }
