@@ -191,7 +191,7 @@ fn learner(config: &Config, output: &Output) -> Outcome<(Box<Compiled>, u64)> {
         objective.set_param(name, value).map_err(|e| Failure::input(e.to_string(), ""))?;
     }
     let texts: Vec<&str> = program.sources.iter().map(|(_, s)| s.text.as_str()).collect();
-    Ok((Box::new(Compiled(objective)), data::fingerprint(texts.join("\0").as_bytes())))
+    Ok((Box::new(Compiled::new(objective)), data::fingerprint(texts.join("\0").as_bytes())))
 }
 
 fn train(mut trainer: Trainer, args: &Args, output: &Output) -> Outcome {

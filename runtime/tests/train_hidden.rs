@@ -57,7 +57,7 @@ fn learner(text: &str) -> Compiled {
     let mut sources = Sources::default();
     let root = sources.add(Source { name: "t.rl".into(), text: text.into(), library: false });
     let (checked, found) = rlc_compiler::check(&mut sources, root, &NoFiles);
-    Compiled(Objective::new(checked.unwrap_or_else(|| panic!("{found:?}")), Backend::Cpu))
+    Compiled::new(Objective::new(checked.unwrap_or_else(|| panic!("{found:?}")), Backend::Cpu))
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn learner(text: &str) -> (Box<dyn Learner>, Log) {
     let (checked, found) = rlc_compiler::check(&mut sources, root, &NoFiles);
     let checked = checked.unwrap_or_else(|| panic!("{found:?}"));
     let log = Log::default();
-    let inner = Compiled(Objective::new(checked, Backend::Cpu));
+    let inner = Compiled::new(Objective::new(checked, Backend::Cpu));
     (Box::new(Spy { inner, log: Arc::clone(&log) }), log)
 }
 

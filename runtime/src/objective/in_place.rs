@@ -10,6 +10,15 @@ use crate::device::Gradient;
 use crate::device::cpu;
 
 impl Step<'_> {
+    /// Whether the gradient of the logits may take their place: the program reads none after their gradient is known.
+    pub fn in_place(&self) -> bool {
+        let column = self.logits_id().filter(|_| self.live);
+        column.is_some_and(|c| match &self.run {
+            Run::Cpu(run) => run.in_place(c) && self.grads.is_empty(),
+            Run::Interp(_) => false,
+        })
+    }
+
     /// [`Step::live`] that writes the gradient over the logits, `[tokens of these rollouts, V]`: no second array
     /// of that size exists, unless the program reads logits after their gradient is known. For steps begun
     /// with [`super::Logits::Live`].
@@ -23,11 +32,7 @@ impl Step<'_> {
         let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
         let width = self.shape.vocab;
         self.make_room();
-        let column = self.logits_id().filter(|_| self.live);
-        let Some(column) = column.filter(|c| match &self.run {
-            Run::Cpu(run) => run.in_place(*c) && self.grads.is_empty(),
-            Run::Interp(_) => false,
-        }) else {
+        let Some(column) = self.logits_id().filter(|_| self.in_place()) else {
             let gradient = self.live(rollouts, Some(logits))?.logits;
             match gradient.len() {
                 // The loss reads no logits.

@@ -105,7 +105,7 @@ fn on_device(
             let count = tokens(part.clone());
             let own = rows.narrow(0, first, count)?;
             first += count;
-            let d_logits = update.live_logits(part, &own.matmul(&head.t()?)?)?;
+            let d_logits = update.live_logits(part, own.matmul(&head.t()?)?)?;
             d_hidden.push(d_logits.matmul(&head)?);
             add(&mut d_head, &d_logits.t()?.matmul(&own)?.to_dtype(DType::F32)?)?;
         }

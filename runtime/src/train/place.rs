@@ -44,6 +44,11 @@ impl Place {
         &self.device
     }
 
+    /// Type of activations and products, and so of logits.
+    pub fn dtype(&self) -> Dtype {
+        self.candle.unwrap_or(Dtype::F32)
+    }
+
     /// Makes a model on this device compute as this place does.
     pub fn prepare(&self, model: Model) -> Model {
         match self.candle {
@@ -68,17 +73,11 @@ pub fn ordinal(name: &str) -> Option<usize> {
 
 #[cfg(feature = "cuda")]
 fn cuda(ordinal: usize) -> Result<Device> {
-    let missing = |what: String| {
+    Device::new_cuda_with_stream(ordinal).map_err(|e| {
         TrainError::Config(format!(
-            "model.device = \"cuda:{ordinal}\": {what}; `rlc doctor` says what was found"
+            "model.device = \"cuda:{ordinal}\": {e}; `rlc doctor` says what this machine has"
         ))
-    };
-    // SAFETY: looks for a library's file and loads it; nothing of it is called.
-    if !unsafe { cudarc::driver::sys::is_culib_present() } {
-        return Err(missing("there is no NVIDIA driver (libcuda.so.1)".into()));
-    }
-    // On a stream of its own, which our kernels are launched on too.
-    Device::new_cuda_with_stream(ordinal).map_err(|e| missing(e.to_string()))
+    })
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -193,6 +193,7 @@ impl Trainer {
             };
             (Feed::Sampled(Source::open(&config)?), offered)
         };
+        learner.set_place(&place)?;
         learner.set_temperature(config.rollout.temperature)?;
         let reads = reads(learner.as_mut(), offered, &config.data.task)?;
         let held_out = held_out(&config, &feed)?;
