@@ -74,8 +74,11 @@ pub fn ordinal(name: &str) -> Option<usize> {
 #[cfg(feature = "cuda")]
 fn cuda(ordinal: usize) -> Result<Device> {
     Device::new_cuda_with_stream(ordinal).map_err(|e| {
+        // candle appends where in itself it happened.
+        let text = e.to_string();
+        let what = text.lines().next().unwrap_or_default();
         TrainError::Config(format!(
-            "model.device = \"cuda:{ordinal}\": {e}; `rlc doctor` says what this machine has"
+            "model.device = \"cuda:{ordinal}\": {what}; `rlc doctor` says what this machine has"
         ))
     })
 }

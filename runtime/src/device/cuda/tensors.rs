@@ -1,7 +1,5 @@
 //! candle's tensors on a GPU as vocab-level columns of a piece.
 
-use std::sync::Arc;
-
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::DevicePtr;
 use candle_core::{CudaStorage, DType, Device, Storage, Tensor};
@@ -49,7 +47,7 @@ fn address(tensor: &Tensor) -> Result<u64, DeviceError> {
     else {
         return Err(DeviceError::Order("a packed tensor on the GPU is needed"));
     };
-    let first = match storage.dtype() {
+    let first = match tensor.dtype() {
         DType::F32 => first::<f32>(storage),
         DType::BF16 => first::<bf16>(storage),
         _ => first::<f16>(storage),
@@ -58,6 +56,6 @@ fn address(tensor: &Tensor) -> Result<u64, DeviceError> {
 }
 
 fn first<T: CudaDType>(storage: &CudaStorage) -> candle_core::Result<u64> {
-    let stream = Arc::clone(&storage.device.cuda_stream());
+    let stream = storage.device.cuda_stream();
     Ok(storage.as_cuda_slice::<T>()?.device_ptr(&stream).0)
 }
