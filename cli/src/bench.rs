@@ -8,7 +8,7 @@ mod compile;
 mod cost;
 mod growth;
 mod hidden;
-mod machine;
+pub(crate) mod machine;
 mod pass;
 mod progress;
 mod text;

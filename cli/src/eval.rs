@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use rlc_compiler::table::{Array, Data, Table};
 use rlc_runtime::batch::{self, BatchError};
-use rlc_runtime::device::{DeviceError, cuda};
+use rlc_runtime::device::DeviceError;
 use rlc_runtime::objective::{self, Logits, Objective, ObjectiveError};
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, plain, write_file};
-use crate::{check, params, program};
+use crate::{check, gpu, params, program};
 
 /// Evaluate a program on a batch: loss, gradients, metrics
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long = "set", value_name = "NAME=VALUE")]
     set: Vec<String>,
     /// What computes
-    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    #[arg(long, visible_alias = "device", value_enum, default_value_t = Backend::Cpu)]
     backend: Backend,
     /// Definitions to store in --out, each at its own level
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -76,7 +76,7 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     let names: Vec<String> = checked.graph.params.iter().map(|p| p.name.clone()).collect();
     let mut objective = Objective::new(checked, backend);
     if args.backend == Backend::Cuda {
-        objective.set_device(Some(Box::new(cuda::on_gpu)));
+        objective.set_device(Some(gpu::maker(output)));
     }
     for (name, value) in names.iter().zip(values) {
         objective.set_param(name, value).map_err(failure)?;

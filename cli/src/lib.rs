@@ -10,10 +10,12 @@ pub mod compare;
 pub mod compile;
 pub mod diff;
 pub mod doc;
+pub mod doctor;
 pub mod eval;
 pub mod explain;
 pub mod failure;
 pub mod fmt;
+mod gpu;
 pub mod lsp;
 pub mod new;
 pub mod output;
@@ -74,6 +76,7 @@ enum Command {
     Compile(compile::Args),
     Explain(explain::Args),
     Doc(doc::Args),
+    Doctor(doctor::Args),
     Plot(plot::Args),
     Diff(diff::Args),
     Eval(eval::Args),
@@ -132,6 +135,7 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::Compile(args) => compile::run(&args, output),
         Command::Explain(args) => explain::run(&args, output),
         Command::Doc(args) => doc::run(&args, output),
+        Command::Doctor(args) => doctor::run(&args, output),
         Command::Plot(args) => plot::run(&args, output),
         Command::Diff(args) => diff::run(&args, output),
         Command::Eval(args) => eval::run(&args, output),

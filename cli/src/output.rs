@@ -135,6 +135,12 @@ impl Output {
         self.say(&format!("{word}: {text}\n"));
     }
 
+    /// [`Output::warn`] for whoever outlives this.
+    pub fn warner(&self) -> impl Fn(&str) + Send + 'static {
+        let copy = Output { stdout: self.stdout, stderr: self.stderr };
+        move |text| copy.warn(text)
+    }
+
     /// Prints why a command stopped; the exit code.
     pub fn fail(&self, failure: &Failure) -> u8 {
         match failure {

@@ -210,8 +210,11 @@ fn compile_prints_every_stage() {
     compile("program").prints("grad/logits");
     compile("loops").prints("live, for each rollout");
     compile("clif").prints("function %live_0_token");
-    compile("cuda").prints("__global__ void live_0_token");
-    compile("machine").fails(2, "[possible values: ast, hir, program, loops, clif, cuda]");
+    compile("cuda").prints("live_0_token(\n");
+    compile("machine").fails(
+        2,
+        "[possible values: ast, hir, program, loops, clif, cuda, ptx, cubin, sass-stats]",
+    );
     place.rlc(&["compile", "a.rl"]).fails(2, "--emit");
     let done = place.rlc(&["compile", "a.rl", "--emit", "loops", "-o", "a.loops"]);
     done.prints("");

@@ -45,6 +45,16 @@ pub struct Module {
     pub steps: Vec<Work>,
 }
 
+impl Module {
+    /// Every launch, in order.
+    pub fn launches(&self) -> impl Iterator<Item = &Launch> {
+        self.steps.iter().flat_map(|step| match step {
+            Work::Launches(launches) => launches.as_slice(),
+            Work::Host => &[],
+        })
+    }
+}
+
 /// What a step of the live stage is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
@@ -103,6 +113,12 @@ pub enum Arg {
     /// The token in the first row of vocab-level memory.
     Base,
 }
+
+/// Most threads of a block that shares a vocab row: what its kernels are compiled for, two on a multiprocessor, which
+/// leaves each thread 128 registers.
+pub const SHARING: u32 = 256;
+/// Threads of every other block.
+pub const ROWS: u32 = 128;
 
 /// Blocks that share a fold into the batch. Part of the order of its sum.
 pub const PARTS: u32 = 256;

@@ -9,6 +9,9 @@
 //! let outcome = step.finish()?;                                       // loss, metrics
 //! ```
 //!
+//! After that the pieces may run again: each further optimiser update over the same rollouts has the live stage
+//! and the closing one only.
+//!
 //! Where the model gives hidden states instead of logits, [`Step::live_hidden`] takes them with the output
 //! projection, and gives gradients of both without ever holding all logits.
 //!
@@ -33,6 +36,7 @@ use rlc_compiler::table::Table;
 mod finite;
 mod hidden;
 mod in_place;
+mod on_device;
 mod ready;
 mod step;
 mod workers;
@@ -47,6 +51,7 @@ pub use workers::{AllReduce, Exchange};
 use crate::device::DeviceError;
 pub use crate::device::cpu::Room;
 use crate::device::cpu::{Kernel, float};
+use crate::device::cuda::Floats;
 use crate::device::cuda::live::LiveStage;
 
 /// Which back end computes.
@@ -112,6 +117,13 @@ pub enum Logits {
         /// Entries per token.
         vocab: usize,
     },
+    /// From the memory of the device that runs the live stage, piece by piece: see [`Step::live_on_device`].
+    OnDevice {
+        /// Entries per token.
+        vocab: usize,
+        /// Their number type, and that of the gradient.
+        float: Float,
+    },
 }
 
 /// A compiled objective with its present params.
@@ -131,15 +143,15 @@ pub struct Objective {
     device: Option<Maker>,
 }
 
-/// Makes what runs the live stage of a plan on another device; the number types are those of the vocab-level
-/// columns.
-pub type Maker =
-    Box<dyn Fn(&Plan, &[(ColumnId, Float)]) -> Result<Box<dyn LiveStage>, DeviceError> + Send>;
+/// Makes what runs the live stage of a plan on another device.
+pub type Maker = Box<dyn Fn(&Plan, &Floats<'_>) -> Result<Box<dyn LiveStage>, DeviceError> + Send>;
 
 /// The last kernel, with what it was compiled for.
 struct Compiled {
     program: Arc<Program>,
     floats: Vec<(ColumnId, Float)>,
+    /// Number types of gradients that are not f32.
+    gradients: Vec<(ColumnId, Float)>,
     kernel: Kernel,
 }
 
@@ -283,7 +295,11 @@ impl Objective {
         let mut present: BTreeSet<String> = table.arrays.keys().cloned().collect();
         let live = match logits {
             Logits::InTable => None,
-            Logits::Live { vocab } => {
+            Logits::OnDevice { .. } if self.device.is_none() || self.backend != Backend::Cpu => {
+                let why = "logits on a device need a device that runs the live stage: none is set";
+                return Err(ObjectiveError::Backend(why.to_owned()));
+            }
+            Logits::Live { vocab } | Logits::OnDevice { vocab, .. } => {
                 present.insert("vocab/logits".to_owned());
                 Some(vocab)
             }
@@ -320,17 +336,31 @@ impl Objective {
                 Run::Interp(Box::new(run))
             }
             Backend::Cpu => {
-                let floats = vocab_floats(&program, &vocab);
-                let fits = |k: &Compiled| Arc::ptr_eq(&k.program, &program) && k.floats == floats;
+                let mut floats = vocab_floats(&program, &vocab);
+                let mut gradients = Vec::new();
+                if let Logits::OnDevice { float, .. } = logits {
+                    let path = |id| program.graph.column_path(id);
+                    let own = floats.iter_mut().find(|(id, _)| path(*id) == "vocab/logits");
+                    gradients.extend(own.map(|of| {
+                        of.1 = float;
+                        *of
+                    }));
+                }
+                let fits = |k: &Compiled| {
+                    Arc::ptr_eq(&k.program, &program)
+                        && k.floats == floats
+                        && k.gradients == gradients
+                };
                 let compiled = match self.kernel.take().filter(fits) {
                     Some(compiled) => compiled,
                     None => {
                         let mut kernel = Kernel::new(&program, &floats)?;
                         if let Some(make) = &self.device {
+                            let floats = Floats { entries: &floats, gradients: &gradients };
                             let live = make(kernel.plan(), &floats)?;
                             kernel.set_live(Some(live));
                         }
-                        Compiled { program: Arc::clone(&program), floats, kernel }
+                        Compiled { program: Arc::clone(&program), floats, gradients, kernel }
                     }
                 };
                 let kernel = &mut self.kernel.insert(compiled).kernel;
@@ -344,16 +374,7 @@ impl Objective {
             }
         };
         run.whole(Phase::Recorded, &vocab, &mut workers)?;
-        let grads = program
-            .grads
-            .iter()
-            .filter(|(id, g)| g.is_some() && program.graph.columns[id.0 as usize].level == VOCAB)
-            .map(|(id, _)| *id)
-            .filter(|id| live.is_none() || vocab.contains_key(id))
-            .map(|id| (id, vec![0.0f32; shape.count(VOCAB)]))
-            .collect();
-        let (params, state) = (&self.params, &self.state);
-        let grads = if self.backend == Backend::Cpu { grads } else { BTreeMap::new() };
+        let (params, state, grads) = (&self.params, &self.state, BTreeMap::new());
         let live = live.is_some();
         let next = 0;
         Ok(Step { run, specialized, shape, table, state, params, live, next, grads, workers })

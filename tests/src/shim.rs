@@ -5,13 +5,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use libloading::{Library, Symbol};
-use rlc_compiler::clif::Float;
-use rlc_compiler::cuda::{self, Types};
-use rlc_compiler::hir::ColumnId;
+use rlc_compiler::cuda::Module;
 use rlc_compiler::loops::Plan;
 use rlc_runtime::device::DeviceError;
-use rlc_runtime::device::cuda::Device;
 use rlc_runtime::device::cuda::live::{Live, LiveStage};
+use rlc_runtime::device::cuda::{self, Device, Floats};
 
 use crate::root;
 
@@ -43,16 +41,12 @@ pub fn compiler() -> Option<PathBuf> {
 
 impl Shim {
     /// Compiles a module.
-    pub fn new(module: &cuda::Module, order: Order) -> Result<Shim, DeviceError> {
+    pub fn new(module: &Module, order: Order) -> Result<Shim, DeviceError> {
         let failed = |e: &dyn std::fmt::Display| DeviceError::Cuda(e.to_string());
         let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
         let (text, out) = (folder.path().join("kernels.cu"), folder.path().join("kernels.so"));
-        let kernels = module.steps.iter().flat_map(|work| match work {
-            cuda::Work::Launches(launches) => launches.as_slice(),
-            cuda::Work::Host => &[],
-        });
         let entries: Vec<String> =
-            kernels.map(|l| format!("RLC_CPU_ENTRY({})", l.kernel)).collect();
+            module.launches().map(|l| format!("RLC_CPU_ENTRY({})", l.kernel)).collect();
         std::fs::write(&text, format!("{}\n{}\n", module.text, entries.join("\n")))
             .map_err(|e| failed(&e))?;
         let output = Command::new("g++")
@@ -136,15 +130,11 @@ impl Device for Shim {
 /// The live stage of a plan under the shim, with blocks of `threads` threads, at most `blocks` at a time.
 pub fn live(
     plan: &Plan,
-    floats: &[(ColumnId, Float)],
+    floats: &Floats<'_>,
     order: Order,
     (threads, blocks): (u32, u32),
 ) -> Result<Box<dyn LiveStage>, DeviceError> {
-    let floats = floats.to_vec();
-    let of = move |column| {
-        floats.iter().find(|(c, _)| *c == column).map_or(Float::F32, |(_, float)| *float)
-    };
-    let module = cuda::emit(plan, &Types { entries: &of, gradients: &|_| Float::F32 });
+    let module = cuda::module(plan, floats);
     let shim = Shim::new(&module, order)?;
-    Ok(Box::new(Live::new(shim, module, Box::new(of), threads, blocks)))
+    Ok(Box::new(Live::new(shim, module, floats, threads, blocks)))
 }

@@ -16,6 +16,7 @@ use rlc_compiler::link::{LevelItem, Linked, Loader, link};
 use rlc_compiler::source::{FileId, Source, Sources, Span};
 use rlc_compiler::stage::Reads;
 use rlc_compiler::stdlib;
+use rlc_runtime::device::cuda::cache;
 
 use super::place;
 
@@ -243,12 +244,7 @@ fn uri_of(source: &Source, texts: &Texts) -> Option<Uri> {
 
 /// Where copies of the library are: the user's cache folder, or that for temporary files.
 fn library_folder() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME")
-        .or_else(|| set("LOCALAPPDATA"))
-        .or_else(|| set("HOME").map(|home| home.join(".cache")))
-        .unwrap_or_else(std::env::temp_dir);
-    cache.join("rlc").join(env!("CARGO_PKG_VERSION"))
+    cache::folder().join(env!("CARGO_PKG_VERSION"))
 }
 
 /// A copy of a library file that an editor can show. Editing it changes nothing: the library is part of

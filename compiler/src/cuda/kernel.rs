@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::names::Names;
-use super::{Arg, Grid, Launch, Types, fold, scalar};
+use super::{Arg, Grid, Launch, ROWS, SHARING, Types, fold, scalar};
 use crate::clif::Float;
 use crate::hir::ReduceOp;
 use crate::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, TURN};
@@ -142,9 +142,11 @@ impl Emit<'_> {
         let direction =
             if self.of.direction == Direction::Reverse { ", from the last" } else { "" };
         let name = &self.of.name;
+        // Without a number of blocks the assembler spills registers to fit many.
+        let threads = if self.block { SHARING } else { ROWS };
         let _ = writeln!(
             text,
-            "\n// Rows of {}{direction}.\nextern \"C\" __global__ void {name}(\n    {})\n{{",
+            "\n// Rows of {}{direction}.\nextern \"C\" __global__ void __launch_bounds__({threads}, 2) {name}(\n    {})\n{{",
             self.plan.levels.name(level),
             declared.join(",\n    ")
         );

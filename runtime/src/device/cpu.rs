@@ -36,8 +36,8 @@ use rlc_compiler::program::Program;
 use rlc_compiler::shape::Shape;
 use rlc_compiler::table::Floats;
 
-use super::DeviceError;
 use super::cuda::live::LiveStage;
+use super::{DeviceError, float_of};
 pub use cache::{compilations, forget};
 use cuts::{Cuts, Threads};
 pub use rlc_compiler::columns::Numbers;
@@ -276,10 +276,6 @@ fn same_length(slot: &Slot, given: usize, needed: usize) -> Result<(), DeviceErr
         return Ok(());
     }
     Err(DeviceError::Length { name: slot.name.clone(), given, needed })
-}
-
-fn float_of(floats: &[(ColumnId, Float)], column: ColumnId) -> Float {
-    floats.iter().find(|(c, _)| *c == column).map_or(Float::F32, |(_, f)| *f)
 }
 
 impl Memory {

@@ -2,45 +2,78 @@
 //!
 //! ```text
 //! nvrtc   text -> cubin, with registers and spills; needs no GPU
+//! cache   cubins on disk
 //! gpu     the driver: memory, launches, what is missing
 //! live    what is launched in which order on whose memory, for any [`Device`]
+//! tensors candle's tensors as memory of a piece, where candle has its CUDA back end (feature `cuda`)
 //! ```
 //!
 //! The recorded stage and the last one run on the CPU, at the level where they lie; a step of the live stage
 //! that sorts whole scopes does too. Libraries are loaded when they are first needed, so that one binary runs with
 //! and without them.
 
+pub mod cache;
 pub mod gpu;
 pub mod live;
 pub mod nvrtc;
+#[cfg(feature = "cuda")]
+pub mod tensors;
 
 use rlc_compiler::clif::Float;
-use rlc_compiler::cuda::{Types, emit};
+use rlc_compiler::cuda::{Module, SHARING, Types, emit};
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::loops::Plan;
 
-use super::DeviceError;
+use super::{DeviceError, float_of};
+use cache::Cache;
 use gpu::Gpu;
 use live::{Live, LiveStage};
 
-/// Threads that share a vocab row, and blocks of them that a multiprocessor has at a time.
-const SHARE: (u32, u32) = (512, 4);
+/// Blocks that share a vocab row which a multiprocessor has at a time.
+const BLOCKS: u32 = 8;
 
-/// The live stage of a plan on the first GPU. `floats` has the number types of the vocab-level columns.
+/// The kernels of a plan's live stage.
+pub fn module(plan: &Plan, floats: &Floats<'_>) -> Module {
+    let (entries, gradients) = (floats.entries, floats.gradients);
+    emit(
+        plan,
+        &Types { entries: &|c| float_of(entries, c), gradients: &|c| float_of(gradients, c) },
+    )
+}
+
+/// The live stage of a plan on the first GPU, with kernels from the cache where it has them; what stops nothing is
+/// said to `note`.
 pub fn on_gpu(
     plan: &Plan,
-    floats: &[(ColumnId, Float)],
+    floats: &Floats<'_>,
+    cache: &Cache,
+    note: &dyn Fn(&str),
 ) -> Result<Box<dyn LiveStage>, DeviceError> {
-    let mut gpu = Gpu::new(0)?;
+    on(Gpu::new(0)?, plan, floats, cache, note)
+}
+
+/// The same on some GPU.
+pub fn on(
+    mut gpu: Gpu,
+    plan: &Plan,
+    floats: &Floats<'_>,
+    cache: &Cache,
+    note: &dyn Fn(&str),
+) -> Result<Box<dyn LiveStage>, DeviceError> {
     let about = gpu.about()?;
-    let floats = floats.to_vec();
-    let of = move |column| {
-        floats.iter().find(|(c, _)| *c == column).map_or(Float::F32, |(_, float)| *float)
-    };
-    let module = emit(plan, &Types { entries: &of, gradients: &|_| Float::F32 });
-    let cubin = nvrtc::compile(&module.text, &about.architecture)?;
+    let module = module(plan, floats);
+    let cubin = cache.cubin(nvrtc::nvrtc()?, &module.text, &about.architecture, note)?;
     gpu.load(&cubin.code)?;
-    Ok(Box::new(Live::new(gpu, module, Box::new(of), SHARE.0, SHARE.1 * about.processors)))
+    Ok(Box::new(Live::new(gpu, module, floats, SHARING, BLOCKS * about.processors)))
+}
+
+/// Number types of vocab-level columns and of their gradients: f32 where nothing is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Floats<'a> {
+    /// Of entries.
+    pub entries: &'a [(ColumnId, Float)],
+    /// Of gradients.
+    pub gradients: &'a [(ColumnId, Float)],
 }
 
 /// Something that runs kernels: a GPU, or in tests the shim.

@@ -9,6 +9,11 @@ use rlc_compiler::fuse::Unsupported;
 use rlc_compiler::hir::ColumnId;
 use thiserror::Error;
 
+/// The number type of a vocab-level column: f32 unless it is listed.
+pub fn float_of(floats: &[(ColumnId, Float)], column: ColumnId) -> Float {
+    floats.iter().find(|(c, _)| *c == column).map_or(Float::F32, |(_, f)| *f)
+}
+
 /// Why a program cannot be compiled or run.
 #[derive(Debug, Clone, Error)]
 pub enum DeviceError {
@@ -50,6 +55,48 @@ pub enum DeviceError {
     /// A phase was run before the one it builds on, or rows outside the batch.
     #[error("{0}")]
     Order(&'static str),
+}
+
+/// A vocab-level column that lies on the device which runs the live stage: a packed row of entries per token of
+/// a piece, and where its gradient goes, of the same number type. No copy passes through the host.
+#[derive(Debug, Clone, Copy)]
+pub struct Resident {
+    float: Float,
+    numbers: usize,
+    entries: u64,
+    gradient: u64,
+}
+
+impl Resident {
+    /// `numbers` entries at one address of the device and room for as many of the gradient at another; at the same one the
+    /// gradient takes the place of the entries, row by row.
+    ///
+    /// # Safety
+    ///
+    /// Until the piece has run the device has that memory at these addresses, nobody else uses it, and what is written
+    /// there is complete for whatever stream the device's launches go to.
+    pub unsafe fn new(float: Float, numbers: usize, entries: u64, gradient: u64) -> Resident {
+        Resident { float, numbers, entries, gradient }
+    }
+
+    /// Number type of entries and gradient.
+    pub fn float(&self) -> Float {
+        self.float
+    }
+
+    /// Whether the gradient takes the place of the entries.
+    pub fn in_place(&self) -> bool {
+        self.entries == self.gradient
+    }
+}
+
+/// Vocab-level memory of a piece that is not taken from the host and given back as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outside<'a> {
+    /// Columns on the device.
+    pub resident: &'a [(ColumnId, Resident)],
+    /// The host's column whose gradient takes the place of its entries, where they have one number type.
+    pub over: Option<ColumnId>,
 }
 
 /// A vocab-level gradient to be written.

@@ -17,12 +17,14 @@ use rlc_compiler::shape::Shape;
 use super::cuts::Work;
 use super::given::element;
 use super::source::{Buffer, Room, Sources};
-use super::{Kernel, Memory, Vocab, call, float, float_of, numbers, pointer};
-use crate::device::{DeviceError, Gradient};
+use super::{Kernel, Memory, Vocab, call, float, numbers, pointer};
+use crate::device::{DeviceError, Gradient, Outside, Resident, float_of};
 
 /// Puts what all workers' parts of some reductions to the batch come to in place of this worker's;
 /// none for a worker that holds the whole batch.
 pub type Merge<'m> = Option<&'m mut dyn FnMut(&mut [(ReduceOp, f64)]) -> Result<(), DeviceError>>;
+
+const NOT_IN_PLACE: &str = "a gradient takes the place of entries that are read after it";
 
 /// One batch on its way through a kernel.
 pub struct Run<'k> {
@@ -34,12 +36,21 @@ pub struct Run<'k> {
     parts: Vec<BatchFold>,
     /// Another device has taken the batch over, and what it has written is not here yet.
     away: bool,
+    /// Columns of the present piece that lie there.
+    resident: Vec<(ColumnId, Resident)>,
 }
 
 impl<'k> Run<'k> {
     /// A batch whose columns are in the kernel's memory.
     pub(super) fn new(kernel: &'k mut Kernel, shape: &'k Shape) -> Run<'k> {
-        let mut run = Run { kernel, shape, stage: None, parts: Vec::new(), away: false };
+        let mut run = Run {
+            kernel,
+            shape,
+            stage: None,
+            parts: Vec::new(),
+            away: false,
+            resident: Vec::new(),
+        };
         run.clear(Phase::Recorded);
         run.restart();
         run
@@ -114,6 +125,40 @@ impl<'k> Run<'k> {
         }
         self.stage = Some(Phase::Live);
         self.run(Phase::Live, rows, vocab, gradients, sources, merge)
+    }
+
+    /// [`Run::live`] with columns that lie on the device that runs the live stage.
+    pub fn live_resident(
+        &mut self,
+        rows: Range<usize>,
+        vocab: &Vocab,
+        gradients: &mut [Gradient],
+        resident: &[(ColumnId, Resident)],
+    ) -> Result<(), DeviceError> {
+        if self.kernel.live.is_none() {
+            return Err(DeviceError::Order(
+                "columns on a device need a device: the live stage runs on the CPU",
+            ));
+        }
+        let tokens = self.shape.range(self.kernel.plan.piece, rows.clone(), TOKEN);
+        let needed = tokens.len() * self.shape.vocab;
+        for (column, of) in resident {
+            let (name, given) = (self.kernel.graph.column_path(*column), of.float());
+            let compiled = float_of(&self.kernel.floats, *column);
+            if given != compiled {
+                return Err(DeviceError::Type { name, given, compiled });
+            }
+            if of.numbers != needed {
+                return Err(DeviceError::Length { name, given: of.numbers, needed });
+            }
+            if of.in_place() && !self.kernel.plan.in_place(*column) {
+                return Err(DeviceError::Order(NOT_IN_PLACE));
+            }
+        }
+        self.resident = resident.to_vec();
+        let done = self.live(rows, vocab, gradients);
+        self.resident.clear();
+        done
     }
 
     /// Rows of entries and of gradients that a token of a computed column takes in a [`Room`].
@@ -272,12 +317,13 @@ impl<'k> Run<'k> {
         let tokens = self.shape.range(piece, rows.clone(), TOKEN);
         let mut table = self.pointers(phase, tokens.clone(), vocab, gradients, sources)?;
         if phase == Phase::Live && self.kernel.live.is_some() {
-            if merge.is_some() || !sources.each.is_empty() || sources.over.is_some() {
+            if merge.is_some() || !sources.each.is_empty() {
                 return Err(DeviceError::Order(
-                    "the GPU runs whole batches from logits: one worker, no hidden states, gradients beside the logits",
+                    "the GPU runs whole batches from logits: one worker, no hidden states",
                 ));
             }
-            let done = self.on_device(rows, &table.all);
+            let over = sources.over.as_ref().map(|g| g.column);
+            let done = self.on_device(rows, &table.all, over);
             self.kernel.table = table;
             return done;
         }
@@ -308,7 +354,13 @@ impl<'k> Run<'k> {
     }
 
     /// Runs a piece on another device.
-    fn on_device(&mut self, rows: Range<usize>, table: &[*mut u8]) -> Result<(), DeviceError> {
+    fn on_device(
+        &mut self,
+        rows: Range<usize>,
+        table: &[*mut u8],
+        over: Option<ColumnId>,
+    ) -> Result<(), DeviceError> {
+        let outside = Outside { resident: &self.resident, over };
         let Kernel { plan, memory, scratch, live, .. } = &mut *self.kernel;
         let Some(live) = live else { return Ok(()) };
         let shape = self.shape;
@@ -320,7 +372,7 @@ impl<'k> Run<'k> {
                 live.begin(plan, shape, table)?;
                 self.away = true;
             }
-            live.piece(plan, shape, rows, table, &mut host)
+            live.piece(plan, shape, rows, table, outside, &mut host)
         }
     }
 
@@ -385,7 +437,12 @@ impl<'k> Run<'k> {
         sources.room.buffers.iter_mut().for_each(|b| b.held = None);
         let over = sources.over.as_mut();
         let over = over.map(|g| (g.column, g.data.len(), g.data.as_mut_ptr().cast::<u8>()));
-        let computed = |column| sources.each.iter().any(|s| s.column == column);
+        let resident = &self.resident;
+        // Whoever computes them, or the device, has a place of its own for them.
+        let computed = |column| {
+            sources.each.iter().any(|s| s.column == column)
+                || resident.iter().any(|r| r.0 == column)
+        };
         let Kernel { plan, code, sweeps, memory, floats, graph, table, .. } = &mut *self.kernel;
         let outside = code.outside(phase);
         let mut table = std::mem::take(table);
@@ -397,8 +454,7 @@ impl<'k> Run<'k> {
             Err(DeviceError::Length { name: name(), given, needed })
         };
         if over.is_some_and(|o| !plan.in_place(o.0)) {
-            let said = "a gradient takes the place of entries that are read after it";
-            return Err(DeviceError::Order(said));
+            return Err(DeviceError::Order(NOT_IN_PLACE));
         }
         for ((id, slot), memory) in plan.all_slots().zip(memory) {
             let pointer = match memory {
@@ -423,7 +479,9 @@ impl<'k> Run<'k> {
                             Err(DeviceError::Type { name, given, compiled })
                         };
                         if computed(column) {
-                            is(Float::F32)?;
+                            if !resident.iter().any(|r| r.0 == column) {
+                                is(Float::F32)?;
+                            }
                             table.all.push(std::ptr::null_mut());
                             continue;
                         }

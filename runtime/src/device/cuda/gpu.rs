@@ -34,9 +34,38 @@ pub struct About {
 }
 
 /// Whether the driver's library can be loaded.
+#[cfg(feature = "cuda")]
+pub fn driver_present() -> bool {
+    // candle's CUDA back end is linked with it: without a driver this program would not have started.
+    true
+}
+
+/// Whether the driver's library can be loaded.
+#[cfg(not(feature = "cuda"))]
 pub fn driver_present() -> bool {
     // SAFETY: looks for the library and loads it, which runs its own initialisers and nothing else.
     unsafe { sys::is_culib_present() }
+}
+
+/// The CUDA version that the driver is for, and every GPU.
+pub fn all() -> Result<((i32, i32), Vec<About>), DeviceError> {
+    present()?;
+    let mut version = 0;
+    // SAFETY: the driver is there, and the number is ours.
+    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) };
+    asked.result().map_err(failed("asking the driver for its version"))?;
+    let count = CudaContext::device_count().map_err(failed("counting GPUs"))?;
+    let devices = (0..count as usize).map(|n| Gpu::new(n)?.about()).collect::<Result<_, _>>()?;
+    Ok(((version / 1000, version % 1000 / 10), devices))
+}
+
+fn present() -> Result<(), DeviceError> {
+    if driver_present() {
+        return Ok(());
+    }
+    Err(DeviceError::Cuda(
+        "the NVIDIA driver (libcuda.so.1) is not on this machine, so there is no GPU to run on: install it".to_owned(),
+    ))
 }
 
 fn failed(what: &str) -> impl Fn(DriverError) -> DeviceError + '_ {
@@ -55,14 +84,14 @@ fn failed(what: &str) -> impl Fn(DriverError) -> DeviceError + '_ {
 impl Gpu {
     /// GPU number `ordinal`.
     pub fn new(ordinal: usize) -> Result<Gpu, DeviceError> {
-        if !driver_present() {
-            return Err(DeviceError::Cuda(
-                "the NVIDIA driver (libcuda.so.1) is not on this machine, so there is no GPU to run on: install it"
-                    .to_owned(),
-            ));
-        }
+        present()?;
         let context = CudaContext::new(ordinal).map_err(failed("opening the GPU"))?;
         Ok(Gpu { stream: context.default_stream(), module: None, functions: HashMap::new() })
+    }
+
+    /// The GPU of a stream, launching there.
+    pub fn on(stream: Arc<CudaStream>) -> Gpu {
+        Gpu { stream, module: None, functions: HashMap::new() }
     }
 
     /// What it is.

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rlc_compiler::clif::Float;
-use rlc_compiler::cuda::{Arg, Grid, Launch, Module, PARTS, Work};
+use rlc_compiler::cuda::{Arg, Grid, Module, PARTS, ROWS, Work};
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::level::{Level, TOKEN};
 use rlc_compiler::loops::{Call, Plan, Slot, SlotId, SlotKind, Step};
 use rlc_compiler::shape::Shape;
 
-use super::Device;
-use crate::device::DeviceError;
+use super::{Device, Floats};
+use crate::device::{DeviceError, Outside, float_of};
 
 /// The live stage somewhere else than on the CPU. Tables have a pointer per slot to the host's memory.
 pub trait LiveStage: Send {
@@ -31,13 +31,15 @@ pub trait LiveStage: Send {
     ///
     /// # Safety
     ///
-    /// As for `begin`; vocab-level slots have a row per token of the piece, of their number type.
+    /// As for `begin`; vocab-level slots have a row per token of the piece, of their number type, unless they lie
+    /// on the device.
     unsafe fn piece(
         &mut self,
         plan: &Plan,
         shape: &Shape,
         rows: Range<usize>,
         table: &[*mut u8],
+        outside: Outside<'_>,
         call: &mut dyn FnMut(&Call, Range<usize>),
     ) -> Result<(), DeviceError>;
 
@@ -103,12 +105,14 @@ pub struct Live<D: Device> {
     /// Most blocks of a kernel that has a block per row.
     blocks: u32,
     memory: BTreeMap<Key, Room<D::Memory>>,
-    /// Number types of vocab-level columns.
-    float: Floats,
+    /// Every argument of the module's launches, once.
+    args: Vec<Arg>,
+    /// Number types of vocab-level columns, and of their gradients.
+    floats: Vec<(ColumnId, Float)>,
+    gradients: Vec<(ColumnId, Float)>,
+    /// Slots of the present piece whose memory is not kept here.
+    away: BTreeMap<SlotId, u64>,
 }
-
-/// Number types of vocab-level columns.
-pub type Floats = Box<dyn Fn(ColumnId) -> Float + Send>;
 
 /// What a memory is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,35 +123,20 @@ enum Key {
     Starts(Level, Level),
 }
 
-/// Threads of a block that shares nothing.
-const ROWS: u32 = 128;
-
 impl<D: Device> Live<D> {
     /// Kernels that the device has loaded.
     ///
     /// `threads` share a vocab row, a multiple of 32 up to 1,024; at most `blocks` blocks work on rows at a time.
-    pub fn new(device: D, module: Module, float: Floats, threads: u32, blocks: u32) -> Self {
-        Live { device, module, threads, blocks, memory: BTreeMap::new(), float }
-    }
-
-    /// The device.
-    pub fn device(&mut self) -> &mut D {
-        &mut self.device
-    }
-
-    /// Every argument of the live stage, once.
-    fn args(&self) -> Vec<Arg> {
-        let mut out: Vec<Arg> = Vec::new();
-        let launches = self.module.steps.iter().flat_map(|s| match s {
-            Work::Launches(l) => l.as_slice(),
-            Work::Host => &[],
-        });
-        for arg in launches.flat_map(|l| &l.args) {
-            if !out.contains(arg) {
-                out.push(*arg);
+    pub fn new(device: D, module: Module, floats: &Floats<'_>, threads: u32, blocks: u32) -> Self {
+        let mut args: Vec<Arg> = Vec::new();
+        for arg in module.launches().flat_map(|l| &l.args) {
+            if !args.contains(arg) {
+                args.push(*arg);
             }
         }
-        out
+        let (memory, away) = (BTreeMap::new(), BTreeMap::new());
+        let (floats, gradients) = (floats.entries.to_vec(), floats.gradients.to_vec());
+        Live { device, module, threads, blocks, memory, args, floats, gradients, away }
     }
 
     fn room(&mut self, key: Key, bytes: usize) -> Result<(), DeviceError> {
@@ -215,28 +204,32 @@ impl<D: Device> Live<D> {
             let Arg::Slot(slot) = arg else { return None };
             let kind = plan.slot(slot).kind;
             let float = match kind {
-                SlotKind::Entries(column) => (self.float)(column),
-                SlotKind::Gradient(_) => Float::F32,
+                SlotKind::Entries(column) => float_of(&self.floats, column),
+                SlotKind::Gradient(column) => float_of(&self.gradients, column),
                 _ => return None,
             };
             Some((slot, kind, numbers * float.bytes()))
         };
-        self.args().into_iter().filter_map(of).collect()
+        self.args.iter().copied().filter_map(of).collect()
     }
 
     fn launch(
         &mut self,
-        launch: &Launch,
+        (step, at): (usize, usize),
         shape: &Shape,
         of: &dyn Fn(Level) -> Range<usize>,
     ) -> Result<(), DeviceError> {
+        let Work::Launches(launches) = &self.module.steps[step] else { return Ok(()) };
+        let launch = &launches[at];
         let address =
             |key: Key| self.memory.get(&key).map_or(0, |room| self.device.address(&room.memory));
         let args: Vec<u64> = launch
             .args
             .iter()
             .map(|arg| match *arg {
-                Arg::Slot(slot) => address(Key::Slot(slot)),
+                Arg::Slot(slot) => {
+                    self.away.get(&slot).copied().unwrap_or_else(|| address(Key::Slot(slot)))
+                }
                 Arg::Part(n, _) => address(Key::Part(n)),
                 Arg::Partials => address(Key::Partials),
                 Arg::Starts(coarse, fine) => address(Key::Starts(coarse, fine)),
@@ -272,8 +265,8 @@ where
         shape: &Shape,
         table: &[*mut u8],
     ) -> Result<(), DeviceError> {
-        for arg in self.args() {
-            match arg {
+        for at in 0..self.args.len() {
+            match self.args[at] {
                 Arg::Slot(slot) => match plan.slot(slot).kind {
                     SlotKind::Entries(_) | SlotKind::Gradient(_) => {}
                     SlotKind::Scratch(numbers) => {
@@ -302,16 +295,37 @@ where
         shape: &Shape,
         rows: Range<usize>,
         table: &[*mut u8],
+        outside: Outside<'_>,
         call: &mut dyn FnMut(&Call, Range<usize>),
     ) -> Result<(), DeviceError> {
         let of = |level: Level| rows_of(plan, shape, &rows, level);
         let numbers = of(TOKEN).len() * shape.vocab;
-        for (slot, kind, bytes) in self.outside(plan, numbers) {
-            match kind {
+        let touched = self.outside(plan, numbers);
+        self.away.clear();
+        for &(slot, kind, bytes) in &touched {
+            let (column, entries) = match kind {
+                SlotKind::Entries(column) => (column, true),
+                SlotKind::Gradient(column) => (column, false),
+                _ => continue,
+            };
+            if let Some((_, of)) = outside.resident.iter().find(|r| r.0 == column) {
+                self.away.insert(slot, if entries { of.entries } else { of.gradient });
+            } else if entries {
                 // SAFETY: the caller's table has a row for each token of the piece.
-                SlotKind::Entries(_) => unsafe { self.take(slot, table, bytes)? },
-                _ => self.room(Key::Slot(slot), bytes)?,
+                unsafe { self.take(slot, table, bytes)? };
+            } else if outside.over != Some(column) {
+                self.room(Key::Slot(slot), bytes)?;
             }
+        }
+        // The host's entries that a gradient is written over.
+        let over = outside.over.and_then(|column| {
+            let slot = |kind| touched.iter().find(|t| t.1 == kind).map(|t| t.0);
+            Some((slot(SlotKind::Entries(column))?, slot(SlotKind::Gradient(column))?))
+        });
+        if let Some((entries, gradient)) = over {
+            let room = self.memory.get(&Key::Slot(entries));
+            let address = room.map_or(0, |r| self.device.address(&r.memory));
+            self.away.insert(gradient, address);
         }
         for (n, step) in plan.live.iter().enumerate() {
             if let Step::Call(of_step) = step {
@@ -325,15 +339,19 @@ where
                 }
             }
             let Work::Launches(launches) = &self.module.steps[n] else { continue };
-            for launch in launches.clone() {
-                self.launch(&launch, shape, &of)?;
+            for at in 0..launches.len() {
+                self.launch((n, at), shape, &of)?;
             }
         }
-        for (slot, kind, bytes) in self.outside(plan, numbers) {
-            if matches!(kind, SlotKind::Gradient(_)) {
-                // SAFETY: the caller's table has a row for each token of the piece.
-                unsafe { self.give(slot, table, bytes)? };
-            }
+        for (slot, kind, bytes) in touched {
+            let SlotKind::Gradient(column) = kind else { continue };
+            let own = match over {
+                Some((entries, gradient)) if gradient == slot => entries,
+                _ if outside.resident.iter().any(|r| r.0 == column) => continue,
+                _ => slot,
+            };
+            // SAFETY: the caller's table has a row for each token of the piece.
+            unsafe { self.give(own, table, bytes)? };
         }
         Ok(())
     }
@@ -344,8 +362,8 @@ where
         shape: &Shape,
         table: &[*mut u8],
     ) -> Result<(), DeviceError> {
-        for arg in self.args() {
-            let Arg::Slot(slot) = arg else { continue };
+        for at in 0..self.args.len() {
+            let Arg::Slot(slot) = self.args[at] else { continue };
             if matches!(plan.slot(slot).kind, SlotKind::Stored | SlotKind::Folded(_)) {
                 // SAFETY: the caller's table has as many bytes.
                 unsafe { self.give(slot, table, bytes(plan, shape, slot))? };
