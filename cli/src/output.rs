@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 
@@ -61,11 +61,11 @@ impl Color {
 }
 
 /// Where a command's words go.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Output {
     stdout: bool,
     stderr: bool,
-    kept: Option<Mutex<Kept>>,
+    kept: Option<Arc<Mutex<Kept>>>,
 }
 
 /// What was printed, where it is kept instead.
@@ -89,7 +89,7 @@ impl Output {
 
     /// Prints nothing and keeps it, without colours.
     pub fn keeping() -> Output {
-        Output { stdout: false, stderr: false, kept: Some(Mutex::default()) }
+        Output { stdout: false, stderr: false, kept: Some(Arc::default()) }
     }
 
     /// What was kept so far.
@@ -137,7 +137,7 @@ impl Output {
 
     /// [`Output::warn`] for whoever outlives this.
     pub fn warner(&self) -> impl Fn(&str) + Send + 'static {
-        let copy = Output { stdout: self.stdout, stderr: self.stderr };
+        let copy = self.clone();
         move |text| copy.warn(text)
     }
 
