@@ -98,13 +98,17 @@ fn coupling_raised(
     let span = written
         .or_else(|| checked.definitions.iter().find(|d| d.depth == depth).map(|d| d.span))?;
     let (is, was) = (levels.name(is), before.program.graph.level_table.name(was));
+    let cut = match is {
+        "batch" => "a batch can no longer be cut".to_owned(),
+        _ => format!("micro-batches are now cut between {is}s only"),
+    };
     Some(Diagnostic::note(
         lint,
         format!("the loss couples each {is} as a whole; its base coupled each {was}"),
         span,
         format!("reads the current policy over the whole {is}"),
         format!(
-            "micro-batches are now cut between {is}s only, and the logits are\nread twice. `rlc explain` prints the coupling; `allow coupling_raised`\nsilences this"
+            "{cut}, and the logits are\nread twice. `rlc explain` prints the coupling; `allow coupling_raised`\nsilences this"
         ),
     ))
 }
