@@ -6,6 +6,7 @@ function below it computes the same in torch with plain loops and never looks at
 
 from . import extending, functions, levels, filters, reductions, vocab, ordered, gradients, prelude, odd, worked
 from . import keys, keys_wide, spans, duels, rows, ordering, rows_of_vocab, filters_keys
+from . import preferences, baselines, mismatch
 from .common import PROGRAMS, Case
 
 __all__ = ["PROGRAMS", "Case"]
