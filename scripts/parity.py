@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests" / "reference" / "objec
 
 from batch import Batch  # noqa: E402
 from check import run_rlc  # noqa: E402
+from report import between  # noqa: E402
 
 TOLERANCE = 1e-9
 # A difference that is there must be seen: below this the two are the same.
@@ -117,17 +118,22 @@ class Table:
         verdict = (f"differs: {differs}" if differs else equal) if good else f"WRONG, expected {'a difference' if differs else 'the same'}"
         self.rows.append((f"`{name}`", options, theirs, f"{gap:.1e}", verdict))
 
-    def report(self):
-        print(f"\n| here | options | {self.title} | max difference | |\n|---|---|---|---|---|")
-        for row in self.rows:
-            print("| " + " | ".join(row) + " |")
+    def report(self, document=None):
+        """Prints the table, or puts it between a document's markers `<!-- parity: trl -->` and `<!-- end -->`."""
+        lines = [f"| here | options | {self.title} | max difference | |", "|---|---|---|---|---|"]
+        text = "\n".join(lines + ["| " + " | ".join(row) + " |" for row in self.rows])
+        print(text)
         print(f"\n{len(self.rows)} rows, {self.wrong} not as expected; tolerance {TOLERANCE} of the largest gradient where no other is said")
-        raise SystemExit(1 if self.wrong else 0)
+        if self.wrong:
+            raise SystemExit(1)
+        if document:
+            between(pathlib.Path(document), f"parity: {self.title.split()[0].lower()}", text)
 
 
 def arguments(doc):
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rlc", required=True, help="an rlc binary")
+    parser.add_argument("--write", help="a document that gets the table between its markers, where all is as expected")
     return parser.parse_args()
 
 

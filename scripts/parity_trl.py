@@ -2,7 +2,7 @@
 
     python -m venv peers && . peers/bin/activate
     pip install torch safetensors numpy trl==1.16.0
-    python scripts/parity_trl.py --rlc target/debug/rlc
+    python scripts/parity_trl.py --rlc target/debug/rlc [--write docs/recipes.md]
 
 For the policy-gradient rows `GRPOTrainer._generate_and_score_completions` runs with generation, rewards and forward passes
 replaced by what the batch says, then `_compute_loss` on what it returned: rewards to advantages, sampler weights,
@@ -361,7 +361,7 @@ def main():
     table = Table(args.rlc, f"TRL {trl.__version__}")
     policy_rows(table)
     preference_rows(table)
-    table.report()
+    table.report(args.write)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m venv peers && . peers/bin/activate
     pip install torch safetensors numpy
     pip install --no-deps verl==0.9.1 && pip install tensordict omegaconf hydra-core codetiming ray orjson transformers
-    python scripts/parity_verl.py --rlc target/debug/rlc
+    python scripts/parity_verl.py --rlc target/debug/rlc [--write docs/recipes.md]
 
 verl's registered advantage estimators turn token rewards into advantages, its registered policy losses and `agg_loss`
 those into a loss, its rollout correction gives weights and masks, `kl_penalty` the KL. Not part of the tests.
@@ -243,7 +243,7 @@ def main():
     loss_rows(table, row, b)
     kl_rows(row, b)
     critic_rows(row, b)
-    table.report()
+    table.report(args.write)
 
 
 if __name__ == "__main__":

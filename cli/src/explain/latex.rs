@@ -76,7 +76,8 @@ fn typeset(linked: &Linked) -> Outcome<String> {
             let older = linked.values.get(&name).into_iter().flatten().rev().skip(1);
             for entry in older {
                 let Item::Def(own) = &entry.item else { break };
-                if !line.contains(BASE) {
+                let said = line.split_once(" &= ").map_or("", |(_, said)| said);
+                if !said.contains(BASE) {
                     break;
                 }
                 lines.push(line);
