@@ -12,7 +12,7 @@ fn main() {
         let path = Path::new(&root).join("../stdlib").join(folder);
         println!("cargo:rerun-if-changed={}", path.display());
         let mut names: Vec<String> = std::fs::read_dir(&path)
-            .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+            .expect("a readable folder of the library")
             .map(|f| f.expect("a readable folder").file_name())
             .filter_map(|f| f.to_str()?.strip_suffix(".rl").map(str::to_owned))
             .collect();

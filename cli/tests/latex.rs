@@ -37,6 +37,16 @@ fn the_library_as_mathematics() {
 }
 
 #[test]
+fn only_the_base_that_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "extend dr_grpo\nadvantage = 2 * base.advantage\n";
+    std::fs::write(folder.path().join("mine.rl"), text).unwrap();
+    let out = latex(folder.path(), "mine.rl");
+    assert_eq!(out.matches("^{\\text{base}} &=").count(), 1, "{out}");
+    assert!(!out.contains("group\\_norm"), "grpo's advantage, which dr_grpo replaces:\n{out}");
+}
+
+#[test]
 fn a_file_with_brackets_and_base() {
     let folder = tempfile::tempdir().unwrap();
     let text = "param k = 1e-3\ntoken_loss = base.token_loss * (2 - (k - 1)) - (if k > 0 then 1 else 2) ^ 2\n\

@@ -93,22 +93,26 @@ fn coupling_raised(
         return None;
     }
     let cause = after.program.cause?;
-    // The cause itself where this file wrote it, else this file's first definition that needs it.
-    let written = graph.span(cause).filter(|s| s.file == *root);
+    // The first expression of this file that is made from the cause, which may be the cause itself.
+    let mut made_from = vec![false; graph.len()];
+    let written = graph.all().find_map(|e| {
+        made_from[e.index()] = e == cause || graph.operands(e).any(|o| made_from[o.index()]);
+        graph.span(e).filter(|s| made_from[e.index()] && s.file == *root)
+    });
     let span = written
         .or_else(|| checked.definitions.iter().find(|d| d.depth == depth).map(|d| d.span))?;
-    let (is, was) = (levels.name(is), before.program.graph.level_table.name(was));
-    let cut = match is {
-        "batch" => "a batch can no longer be cut".to_owned(),
-        _ => format!("micro-batches are now cut between {is}s only"),
+    let pieces = match is {
+        level::BATCH => "the batch now runs whole, without micro-batches".to_owned(),
+        _ => format!("micro-batches are now cut between {}s only", levels.name(is)),
     };
+    let (is, was) = (levels.name(is), before.program.graph.level_table.name(was));
     Some(Diagnostic::note(
         lint,
         format!("the loss couples each {is} as a whole; its base coupled each {was}"),
         span,
         format!("reads the current policy over the whole {is}"),
         format!(
-            "{cut}, and the logits are\nread twice. `rlc explain` prints the coupling; `allow coupling_raised`\nsilences this"
+            "{pieces}, and the logits are\nread twice. `rlc explain` prints the coupling; `allow coupling_raised`\nsilences this"
         ),
     ))
 }

@@ -47,13 +47,10 @@ fn case(of: &Case, number: usize) -> Vec<String> {
     let extra = of.json.get("tolerance").and_then(Value::as_f64).unwrap_or(0.0);
     let expected = of.expected();
     let mut faults = Vec::new();
-    // The smallest pieces too, where the program may be cut between rollouts.
-    let cuts: &[Option<usize>] = if of.json["coupling"] == "batch" || of.json["coupling"] == "group"
-    {
-        &[None]
-    } else {
-        &[None, Some(1)]
-    };
+    // The smallest pieces too, where the program may be cut between rollouts; recipes add nothing to how pieces are cut.
+    let whole = ["batch", "group"].iter().any(|level| of.json["coupling"] == *level);
+    let cuts: &[Option<usize>] =
+        if whole || of.name.starts_with("recipe_") { &[None] } else { &[None, Some(1)] };
     for cut in cuts {
         let found = match run(&mut objective, &of.table, *cut) {
             Ok(outcome) => of.compare(&outcome, &expected, extra.max(1e-4)),

@@ -137,7 +137,7 @@ fn params_of_the_library_are_documented() {
         .iter()
         .flat_map(|f| rlc_tests::files(f, ".rl"))
     {
-        let name = rlc_tests::short(&path);
+        let name = short(&path);
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         for (i, line) in lines.iter().enumerate().filter(|(_, l)| l.starts_with("param ")) {

@@ -70,21 +70,20 @@ fn typeset(linked: &Linked) -> Outcome<String> {
             && let Item::Def(own) = &entry.item
             && !library(entry.depth)
         {
-            let mut line = body(&word(&name), own).ok_or_else(deep)?;
+            let mut written = body(&word(&name), own).ok_or_else(deep)?;
             open.extend(reads(own));
-            // What `base.name` stands for has a line of its own.
+            lines.push(written.clone());
+            // What `base.name` stands for has a line of its own, if it is read.
             let older = linked.values.get(&name).into_iter().flatten().rev().skip(1);
             for entry in older {
                 let Item::Def(own) = &entry.item else { break };
-                let said = line.split_once(" &= ").map_or("", |(_, said)| said);
-                if !said.contains(BASE) {
+                if !written.contains(BASE) {
                     break;
                 }
-                lines.push(line);
-                line = body(&format!("{}{BASE}", word(&name)), own).ok_or_else(deep)?;
+                written = body("", own).ok_or_else(deep)?;
                 open.extend(reads(own));
+                lines.push(format!("{}{BASE}{written}", word(&name)));
             }
-            lines.push(line);
         }
     }
     let joined = lines.join(" \\\\[4pt]\n");

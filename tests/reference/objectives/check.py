@@ -45,7 +45,8 @@ def run_rlc(rlc, program, batch, backend, settings=None, emit=(), micro_batch=No
         out = pathlib.Path(folder) / "out.safetensors"
         command = [rlc, "eval", str(program), "--batch", str(batch), "--backend", backend, "--json", "--out", str(out)]
         for name, value in (settings or {}).items():
-            command += ["--set", f"{name}={value}"]
+            # A truth value is written as in JSON.
+            command += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
         if emit:
             command += ["--emit", ",".join(emit)]
         if micro_batch:
