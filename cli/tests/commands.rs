@@ -256,6 +256,11 @@ fn explain_a_program() {
     let gspo = place.rlc(&["explain", "gspo"]);
     gspo.prints("cause: `mean(logp - old_logp per rollout)` (stdlib/objectives/gspo.rl:");
     gspo.prints("two passes over the logits");
+    let instead = "may carry `token/logp` (and `token/entropy`) instead";
+    gspo.prints(instead);
+    // It reads the main head's distribution, for which log-probabilities do not stand in.
+    let mtp = place.rlc(&["explain", "mtp_d"]);
+    assert!(!mtp.out.contains(instead), "{}", mtp.out);
 }
 
 #[test]

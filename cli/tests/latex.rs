@@ -23,7 +23,7 @@ fn is_whole(text: &str) {
 #[test]
 fn the_library_as_mathematics() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, _, _) in rlc_compiler::stdlib::OBJECTIVES {
+    for (name, _, _) in rlc_compiler::stdlib::library() {
         is_whole(&latex(folder.path(), name));
     }
     let grpo = latex(folder.path(), "grpo");

@@ -183,15 +183,7 @@ fn expr(e: &Expr, outer: u8, depth: usize) -> Option<String> {
                 (format!("{} {sign} {}", sub(a, own)?, sub(b, own + 1)?), own)
             }
         },
-        ExprKind::If(c, a, b) => {
-            let (c, a, b) = (sub(c, 0)?, sub(a, 0)?, sub(b, 0)?);
-            (
-                format!(
-                    "\\begin{{cases}} {a} & \\text{{if }} {c} \\\\ {b} & \\text{{otherwise}} \\end{{cases}}"
-                ),
-                0,
-            )
-        }
+        ExprKind::If(..) => (cases(e, depth)?, 0),
         ExprKind::At(x, level) => {
             (format!("{{{}}}_{{@\\text{{{}}}}}", sub(x, 9)?, escaped(&level.name)), 8)
         }
@@ -219,8 +211,23 @@ fn sign(op: BinaryOp) -> (&'static str, u8) {
     }
 }
 
+/// An `if` with its chain of `else if`s, one row each.
+fn cases(e: &Expr, depth: usize) -> Option<String> {
+    let sub = |e: &Expr| expr(e, 0, depth + 1);
+    let (mut rows, mut rest) = (String::new(), e);
+    while let ExprKind::If(condition, value, other) = &rest.kind {
+        rows.push_str(&format!("{} & \\text{{if }} {} \\\\ ", sub(value)?, sub(condition)?));
+        rest = other;
+    }
+    rows.push_str(&format!("{} & \\text{{otherwise}}", sub(rest)?));
+    Some(format!("\\begin{{cases}} {rows} \\end{{cases}}"))
+}
+
 /// `f_{scope}(arguments)`.
 fn call(c: &Call, depth: usize) -> Option<String> {
+    if let ("sqrt", [x]) = (c.function.name.as_str(), c.args.as_slice()) {
+        return Some(format!("\\sqrt{{{}}}", expr(&x.value, 0, depth + 1)?));
+    }
     let mut args = Vec::new();
     for arg in &c.args {
         let value = expr(&arg.value, 0, depth + 1)?;

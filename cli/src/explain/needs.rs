@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use rlc_compiler::columns::needed;
 use rlc_compiler::hir::{ColumnId, ColumnSource, E, Expr, ParamInfo};
 use rlc_compiler::op::Ty;
 use rlc_compiler::source::Span;
-use rlc_compiler::specialize::{Settings, known_values};
+use rlc_compiler::specialize::{Settings, known_values, specialize};
 
 use super::Subject;
 
@@ -34,13 +35,26 @@ impl Subject<'_> {
                 .difference(&goal.columns)
                 .map(|c| line(c, "; only metrics read it, and are left out without it")),
         );
-        if goal.columns.contains("vocab/logits") {
+        if goal.columns.contains("vocab/logits") && self.goes_by_logp(&goal.columns) {
             lines.push(
                 "A batch without `vocab/logits` may carry `token/logp` (and `token/entropy`) instead."
                     .to_owned(),
             );
         }
         lines
+    }
+
+    /// Whether log-probabilities and entropies do in place of the logits.
+    fn goes_by_logp(&self, columns: &BTreeSet<String>) -> bool {
+        let mut present = columns.clone();
+        present.remove("vocab/logits");
+        present.extend(["token/logp", "token/entropy"].map(str::to_owned));
+        let settings =
+            Settings { params: self.params.clone(), present: Some(present), ..Settings::default() };
+        specialize(&self.checked, &settings).is_ok_and(|s| {
+            let graph = &s.program.graph;
+            needed(&s.program).iter().all(|c| graph.column_path(*c) != "vocab/logits")
+        })
     }
 
     fn column_facts(&self, id: ColumnId) -> String {
