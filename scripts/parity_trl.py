@@ -110,7 +110,9 @@ def policy_rows(table):
         name, options, theirs, program or name, batch, step, settings, **kw)
 
     row("grpo", "", '`loss_type="grpo"`', grpo(b))
-    row("grpo", "`beta=0.04`", '`loss_type="grpo"`, `beta=0.04`', grpo(b, beta=0.04), settings={"beta": 0.04})
+    row("grpo", "`beta=0.04`", '`loss_type="grpo"`, `beta=0.04`, `use_bias_correction_kl=False`', grpo(b, beta=0.04), settings={"beta": 0.04})
+    row("grpo", "`beta=0.04`", '`loss_type="grpo"`, `beta=0.04`', grpo(b, {"use_bias_correction_kl": True}, beta=0.04), settings={"beta": 0.04},
+        differs="TRL weighs the KL by the ratio, by default")
     row("bnpo", "", '`loss_type="bnpo"`', grpo(b, loss_type="bnpo"))
     row("dapo", "", '`loss_type="dapo"`, `epsilon_high=0.28`', grpo(b, loss_type="dapo", epsilon_high=0.28))
     two = {"steps_per_generation": 2}
@@ -130,7 +132,7 @@ def policy_rows(table):
     row("sapo", "", '`loss_type="sapo"`', grpo(b, taus, loss_type="sapo"))
     gspo = dict(importance_sampling_level="sequence", epsilon_low=3e-4, epsilon_high=4e-4)
     row("gspo", "", '`importance_sampling_level="sequence"`, `epsilon=3e-4`, `epsilon_high=4e-4`', grpo(b, **gspo))
-    row("gspo", "`beta=0.04`", "the same, `beta=0.04`", grpo(b, beta=0.04, **gspo), settings={"beta": 0.04})
+    row("gspo", "`beta=0.04`", "the same, `beta=0.04`, `use_bias_correction_kl=False`", grpo(b, beta=0.04, **gspo), settings={"beta": 0.04})
     row("gspo", "", 'the same, `loss_type="dapo"`', grpo(b, loss_type="dapo", **gspo),
         differs="TRL spreads one ratio per rollout over its tokens, so long rollouts weigh more")
     row("luspo", "", '`loss_type="luspo"`, `importance_sampling_level="sequence"`, clip as gspo', grpo(b, loss_type="luspo", **gspo))
@@ -143,7 +145,7 @@ def policy_rows(table):
     row("grpo_delta", "", "`delta=4`", grpo(b, {"delta": 4.0}))
     row("grpo_delta", "`delta=1.3`", "`delta=1.3`", grpo(b, {"delta": 1.3}), settings={"delta": 1.3})
     masked = dict(off_policy_mask_threshold=0.1)
-    row("off_policy_mask", "`off_policy_threshold=0.1`", "`off_policy_mask_threshold=0.1` with vLLM, correction off",
+    row("off_policy_mask", "`off_policy_threshold=0.1`", "`off_policy_mask_threshold=0.1` with vLLM, its correction and `use_bias_correction_kl` off",
         grpo(b, use_vllm=True, beta=0.04, **masked), settings={"off_policy_threshold": 0.1, "beta": 0.04})
     row("off_policy_mask", "`off_policy_threshold=0`", "`off_policy_mask_threshold=0` without vLLM",
         grpo(b, off_policy_mask_threshold=0.0), settings={"off_policy_threshold": 0.0}, differs="without sampler log-probs TRL measures against the old policy")
@@ -157,13 +159,14 @@ def policy_rows(table):
     later = table.batch({**columns, "state/entropy_coef": np.asarray([0.03]), "state/last_entropy": np.asarray([0.1])})
     row("adaptive_entropy", "after a step of low entropy", "the same", grpo(
         later, aim, use_adaptive_entropy=True, entropy_coef=0.03, _last_world_entropy=0.1, _entropy_window_stats=None, **bonus), batch=later)
-    row("grpo_kl", "`weighted=1`, `beta=0.04`", "`use_bias_correction_kl=True`, `beta=0.04`",
+    row("grpo_kl", "`weighted=1`, `beta=0.04`", "`beta=0.04`, `use_bias_correction_kl=True` (the default)",
         grpo(b, {"use_bias_correction_kl": True}, beta=0.04), settings={"weighted": 1, "beta": 0.04})
+    # The KL, unweighed, to see that the sampler's weights leave it alone.
     sampler = dict(use_vllm=True, vllm_importance_sampling_correction=True, beta=0.04)
-    row("mis", "`beta=0.04`", '`vllm_importance_sampling_mode="sequence_mask"` (the default)', grpo(b, **sampler), settings={"beta": 0.04})
-    row("tis", "`is_cap=3`, `beta=0.04`", '`"token_truncate"`, `loss_type="bnpo"`',
+    row("mis", "`beta=0.04`", '`vllm_importance_sampling_mode="sequence_mask"` (the default), `use_bias_correction_kl=False`', grpo(b, **sampler), settings={"beta": 0.04})
+    row("tis", "`is_cap=3`, `beta=0.04`", '`"token_truncate"`, `loss_type="bnpo"`, `use_bias_correction_kl=False`',
         grpo(b, loss_type="bnpo", vllm_importance_sampling_mode="token_truncate", **sampler), settings={"is_cap": 3.0, "beta": 0.04})
-    row("tis", "`sequence=1`, `is_cap=3`, `beta=0.04`", '`"sequence_truncate"`, `loss_type="bnpo"`',
+    row("tis", "`sequence=1`, `is_cap=3`, `beta=0.04`", '`"sequence_truncate"`, `loss_type="bnpo"`, `use_bias_correction_kl=False`',
         grpo(b, loss_type="bnpo", vllm_importance_sampling_mode="sequence_truncate", **sampler),
         settings={"is_cap": 3.0, "beta": 0.04, "sequence": 1})
     row("icepop", "`is_cap=1.2`, `is_floor=0.8`", '`"token_mask"`, clip 0.8 to 1.2, `loss_type="bnpo"`',

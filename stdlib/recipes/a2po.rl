@@ -17,7 +17,7 @@ extend nothing
 input v_star : real @ group
 
 ## Weight of the KL in the regression. Reward per nat; 1e-3 (the paper; TRL, beta2).
-param beta2 = 1e-3
+param beta2 = 1e-3 in [0, inf]
 
 ## The tokens whose log-probabilities count.
 loss_mask = mask

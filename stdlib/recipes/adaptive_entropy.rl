@@ -14,13 +14,13 @@
 extend grpo
 
 ## Entropy to hold. Nats; 0.2 (TRL, entropy_target).
-param entropy_target = 0.2
+param entropy_target = 0.2 in [0, inf]
 ## How much the weight changes in a step. Loss per nat; 0.005 (TRL, entropy_coef_delta).
-param entropy_coef_delta = 0.005
+param entropy_coef_delta = 0.005 in [0, inf]
 ## Smallest weight. Loss per nat; 0.0 (TRL).
 param entropy_coef_min = 0.0
 ## Largest weight. Loss per nat; 1.0 (TRL).
-param entropy_coef_max = 1.0
+param entropy_coef_max = 1.0 in [0, inf]
 
 ## The bonus's weight. Loss per nat; starts at 0.
 state entropy_coef = 0.0

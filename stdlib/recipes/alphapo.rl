@@ -14,6 +14,6 @@
 extend simpo
 
 ## Shape alpha of the reward; not 0. No unit; 0.25.
-param alpha = 0.25
+param alpha = 0.25 in [0, inf]
 
 score = -expm1(-alpha * mean(logp per rollout)) / alpha

@@ -16,7 +16,7 @@
 extend bnpo
 
 ## Largest weight. A ratio, no unit; 2.0 (verl, rollout_is_threshold).
-param is_cap = 2.0
+param is_cap = 2.0 in [0, inf]
 ## Whether a rollout has one weight. 0 or 1; 0.
 param sequence = 0 in [0, 1]
 

@@ -15,7 +15,7 @@
 extend dpo
 
 ## Weight of the likelihood of the chosen. No unit; 1.0 (TRL, cpo_alpha).
-param alpha = 1.0
+param alpha = 1.0 in [0, inf]
 
 score = sum(logp per rollout)
 ## Negative log-likelihood of a chosen token, in nats.

@@ -17,11 +17,11 @@
 extend dapo
 
 ## The longest completion. In tokens; 20480 (the paper: 16384 and a buffer of 4096).
-param max_length = 20480
+param max_length = 20480 in [0, inf]
 ## How long before the limit the price begins. In tokens; 4096 (the paper).
-param overlong_buffer = 4096
+param overlong_buffer = 4096 in [0, inf]
 ## The price at the limit. Reward; 1.0 (the paper).
-param overlong_factor = 1.0
+param overlong_factor = 1.0 in [0, inf]
 ## Whether the price is never more than overlong_factor. 0 or 1; 0 (verl; OpenRLHF: 1).
 param cap = 0 in [0, 1]
 

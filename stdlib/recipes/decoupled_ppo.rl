@@ -22,7 +22,7 @@ extend bnpo
 input prox_logp : real @ token
 
 ## Largest weight. A ratio, no unit; 5.0 (AReaL, behave_imp_weight_cap).
-param is_cap = 5.0
+param is_cap = 5.0 in [0, inf]
 ## Whether larger weights are cut instead of masked. 0 or 1; 0.
 param truncate = 0 in [0, 1]
 

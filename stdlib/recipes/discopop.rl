@@ -13,7 +13,7 @@
 extend dpo
 
 ## Temperature of the blend. No unit; 0.05 (the paper; TRL, discopop_tau).
-param tau = 0.05
+param tau = 0.05 in [0, inf]
 
 gate      = sigmoid(beta * margin / tau)
 pair_loss = -(1 - gate) * log_sigmoid(beta * margin) + gate * exp(-beta * margin)

@@ -15,10 +15,10 @@ extend dppo_tv
 
 ## Largest binary KL of a token whose probability fell, without a positive advantage. Nats; 0.2 (verl,
 ## clip_ratio_low).
-param clip_low = 0.2
+param clip_low = 0.2 in [0, inf]
 ## Largest binary KL of a token whose probability rose, with a positive advantage. Nats; 0.2 (verl,
 ## clip_ratio_high).
-param clip_high = 0.2
+param clip_high = 0.2 in [0, inf]
 
 p         = exp(logp)
 q         = exp(old_logp)

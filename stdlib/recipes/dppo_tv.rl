@@ -16,12 +16,12 @@ extend bnpo
 
 ## How far a probability may fall before a token without a positive advantage stops pushing. No unit; 0.2 (verl,
 ## clip_ratio_low).
-param clip_low = 0.2
+param clip_low = 0.2 in [0, 1]
 ## How far a probability may rise before a positive advantage stops pushing. No unit; 0.2 (verl,
 ## clip_ratio_high).
-param clip_high = 0.2
+param clip_high = 0.2 in [0, inf]
 ## The largest importance weight. A ratio, no unit; 20.0 (verl, clip_ratio_c for this loss).
-param ratio_max = 20.0
+param ratio_max = 20.0 in [0, inf]
 
 moved     = exp(logp) - exp(old_logp)
 kept      = if advantage > 0 then moved <= clip_high else moved >= -clip_low

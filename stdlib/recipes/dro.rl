@@ -14,7 +14,7 @@
 extend bnpo
 
 ## Price of the squared log-ratio. Loss per nat squared; 0.05 (verl, dro_beta: none).
-param beta = 0.05
+param beta = 0.05 in [0, inf]
 
 surrogate = advantage * logp
 penalty   = beta * kl_k2(logp, old_logp)

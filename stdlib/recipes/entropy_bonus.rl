@@ -13,7 +13,7 @@
 extend grpo
 
 ## Weight c of the entropy. Loss per nat; 0.01 (TRL, entropy_coef, and verl: 0).
-param entropy_coef = 0.01
+param entropy_coef = 0.01 in [0, inf]
 
 loss = base.loss - entropy_coef * token_mean(entropy)
 

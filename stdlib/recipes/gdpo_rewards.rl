@@ -1,5 +1,5 @@
 # GDPO: Group reward-Decoupled normalization Policy Optimization.
-# Shih-Yang Liu et al., "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL
+# "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL
 # Optimization", 2026, arXiv 2601.05242.
 #
 # Each reward is normalised in its group before they are added, so that one of large spread cannot drown
@@ -21,7 +21,7 @@ extend grpo
 input rewards[4] : real @ rollout = 0.0
 
 ## Weight of each reward. No unit; 1.0 (TRL, reward_weights; verl, gdpo_reward_weights).
-param weights[4] = 1.0
+param weights[4] = 1.0 in [0, inf]
 ## Whether the sum is whitened over tokens, with verl's group norm. 0 or 1; 0 (TRL; verl: 1).
 param token_whitening = 0 in [0, 1]
 

@@ -15,7 +15,7 @@
 extend bnpo
 
 ## Divides the advantage. No unit; 1.0 (verl, f_norm).
-param f_norm = 1.0
+param f_norm = 1.0 in [0, inf]
 ## Whether the factor counts rollouts of groups whose rewards differ. 0 or 1; 0 (verl).
 param by_group = 0 in [0, 1]
 

@@ -1,5 +1,5 @@
 # GRPO scaled by the batch's deviation.
-# TRL, GRPOTrainer with scale_rewards "batch".
+# TRL, GRPOTrainer with scale_rewards "batch"; arXiv 2508.08221.
 #
 # Rewards are centred in their group and divided by the deviation of all rewards of the batch, so that an
 # almost solved prompt is not blown up.

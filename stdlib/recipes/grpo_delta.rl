@@ -8,12 +8,12 @@
 #
 # Family: ratio and clip.
 # Confidence: exact from code.
-# Choices: TRL has no default for delta, but asks for more than 1 + clip_high; 4.0 is INTELLECT-2's.
+# Choices: TRL has no default for delta, but asks for more than 1 + clip_high; 4.0 here.
 
 extend grpo
 
-## Upper bound of the unclipped ratio. A ratio, no unit; 4.0 (INTELLECT-2; TRL: off).
-param delta = 4.0
+## Upper bound of the unclipped ratio. A ratio, no unit; 4.0 (TRL: off).
+param delta = 4.0 in [0, inf]
 
 surrogate = min(min(ratio, delta) * advantage, clip(ratio, 1 - clip_low, 1 + clip_high) * advantage)
 

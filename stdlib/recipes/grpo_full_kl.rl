@@ -14,7 +14,7 @@
 extend grpo
 
 ## Weight of the KL penalty. Loss per nat; 0.001 (verl, kl_loss_coef).
-param beta = 0.001
+param beta = 0.001 in [0, inf]
 
 p       = softmax(logits / temperature)
 gap     = log_softmax(logits / temperature) - log_softmax(ref_logits / temperature)

@@ -16,12 +16,13 @@
 extend grpo
 
 ## Weight of the KL penalty. Loss per nat; 0.001 (verl, kl_loss_coef).
-param beta = 0.001
+param beta = 0.001 in [0, inf]
 ## Which estimator: 0 abs, 1 k1, 2 k2, 3 k3. 3 (verl's low_var_kl; TRL).
 param estimator = 3 in [0, 3]
 ## Whether the gradient is that of k2. 0 or 1; 0.
 param straight_through = 0 in [0, 1]
-## Whether the estimator is weighed by the ratio. 0 or 1; 0 (TRL, use_bias_correction_kl).
+## Whether the estimator is weighed by the ratio. 0 or 1; 0 (verl; TRL 1.16,
+## use_bias_correction_kl: 1).
 param weighted = 0 in [0, 1]
 
 plain   = if estimator == 0 then abs(logp - ref_logp)

@@ -16,7 +16,7 @@
 extend bnpo
 
 ## The largest push of a negative advantage. A ratio, no unit; 3.0 (verl, clip_ratio_c).
-param clip_ratio_c = 3.0
+param clip_ratio_c = 3.0 in [1, inf]
 
 advantage = group_norm_verl(reward)
 ratio     = exp(clip(logp - old_logp, -20, 20))

@@ -16,8 +16,8 @@
 extend tis
 
 ## Largest ratio that is kept. No unit; 5.0 (the paper; OpenRLHF).
-param is_cap = 5.0
+param is_cap = 5.0 in [0, inf]
 ## Smallest ratio that is kept. No unit; 0.5 (the paper; OpenRLHF).
-param is_floor = 0.5
+param is_floor = 0.5 in [0, inf]
 
 sampler_weight = if mismatch >= is_floor and mismatch <= is_cap then mismatch else 0

@@ -17,7 +17,7 @@ extend bnpo
 ## Share of the batch's tokens that pay. No unit; 0.0002 (verl, kl_cov_ratio).
 param kl_cov_ratio = 0.0002 in [0, 1]
 ## The price of a moved token. Loss per nat; 0.1 (verl's config, ppo_kl_coef; its code: 1).
-param ppo_kl_coef = 0.1
+param ppo_kl_coef = 0.1 in [0, inf]
 
 fixed     = detach(logp)
 ## Covariance of a token's log-probability and advantage.

@@ -24,11 +24,11 @@ input is_chosen : bool @ rollout
 input mismatched_log_ratio : real @ rollout
 
 ## How much a log-ratio is worth. Per nat; 0.1 (TRL, beta).
-param beta = 0.1
+param beta = 0.1 in [0, inf]
 ## Weight of wanted rollouts. No unit; 1.0 (TRL, desirable_weight).
-param desirable_weight = 1.0
+param desirable_weight = 1.0 in [0, inf]
 ## Weight of the others. No unit; 1.0 (TRL, undesirable_weight).
-param undesirable_weight = 1.0
+param undesirable_weight = 1.0 in [0, inf]
 
 ## The tokens whose log-probabilities count.
 loss_mask = mask

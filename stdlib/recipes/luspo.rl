@@ -1,5 +1,6 @@
 # LUSPO: Length-Unbiased Sequence Policy Optimization.
-# TRL, GRPOTrainer with loss_type "luspo" and importance_sampling_level "sequence".
+# TRL, GRPOTrainer with loss_type "luspo" and importance_sampling_level "sequence";
+# arXiv 2602.05261.
 #
 # GSPO's loss of a rollout is multiplied by its length, so that a token weighs the same in short and in
 # long rollouts.

@@ -22,7 +22,7 @@ extend bnpo
 input prox_logp : real @ token
 
 ## Largest mean squared log-ratio of the kept tokens. Nats squared; 0.04 (the paper).
-param tau = 0.04
+param tau = 0.04 in [0, inf]
 
 ratio     = exp(logp - prox_logp)
 gap       = (sampler_logp - prox_logp) ^ 2

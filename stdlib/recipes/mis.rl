@@ -15,9 +15,9 @@
 extend grpo
 
 ## Largest ratio that is kept. No unit; 3.0 (TRL, vllm_importance_sampling_clip_max).
-param is_cap = 3.0
+param is_cap = 3.0 in [0, inf]
 ## Smallest ratio that is kept. No unit; 0.0 (TRL, vllm_importance_sampling_clip_min: none).
-param is_floor = 0.0
+param is_floor = 0.0 in [0, inf]
 
 ## The trainer's probability of the rollout over the sampler's.
 mismatch       = exp(sum(old_logp - sampler_logp per rollout))

@@ -12,6 +12,6 @@
 extend dpo
 
 ## How much a log-ratio is worth. Per nat; 0.1 (TRL, beta; its advice for this loss is 0.01).
-param beta = 0.1
+param beta = 0.1 in [0, inf]
 
 pair_loss = -log_sigmoid(beta * chosen) - log_sigmoid(-beta * chosen) / 2 - log_sigmoid(-beta * rejected) / 2

@@ -15,7 +15,7 @@
 extend grpo
 
 ## Largest mean log-ratio of the sampler to the policy. Nats per token; 0.5.
-param off_policy_threshold = 0.5
+param off_policy_threshold = 0.5 in [0, inf]
 
 ## KL(sampler || policy) of a rollout, estimated by k1, in nats per token.
 drift     = mean(sampler_logp - detach(logp) per rollout)

@@ -27,7 +27,7 @@ param per_token = 0 in [0, 1]
 ## Whether the variance is weighed by the sampler's mismatch. 0 or 1; 0 (verl: where rollout_is is set).
 param is_weighted = 0 in [0, 1]
 ## Largest sampler weight. A ratio, no unit; 2.0 (verl, rollout_is_threshold).
-param is_cap = 2.0
+param is_cap = 2.0 in [0, inf]
 
 place    = position
 key slot = (group, place)

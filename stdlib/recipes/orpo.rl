@@ -15,7 +15,7 @@
 extend dpo
 
 ## Weight lambda of the odds ratio. No unit; 0.1 (the paper; TRL, beta).
-param beta = 0.1
+param beta = 0.1 in [0, inf]
 
 size      = mean(logp per rollout)
 ## Log-odds of a rollout by its mean log-probability.

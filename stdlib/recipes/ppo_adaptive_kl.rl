@@ -14,11 +14,11 @@
 extend ppo
 
 ## KL to hold. Nats per token; 0.1 (verl, target_kl).
-param target_kl = 0.1
+param target_kl = 0.1 in [0, inf]
 ## How slowly the price moves. In rollouts; 10000 (verl, horizon).
-param horizon = 10000
+param horizon = 10000 in [0, inf]
 ## The price before the first step. Reward per nat; 0.001 (verl, kl_coef).
-param kl_start = 0.001
+param kl_start = 0.001 in [0, inf]
 
 ## By how much the price has grown since the first step. No unit.
 state growth = 1.0

@@ -17,11 +17,11 @@ extend bnpo
 
 ## How far a probability may fall before a token without a positive advantage stops pushing. No unit; 0.2
 ## (prime-rl).
-param clip_low = 0.2
+param clip_low = 0.2 in [0, 1]
 ## How far a probability may rise before a positive advantage stops pushing. No unit; 0.2 (prime-rl).
-param clip_high = 0.2
+param clip_high = 0.2 in [0, inf]
 ## Price of the squared log-ratio to the sampler. Loss per nat squared; 1e-3 (prime-rl).
-param tau = 1e-3
+param tau = 1e-3 in [0, inf]
 
 ## Credit of a token, in the unit of the reward.
 advantage = center(reward)

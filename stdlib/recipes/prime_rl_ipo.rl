@@ -11,6 +11,6 @@
 extend prime_rl
 
 ## How far a probability may move before the token stops pushing. No unit; 0.1 (prime-rl).
-param bound = 0.1
+param bound = 0.1 in [0, inf]
 
 kept = abs(moved) <= bound

@@ -17,9 +17,9 @@ extend bnpo
 ## Discount per token. No unit; 1.0 (OpenRLHF).
 param gamma = 1.0 in [0, 1]
 ## Price of the KL to the reference policy. Reward per nat; 0.01 (OpenRLHF, init_kl_coef).
-param kl_coef = 0.01
+param kl_coef = 0.01 in [0, inf]
 ## Largest reward and smallest, negated. In the unit of the reward; 10.0 (OpenRLHF).
-param reward_clip = 10.0
+param reward_clip = 10.0 in [0, inf]
 
 token_kl  = if kl_coef == 0 then 0 else kl_coef * clip(kl_k1(old_logp, ref_logp), -10, 10)
 paid      = (if is_last(token in rollout) then clip(reward, -reward_clip, reward_clip) else 0) - token_kl

@@ -23,9 +23,9 @@ param estimator = 3 in [1, 3]
 ## (seq_sum_k*), 3 the largest (seq_max_k*). 1.
 param aggregation = 1 in [0, 3]
 ## Largest divergence (k2, k3), in nats, or largest ratio (k1); 2.0.
-param upper = 2.0
+param upper = 2.0 in [0, inf]
 ## Smallest ratio (k1 only). No unit; 0.5.
-param lower = 0.5
+param lower = 0.5 in [0, inf]
 
 disagreement = clip(old_logp - sampler_logp, -20, 20)
 distance     = if estimator == 1 then -disagreement

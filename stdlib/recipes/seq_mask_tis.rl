@@ -15,9 +15,9 @@
 extend bnpo
 
 ## Largest geometric mean that is kept. A ratio, no unit; 5.0 (OpenRLHF).
-param is_cap = 5.0
+param is_cap = 5.0 in [0, inf]
 ## Smallest geometric mean that is kept. A ratio, no unit; 0.5 (OpenRLHF).
-param is_floor = 0.5
+param is_floor = 0.5 in [0, inf]
 
 gap            = old_logp - sampler_logp
 ## The rollout's mismatch per token.

@@ -14,10 +14,10 @@
 extend dpo
 
 ## How much a nat per token is worth. Per nat; 0.1 (TRL, beta; the paper 2.0 to 10).
-param beta = 0.1
+param beta = 0.1 in [0, inf]
 ## The margin gamma by which the chosen rollout must win. In units of beta times nats; 0.5 (TRL,
 ## simpo_gamma).
-param gamma = 0.5
+param gamma = 0.5 in [0, inf]
 
 score     = mean(logp per rollout)
 pair_loss = -log_sigmoid(beta * margin - gamma)

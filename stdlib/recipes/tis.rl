@@ -18,9 +18,9 @@
 extend bnpo
 
 ## Largest weight. A ratio, no unit; 2.0 (verl, rollout_is_threshold; TRL: 3.0; OpenRLHF: 5.0).
-param is_cap = 2.0
+param is_cap = 2.0 in [0, inf]
 ## Smallest weight. A ratio, no unit; 0.0 (verl, TRL; OpenRLHF: 0.5).
-param is_floor = 0.0
+param is_floor = 0.0 in [0, inf]
 ## Whether a rollout has one weight, the product of its tokens'. 0 or 1; 0.
 param sequence = 0 in [0, 1]
 ## Whether weights are divided by their mean over the batch's tokens (with `sequence`: rollouts). 0 or 1; 0 (verl,

@@ -18,11 +18,11 @@
 extend ppo
 
 ## How far the ratio may rise above 1. No unit; 0.28 (the paper).
-param clip_high = 0.28
+param clip_high = 0.28 in [0, inf]
 ## How fast lambda grows with length. Per token; 0.05 (the paper).
-param alpha = 0.05
+param alpha = 0.05 in [0, inf]
 ## Weight of the likelihood of correct rollouts. Loss per nat; 0.1 (the paper).
-param mu = 0.1
+param mu = 0.1 in [0, inf]
 
 policy_lam = max(1 - 1 / (alpha * count(token per rollout)), 0)
 advantage  = batch_norm(discounted(surprise, gamma * policy_lam in rollout))

@@ -1,5 +1,5 @@
-# VESPO: Variational sEquence-level Soft Policy Optimization.
-# TRL, GRPOTrainer with loss_type "vespo".
+# VESPO: Variational Sequence-Level Soft Policy Optimization.
+# TRL, GRPOTrainer with loss_type "vespo"; arXiv 2602.10693.
 #
 # The rollout's whole ratio weighs its gradient through a soft curve that is 1 on-policy and falls on both
 # sides.
@@ -16,13 +16,13 @@
 extend bnpo
 
 ## Power k where the advantage is not negative. No unit; 2.0 (TRL).
-param k_pos = 2.0
+param k_pos = 2.0 in [0, inf]
 ## Decay lambda where the advantage is not negative. No unit; 3.0 (TRL).
-param lambda_pos = 3.0
+param lambda_pos = 3.0 in [0, inf]
 ## Power k of negative advantages. No unit; 3.0 (TRL).
-param k_neg = 3.0
+param k_neg = 3.0 in [0, inf]
 ## Decay lambda of negative advantages. No unit; 2.0 (TRL).
-param lambda_neg = 2.0
+param lambda_neg = 2.0 in [0, inf]
 ## Whether the sampler's mismatch is part of the ratio. 0 or 1; 0.
 param sampler_correction = 0 in [0, 1]
 
