@@ -7,7 +7,8 @@
 #
 # Family: baseline.
 # Confidence: exact from code.
-# Choices: a sum, not a mean, so that the learning rate absorbs the number of tokens.
+# Choices: a sum, not a mean, so that the learning rate absorbs the number of tokens. Tinker's ppo, cispo and dro
+# are the same sums over the token losses of bnpo, cispo_verl (bounds 0 and 4: clip_low 1, clip_high 3) and dro.
 
 extend grpo
 

@@ -480,6 +480,31 @@ def vapo(g, p):
     return g.answer(dual(g, adv, g.ratio, 3.0), adv, extra=loss + p["mu"] * nll, metrics=dict(critic_loss=loss.detach()))
 
 
+def ppo_openrlhf(table, p):
+    p = {"kl_coef": 0.01, "reward_clip": 10.0, "vf_coef": 1.0, **p}
+    mask = table.ints("token/mask")
+    g = PG(table, p, filtered=lambda t: t)
+    c = p["reward_clip"]
+    paid = at_the_end(g, lambda r: torch.clamp(g.reward[r], -c, c))
+    paid = {i: paid[i] - (p["kl_coef"] * torch.clamp(g.old[i] - g.run.ref[i], -10, 10) if mask[i] else 0.0) for i in g.tokens}
+    _, gae, ret = ppo_parts(g, p, paid)
+    mine = [i for i in g.tokens if mask[i]]
+    xs = [gae[i] for i in mine]
+    sd = torch.sqrt(torch.clamp(variance(xs, 0), min=1e-8))
+    adv = {i: (gae[i] - mean(xs)) / sd for i in g.tokens}
+    full, everywhere = g.ppo(adv), g.tokens
+    g.tokens = mine
+    loss = critic(g, ret, 0.5)
+    found = g.answer(full, adv, extra=p["vf_coef"] * loss, metrics=dict(critic_loss=loss.detach()))
+    found.values["token_loss"] = ("token", {i: -full[i] for i in everywhere})
+    return found
+
+
+stdlib_case("recipe_ppo_openrlhf", "ppo_openrlhf", small(7625, max_len=8), ppo_openrlhf)
+stdlib_case("recipe_ppo_openrlhf_2", "ppo_openrlhf", vocab(7626), ppo_openrlhf,
+            {"gamma": 0.95, "lam": 0.9, "kl_coef": 0.3, "reward_clip": 0.5, "vf_coef": 0.1})
+
+
 @cases("reinforce_pp_openrlhf", (small(7630), {}), (vocab(7631), {"gamma": 0.9, "kl_coef": 0.2, "reward_clip": 0.5}),
        kl_coef=0.01, reward_clip=10.0)
 def reinforce_pp_openrlhf(g, p):
