@@ -16,5 +16,5 @@ extend dpo
 param ld_alpha = 0.5 in [0, 1]
 
 size   = count(token per rollout)
-shared = min(min(size where is_chosen per pair), min(size where not is_chosen per pair))
+shared = min(min(size, default = inf where is_chosen per pair), min(size, default = inf where not is_chosen per pair))
 score  = sum(token_score * (if index(token in rollout) < shared then 1 else ld_alpha) per rollout)
