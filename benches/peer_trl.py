@@ -47,24 +47,33 @@ def _policy(objective, batch, leaves):
     return from_hidden
 
 
-def _trainer(objective, policy):
-    """What `_compute_loss` reads of its trainer, for one process and no accumulation."""
-    sequence = objective == "gspo"
-    return types.SimpleNamespace(
+def trainer(policy, args=(), **options):
+    """What `_compute_loss` reads of its trainer, for one process and no accumulation; `policy` gives log-probs and
+    entropies of the padded tokens. TRL's own methods are there too."""
+    args = {"delta": None, "use_bias_correction_kl": False, "steps_per_generation": 1, **dict(args)}
+    plain = dict(
         _get_per_token_logps_and_entropies=lambda *_, **__: (*policy(), None),
         _metrics=collections.defaultdict(lambda: collections.defaultdict(list)),
-        _entropy_bonus_enabled=objective == "grpo_entropy",
+        _entropy_bonus_enabled=False,
         accelerator=types.SimpleNamespace(
-            gather=lambda x: x, reduce=lambda x, reduction: x, num_processes=1, sync_gradients=True
+            device=torch.device("cpu"),
+            gather=lambda x: x,
+            gather_for_metrics=lambda x: x,
+            num_processes=1,
+            pad_across_processes=lambda x, **_: x,
+            reduce=lambda x, reduction: x,
+            sync_gradients=True,
         ),
-        args=types.SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1),
+        args=types.SimpleNamespace(**args),
         aux_loss_enabled=False,
-        beta=0.04 if objective == "grpo_k3" else 0.0,
+        beta=0.0,
         current_gradient_accumulation_steps=1,
         entropy_coef=0.01,
-        epsilon_low=3e-4 if sequence else 0.2,
-        epsilon_high=4e-4 if sequence else 0.2,
-        importance_sampling_level="sequence" if sequence else "token",
+        epsilon_low=0.2,
+        epsilon_high=0.2,
+        get_gamma_weights=GRPOTrainer.get_gamma_weights,
+        get_off_policy_mask=GRPOTrainer.get_off_policy_mask,
+        importance_sampling_level="token",
         loss_type="grpo",
         model=types.SimpleNamespace(training=True),
         off_policy_mask_threshold=None,
@@ -72,6 +81,17 @@ def _trainer(objective, policy):
         use_adaptive_entropy=False,
         use_vllm=False,
         vllm_importance_sampling_correction=False,
+    )
+    made = types.SimpleNamespace(**{**plain, **options})
+    made.get_high_entropy_mask = types.MethodType(GRPOTrainer.get_high_entropy_mask, made)
+    return made
+
+
+def _trainer(objective, policy):
+    if objective == "gspo":
+        return trainer(policy, epsilon_low=3e-4, epsilon_high=4e-4, importance_sampling_level="sequence")
+    return trainer(
+        policy, _entropy_bonus_enabled=objective == "grpo_entropy", beta=0.04 if objective == "grpo_k3" else 0.0
     )
 
 

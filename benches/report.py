@@ -152,15 +152,19 @@ def whole(found):
     return "\n\n".join(parts) + "\n\n" + notes(found) + "\n"
 
 
-def splice(path, found):
-    """Puts each table between its markers. Markers that are missing are an error."""
+def between(path, label, new):
+    """Puts text between the markers of a label. Markers that are missing are an error."""
     text = path.read_text()
+    place = re.compile(rf"(<!-- {label} -->\n).*?(<!-- end -->)", re.S)
+    if not place.search(text):
+        raise SystemExit(f"{path} has no `<!-- {label} -->` ... `<!-- end -->`")
+    path.write_text(place.sub(lambda m: f"{m[1]}\n{new}\n\n{m[2]}", text))
+
+
+def splice(path, found):
+    """Puts each table between its markers."""
     for name, new in {**tables(found), "notes": notes(found)}.items():
-        place = re.compile(rf"(<!-- peers: {name} -->\n).*?(<!-- end -->)", re.S)
-        if not place.search(text):
-            raise SystemExit(f"{path} has no `<!-- peers: {name} -->` ... `<!-- end -->`")
-        text = place.sub(lambda m: f"{m[1]}\n{new}\n\n{m[2]}", text)
-    path.write_text(text)
+        between(path, f"peers: {name}", new)
 
 
 if __name__ == "__main__":

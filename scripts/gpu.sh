@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command and under 8 minutes: the reference cases on the device, a memory and a race
-# check, the benchmarks beside torch and Liger. Needs a binary (`cargo build --release`, stripped by the profile), Python
+# check, a short run beside the CPU's, the benchmarks beside torch and Liger. Needs a binary (`cargo build --release`, stripped by the profile), Python
 # with numpy, safetensors and torch, and NVRTC; no Rust.
 #
 #     scripts/gpu.sh target/release/rlc [FOLDER]      writes gpu.json, gpu.md and logs into FOLDER (target/gpu)
@@ -92,7 +92,25 @@ else
 fi
 
 step "training"
-echo "\`rlc run\` does not train on a GPU yet: no loss curve to compare with the CPU's"
+# The embedded model on both; bf16 on the GPU, so that samples part after some tokens: the curves are for eyes.
+rm -rf "$out/run-cpu" "$out/run-cuda"
+status=0
+timeout 60 "$rlc" run grpo --steps 5 --seed 0 --out "$out/run-cuda" --device cuda >"$out/run-cuda.txt" 2>&1 || status=$?
+if [ "$status" = 0 ]; then
+    timeout 60 "$rlc" run grpo --steps 5 --seed 0 --out "$out/run-cpu" >"$out/run-cpu.txt" 2>&1 || failed=1
+    python3 - "$out" <<'PY' || failed=1
+import json, math, pathlib, sys
+curves = [[json.loads(line) for line in (pathlib.Path(sys.argv[1]) / f"run-{device}/metrics.jsonl").open()] for device in ("cpu", "cuda")]
+for step, (cpu, gpu) in enumerate(zip(*curves), 1):
+    print(f"step {step}: loss {cpu['loss']:.6f} on the CPU, {gpu['loss']:.6f} on the GPU")
+sys.exit(not all(math.isfinite(line["loss"]) for curve in curves for line in curve) or len(curves[0]) != len(curves[1]))
+PY
+elif [ "$status" = 2 ]; then
+    echo "not run: $(tail -3 "$out/run-cuda.txt") (scripts/build_cuda.sh makes a binary that trains on a GPU)"
+else
+    tail -5 "$out/run-cuda.txt"
+    failed=1
+fi
 
 step "benchmarks"
 (cd benches && timeout 240 python3 gpu.py "$rlc" "$out") 2>"$out/benchmarks.txt" || failed=1

@@ -61,7 +61,7 @@ impl Color {
 }
 
 /// Where a command's words go.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Output {
     stdout: bool,
     stderr: bool,
@@ -137,7 +137,7 @@ impl Output {
 
     /// [`Output::warn`] for whoever outlives this.
     pub fn warner(&self) -> impl Fn(&str) + Send + 'static {
-        let copy = Output { stdout: self.stdout, stderr: self.stderr, kept: self.kept.clone() };
+        let copy = self.clone();
         move |text| copy.warn(text)
     }
 

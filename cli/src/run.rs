@@ -58,6 +58,9 @@ pub struct Args {
     /// embedded, random, random:DIR or a Hugging Face folder
     #[arg(long, value_name = "DIR")]
     pub model: Option<String>,
+    /// Where the model computes: cpu, cuda, cuda:N, or cpu-candle (what a GPU does, on the CPU)
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
     /// Prompts with answers (JSONL)
     #[arg(long, value_name = "FILE", conflicts_with = "offline")]
     pub data: Option<String>,
@@ -117,7 +120,12 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     if let Some(dir) = &args.resume {
         settings::refuse_with_resume(args).map_err(failure)?;
         let dir = &go_back_to_start(dir)?;
-        let config = Config::read(&checkpoint::config_file(dir)).map_err(failure)?;
+        let mut config = Config::read(&checkpoint::config_file(dir)).map_err(failure)?;
+        // The only setting that may change: a run may move to another machine.
+        if let Some(device) = &args.device {
+            config.model.device.clone_from(device);
+            config = config.resolve().map_err(failure)?;
+        }
         assets::use_suggested_threads(&config.model.init);
         let (learner, program) = learner(&config, output)?;
         let trainer = Trainer::resume(dir, config, learner, program).map_err(failure)?;
@@ -183,7 +191,7 @@ pub fn learner(config: &Config, output: &Output) -> Outcome<(Box<Compiled>, u64)
         objective.set_param(name, value).map_err(|e| Failure::input(e.to_string(), ""))?;
     }
     let texts: Vec<&str> = program.sources.iter().map(|(_, s)| s.text.as_str()).collect();
-    Ok((Box::new(Compiled(objective)), data::fingerprint(texts.join("\0").as_bytes())))
+    Ok((Box::new(Compiled::new(objective)), data::fingerprint(texts.join("\0").as_bytes())))
 }
 
 fn train(mut trainer: Trainer, args: &Args, output: &Output) -> Outcome {

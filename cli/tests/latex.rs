@@ -63,3 +63,12 @@ fn a_file_with_brackets_and_base() {
         assert!(out.contains(said), "{said:?} is not in:\n{out}");
     }
 }
+
+#[test]
+fn a_definition_that_was_replaced_before_has_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    // bnpo replaces grpo's loss without reading it.
+    std::fs::write(folder.path().join("mine.rl"), "extend bnpo\nloss = base.loss * 2\n").unwrap();
+    let out = latex(folder.path(), "mine.rl");
+    assert_eq!(out.matches("\\mathrm{loss}^{\\text{base}} &=").count(), 1, "{out}");
+}

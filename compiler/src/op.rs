@@ -279,6 +279,7 @@ impl Binary {
     }
 
     /// Its meaning.
+    #[inline]
     pub fn eval(self, a: f64, b: f64) -> f64 {
         match self {
             Binary::Add => a + b,

@@ -9,6 +9,9 @@
 //! let outcome = step.finish()?;                                       // loss, metrics
 //! ```
 //!
+//! After that the pieces may run again: each further optimiser update over the same rollouts has the live stage
+//! and the closing one only.
+//!
 //! Where the model gives hidden states instead of logits, [`Step::live_hidden`] takes them with the output
 //! projection, and gives gradients of both without ever holding all logits.
 //!
@@ -371,16 +374,7 @@ impl Objective {
             }
         };
         run.whole(Phase::Recorded, &vocab, &mut workers)?;
-        let grads = program
-            .grads
-            .iter()
-            .filter(|(id, g)| g.is_some() && program.graph.columns[id.0 as usize].level == VOCAB)
-            .map(|(id, _)| *id)
-            .filter(|id| live.is_none() || vocab.contains_key(id))
-            .map(|id| (id, vec![0.0f32; shape.count(VOCAB)]))
-            .collect();
-        let (params, state) = (&self.params, &self.state);
-        let grads = if self.backend == Backend::Cpu { grads } else { BTreeMap::new() };
+        let (params, state, grads) = (&self.params, &self.state, BTreeMap::new());
         let live = live.is_some();
         let next = 0;
         Ok(Step { run, specialized, shape, table, state, params, live, next, grads, workers })

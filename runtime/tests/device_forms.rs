@@ -33,6 +33,43 @@ const PARTS: &[(&str, &str)] = &[
     ("target", "logsumexp(2 * logits per token)"),
 ];
 
+/// Losses among the n largest entries, and on the rest as a whole.
+const TOPS: &[(&str, &str)] = &[
+    (
+        "top_policy",
+        "inside = top(logits, 3 in token)\n\
+         narrow = if inside then logits else -inf\n\
+         own = log_softmax(narrow)\n\
+         other = log_softmax(if inside then ref_logits else -inf)\n\
+         mass = sum(softmax(logits) where inside per token)\n\
+         gap = sum(if inside then exp(own) * (own - other) else 0 per token)\n\
+         loss = token_mean(gap - 0.2 * log(mass) - 0.1 * logp)",
+    ),
+    (
+        "top_teacher",
+        "inside = top(ref_logits, 4 in token)\n\
+         teacher = softmax(ref_logits)\nstudent = softmax(logits)\n\
+         rest_t = sum(teacher where not inside per token)\n\
+         rest_s = sum(student where not inside per token)\n\
+         kl = sum(teacher * (log(teacher) - log(student)) where inside per token)\n\
+         loss = token_mean(kl + rest_t * (log(rest_t) - log(rest_s)))",
+    ),
+    (
+        "top_kl",
+        "kept = top(ref_logits, 4 in token)\n\
+         lp = log_softmax(logits)\n\
+         lq = log_softmax(if kept then ref_logits else -inf)\n\
+         loss = token_mean(sum(if kept then exp(lq) * (lq - lp) else 0 per token) - 0.1 * logp)",
+    ),
+    (
+        "top_of_both",
+        "kept = top(ref_logits, 2 in token)\nown = top(logits / temperature, 2 in token)\n\
+         p = softmax(logits / temperature)\n\
+         loss = token_mean(sum(if kept then p * p * p else p * 0.5 per token) \
+         + sum(if own then sqrt(p) else 0 per token) - 0.1 * logp)",
+    ),
+];
+
 /// `loss` is the sum of some parts.
 fn text(parts: &[(usize, f64)], temperature: f64) -> String {
     let sum: Vec<String> =
@@ -136,6 +173,23 @@ fn every_part_has_a_form() {
         for temperature in [1.0, 0.8] {
             check(name, &text(&[(part, 1.0)], temperature), &mut rng, &[256, 1301]);
         }
+    }
+}
+
+#[test]
+fn the_largest_entries_may_be_special() {
+    let mut rng = Rng(17);
+    for (name, text) in TOPS {
+        let text = format!("param temperature = 0.8\n{text}");
+        check(name, &text, &mut rng, &[256, 1301]);
+        // Ties everywhere, and rows with fewer numbers than are asked for.
+        let program = program(&text);
+        let mut kernel = kernel(name, &program, &[]);
+        let mut table = usual(&mut rng, 600);
+        for column in ["vocab/logits", "vocab/ref_logits"] {
+            change(&mut table, column, |_, x| *x = x.round());
+        }
+        compare_within(name, &program, &mut kernel, &table, 2, 4e-6);
     }
 }
 

@@ -20,7 +20,7 @@ fn compiled(text: &str, backend: Backend) -> Box<dyn Learner> {
     let mut sources = Sources::default();
     let root = sources.add(Source { name: "t.rl".into(), text: text.into(), library: false });
     let (checked, found) = rlc_compiler::check(&mut sources, root, &NoFiles);
-    Box::new(Compiled(Objective::new(checked.unwrap_or_else(|| panic!("{found:?}")), backend)))
+    Box::new(Compiled::new(Objective::new(checked.unwrap_or_else(|| panic!("{found:?}")), backend)))
 }
 
 fn config(dir: &Path) -> Config {

@@ -57,7 +57,7 @@ fn learner(text: &str) -> Compiled {
     let mut sources = Sources::default();
     let root = sources.add(Source { name: "t.rl".into(), text: text.into(), library: false });
     let (checked, found) = rlc_compiler::check(&mut sources, root, &NoFiles);
-    Compiled(Objective::new(checked.unwrap_or_else(|| panic!("{found:?}")), Backend::Cpu))
+    Compiled::new(Objective::new(checked.unwrap_or_else(|| panic!("{found:?}")), Backend::Cpu))
 }
 
 #[test]
@@ -79,7 +79,6 @@ fn loss_and_gradients_are_those_of_the_plain_path() {
                 .unwrap();
             let loss = update.finish().unwrap().loss;
 
-            let mut update = learner.begin(&table, VOCAB).unwrap();
             let mut want: Vec<Option<Tensor>> = vec![None; vars.len()];
             for piece in &pieces {
                 let hidden = forward::hidden(&model, &batch.rollouts[piece.clone()]).unwrap();

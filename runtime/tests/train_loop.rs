@@ -106,6 +106,61 @@ fn a_stopped_and_resumed_run_equals_an_uninterrupted_one() {
     }
 }
 
+/// What a GPU does, on the CPU: the same run up to rounding; and resumed where it was cut.
+#[test]
+fn candle_ops_train_alike() {
+    for (dtype, near) in [(None, 1e-3), (Some("bf16"), 0.1)] {
+        let run = |device: &str, offload: bool, stop: u64| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut config = small(dir.path());
+            config.steps = Some(4);
+            config.model.device = device.into();
+            config.model.offload_reference = offload;
+            if device != "cpu" {
+                config.model.dtype = dtype.map(str::to_owned);
+            }
+            let (mut steps, _) = train(&mut create(config, Kind::Reference), stop);
+            if stop > 0 {
+                let config = Config::read(&dir.path().join("config.resolved.toml")).unwrap();
+                let learner = StandIn::boxed(Kind::Reference);
+                let mut again = Trainer::resume(dir.path(), config, learner, 1).unwrap();
+                steps.extend(train(&mut again, 0).0);
+            }
+            steps
+        };
+        let (own, theirs) = (run("cpu", false, 0), run("cpu-candle", false, 0));
+        assert_eq!(
+            theirs,
+            run("cpu-candle", true, 2),
+            "cut, resumed, with the reference offloaded"
+        );
+        // Another token drawn makes another run of what follows: the first steps tell.
+        for (a, b) in own.iter().zip(&theirs).take(if dtype.is_none() { 4 } else { 1 }) {
+            assert_eq!(a.tokens, b.tokens, "{dtype:?}, step {}", a.step);
+            assert!((a.loss - b.loss).abs() <= near * (1e-2 + a.loss.abs()), "{a:?}\n{b:?}");
+            assert!((a.grad_norm - b.grad_norm).abs() <= near * a.grad_norm, "{a:?}\n{b:?}");
+        }
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_named() {
+    let refused = |device: &str, dtype: Option<&str>| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = small(dir.path());
+        config.model.device = device.into();
+        config.model.dtype = dtype.map(str::to_owned);
+        let config = match config.resolve() {
+            Ok(config) => config,
+            Err(e) => return e.to_string(),
+        };
+        Trainer::create(config, StandIn::boxed(Kind::Grpo), 1, false).err().unwrap().to_string()
+    };
+    assert!(refused("cuda:1", None).contains("scripts/build_cuda.sh"));
+    assert!(refused("cuda1", None).contains("did you mean \"cuda\""));
+    assert!(refused("cpu", Some("bf16")).contains("--device cuda"));
+}
+
 #[test]
 fn micro_batches_do_not_change_the_gradient() {
     let norms: Vec<Vec<f64>> = [1, 40, 100_000]

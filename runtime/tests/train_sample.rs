@@ -76,7 +76,7 @@ impl Update for SpyUpdate<'_> {
     fn live(&mut self, rollouts: std::ops::Range<usize>, logits: &[f32]) -> Result<Vec<f32>> {
         self.inner.live(rollouts, logits)
     }
-    fn finish(self: Box<Self>) -> Result<Outcome> {
+    fn finish(&mut self) -> Result<Outcome> {
         let outcome = self.inner.finish()?;
         if let (Some(weights), Some(last)) =
             (&outcome.samples.weight, self.log.lock().unwrap().last_mut())
@@ -93,7 +93,7 @@ fn learner(text: &str) -> (Box<dyn Learner>, Log) {
     let (checked, found) = rlc_compiler::check(&mut sources, root, &NoFiles);
     let checked = checked.unwrap_or_else(|| panic!("{found:?}"));
     let log = Log::default();
-    let inner = Compiled(Objective::new(checked, Backend::Cpu));
+    let inner = Compiled::new(Objective::new(checked, Backend::Cpu));
     (Box::new(Spy { inner, log: Arc::clone(&log) }), log)
 }
 

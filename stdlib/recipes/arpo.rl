@@ -29,11 +29,11 @@ param fmt_weight = 0.5 in [0, inf]
 ## How far the ratio may rise above 1. No unit; 0.3 (the code).
 param clip_high = 0.3
 ## Dual clip: how often its own size a negative advantage's loss may be. A ratio; 3 (the code).
-param clip_c = 3.0 in [1, inf]
+param clip_ratio_c = 3.0 in [1, inf]
 
 reward    = eval + fmt_weight * fmt
 advantage = group_norm_verl(reward)
-surrogate = dual_clipped(ratio, advantage, clip_low, clip_high, clip_c)
+surrogate = dual_clipped(ratio, advantage, clip_low, clip_high, clip_ratio_c)
 
 ## Share of the groups that a stored success would be put into.
 metric starved  = mean(std(eval, ddof = 0 per group) < 0.05 and mean(eval per group) < 0.2)

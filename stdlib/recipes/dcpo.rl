@@ -31,7 +31,7 @@ param clip_low  = 0.16 in [0, 1]
 param clip_high = 0.2 in [0, inf]
 ## Largest ratio that multiplies a negative advantage; the upper bound's cap too. A ratio; 10 (the
 ## code).
-param clip_c    = 10.0 in [1, inf]
+param clip_ratio_c = 10.0 in [1, inf]
 ## What is averaged: 0 sequence mean, 1 sum of sequence means, 2 token mean, 3 mean of sequence
 ## sums.
 param aggregation = 0 in [0, 3]
@@ -64,8 +64,8 @@ advantage = if abs(mostly_now) < abs(mostly_ever) then mostly_now else mostly_ev
 ## The ratio's bounds: wide where the token was unlikely.
 old_p   = exp(old_logp)
 lowest  = 0.5 + 0.5 * sqrt(max(1 - 4 * clip_low / old_p, 0))
-highest = min(0.5 + 0.5 * sqrt(1 + 4 * clip_high / old_p), max(clip_c, 10))
-surrogate = dual_clipped(ratio, advantage, 1 - lowest, highest - 1, clip_c)
+highest = min(0.5 + 0.5 * sqrt(1 + 4 * clip_high / old_p), max(clip_ratio_c, 10))
+surrogate = dual_clipped(ratio, advantage, 1 - lowest, highest - 1, clip_ratio_c)
 
 loss = if aggregation == 0 then seq_mean(token_loss)
        else if aggregation == 1 then sum(mean(token_loss per rollout))

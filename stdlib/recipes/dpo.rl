@@ -25,7 +25,7 @@ input is_chosen : bool @ rollout
 key pair = (group, pair_id)
 
 ## How much a log-ratio is worth. Per nat; 0.1 (the paper; TRL, beta).
-param beta = 0.1
+param beta = 0.1 in [0, inf]
 
 ## The tokens whose log-probabilities count.
 loss_mask = mask

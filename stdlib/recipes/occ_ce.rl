@@ -6,7 +6,7 @@
 # trunk whatever the reward was.
 #
 #     L = L_RL + lam sum_t -mlp_t / (number of tokens)
-#     L_RL as in dapo, with a dual clip: where A < 0 a token's loss is at most -clip_c A
+#     L_RL as in dapo, with a dual clip: where A < 0 a token's loss is at most -clip_ratio_c A
 #
 # Family: multi-token prediction.
 # Confidence: exact from code.
@@ -24,10 +24,10 @@ policy mlp : real @ token
 ## Weight of the head's loss. No unit; 0.1 (the smallest of the paper's 0.1, 0.2, 0.5 and 1).
 param lam = 0.1 in [0, inf]
 ## Dual clip: how often its own size a negative advantage's loss may be. A ratio; 10 (the code).
-param clip_c = 10.0 in [1, inf]
+param clip_ratio_c = 10.0 in [1, inf]
 
 advantage = group_norm_verl(reward)
-surrogate = dual_clipped(ratio, advantage, clip_low, clip_high, clip_c)
+surrogate = dual_clipped(ratio, advantage, clip_low, clip_high, clip_ratio_c)
 ## What the head adds to the loss.
 mtp_loss  = -lam * token_mean(mlp)
 loss      = base.loss + mtp_loss

@@ -15,4 +15,4 @@
 
 extend occ_ce
 
-mtp_loss = -token_mean(dual_clipped(exp(mlp - old_logp), lam * advantage, clip_low, clip_high, clip_c))
+mtp_loss = -token_mean(dual_clipped(exp(mlp - old_logp), lam * advantage, clip_low, clip_high, clip_ratio_c))

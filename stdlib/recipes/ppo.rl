@@ -25,13 +25,13 @@ param gamma = 1.0 in [0, 1]
 param lam = 1.0 in [0, 1]
 ## Price of the KL to the reference policy. Reward per nat; 0.0 (verl; TRL: 0.05). At 0 no reference is
 ## needed.
-param kl_coef = 0.0
+param kl_coef = 0.0 in [0, inf]
 ## The largest push of a negative advantage. A ratio, no unit; 3.0 (verl, clip_ratio_c).
-param clip_ratio_c = 3.0
+param clip_ratio_c = 3.0 in [1, inf]
 ## How far a value may move. In the unit of the reward; 0.5 (verl, cliprange_value; TRL: 0.2).
-param cliprange_value = 0.5
+param cliprange_value = 0.5 in [0, inf]
 ## Weight of the critic's loss. No unit; 1.0 (verl, a critic of its own; TRL: 0.1).
-param vf_coef = 1.0
+param vf_coef = 1.0 in [0, inf]
 
 ## What a token is paid, in the unit of the reward.
 token_kl  = if kl_coef == 0 then 0 else kl_coef * kl_k1(old_logp, ref_logp)

@@ -25,7 +25,7 @@ extend bnpo
 ## Weight of the KL penalty to the reference policy. Loss per nat; 0.002 (the code).
 param beta = 0.002 in [0, inf]
 ## Largest ratio, in multiples, that a negative advantage is multiplied by. A ratio; 3 (verl).
-param clip_c = 3.0 in [1, inf]
+param clip_ratio_c = 3.0 in [1, inf]
 
 ## The likeliest tokens of a soft step, after top-p, in the step's distribution.
 level candidate in token
@@ -45,7 +45,7 @@ logp  = if is_soft then mean(-noise - exp(-noise) where log_q > -3 per token) el
 
 ## Credit of a rollout, in standard deviations of the group's rewards.
 advantage = group_norm_verl(reward)
-surrogate = dual_clipped(ratio, advantage, clip_low, clip_high, clip_c)
+surrogate = dual_clipped(ratio, advantage, clip_low, clip_high, clip_ratio_c)
 penalty   = if beta == 0 then 0
             else beta * clip(kl_k3(0, clip(ref_logp - logp, -20, 20)), -10, 10)
 

@@ -23,7 +23,7 @@
 extend dapo
 
 ## Largest ratio that multiplies a negative advantage. A ratio; 10 (the code).
-param clip_c = 10.0 in [1, inf]
+param clip_ratio_c = 10.0 in [1, inf]
 ## Drift of the policy at which half of the past is forgotten (D_half). Nats per token; 0.06 (the
 ## code).
 param half_life = 0.06 in [1e-6, inf]
@@ -57,7 +57,7 @@ sample rollouts = 1
 
 ## Credit of a rollout, in standard deviations of the batch.
 advantage = norm(reward - v, eps = 1e-8 per batch)
-surrogate = dual_clipped(ratio, advantage, clip_low, clip_high, clip_c)
+surrogate = dual_clipped(ratio, advantage, clip_low, clip_high, clip_ratio_c)
 # No KL, and `beta` is a count.
 penalty   = 0
 

@@ -24,7 +24,7 @@
 extend dapo
 
 ## Largest ratio that multiplies a negative advantage. A ratio; 10 (the code).
-param clip_c = 10.0 in [1, inf]
+param clip_ratio_c = 10.0 in [1, inf]
 ## Whether depths are weighed by their number of rollouts. Off (the code's "average").
 param by_size = false
 ## Whether subgroups of equal rewards are left out. Off (the code).
@@ -58,7 +58,7 @@ weights     = sum(size @ segment where counted @ segment per rollout)
 compared    = (root_gap * root_size + branches) / (root_size + weights)
 ## Credit of a rollout, in standard deviations over the batch's tokens.
 advantage   = batch_norm(compared @ token)
-surrogate   = dual_clipped(ratio, advantage, clip_low, clip_high, clip_c)
+surrogate   = dual_clipped(ratio, advantage, clip_low, clip_high, clip_ratio_c)
 
 ## Mean number of depths, beside the root, at which a rollout is compared.
 metric depths = mean(count(counted @ segment per rollout))

@@ -1,5 +1,6 @@
 //! What a pass computes: operators per row and per vocab entry, counted from the plan.
 
+use rlc_compiler::clif::Import;
 use rlc_compiler::level::Level;
 use rlc_compiler::loops::{Call, EntryFold, Item, Loop, Op, Plan, Step, Sweep, Task};
 use rlc_compiler::op::{Binary, Unary};
@@ -102,6 +103,14 @@ fn comparisons(n: usize) -> usize {
     n.max(2).ilog2() as usize
 }
 
+/// What compiled code calls is a function, what it computes in place an operator.
+fn of_function(operator: Import) -> Work {
+    match operator.index() {
+        Some(_) => Work { operators: 0, functions: 1 },
+        None => ONE,
+    }
+}
+
 fn of_op(op: Op) -> Work {
     match op {
         Op::Const(_)
@@ -114,52 +123,9 @@ fn of_op(op: Op) -> Work {
         | Op::EntryAt(..)
         | Op::EntryIndex => NONE,
         Op::InRow(_) | Op::Select(..) => ONE,
-        Op::Unary(op, _) => match op {
-            Unary::Cast => NONE,
-            Unary::Neg
-            | Unary::Not
-            | Unary::Sqrt
-            | Unary::Abs
-            | Unary::Sign
-            | Unary::Relu
-            | Unary::Floor
-            | Unary::Ceil
-            | Unary::Round
-            | Unary::Trunc
-            | Unary::IsFinite
-            | Unary::IsNan => ONE,
-            Unary::Exp
-            | Unary::Log
-            | Unary::Log1p
-            | Unary::Expm1
-            | Unary::Log1mexp
-            | Unary::Log2
-            | Unary::Sigmoid
-            | Unary::LogSigmoid
-            | Unary::Tanh
-            | Unary::Softplus
-            | Unary::Sin
-            | Unary::Cos => Work { operators: 0, functions: 1 },
-        },
-        Op::Binary(op, ..) => match op {
-            Binary::Pow => Work { operators: 0, functions: 1 },
-            Binary::Chain => ONE.times(2),
-            Binary::Add
-            | Binary::Sub
-            | Binary::Mul
-            | Binary::Div
-            | Binary::FloorDiv
-            | Binary::Mod
-            | Binary::Min
-            | Binary::Max
-            | Binary::Eq
-            | Binary::Ne
-            | Binary::Lt
-            | Binary::Le
-            | Binary::Gt
-            | Binary::Ge
-            | Binary::And
-            | Binary::Or => ONE,
-        },
+        Op::Unary(Unary::Cast, _) => NONE,
+        Op::Unary(op, _) => of_function(Import::Unary(op)),
+        Op::Binary(Binary::Chain, ..) => ONE.times(2),
+        Op::Binary(op, ..) => of_function(Import::Binary(op)),
     }
 }

@@ -14,6 +14,7 @@ pub fn merge(args: &Args) -> Result<Config, TrainError> {
     set(&mut config.objective, args.objective.as_ref());
     set(&mut config.seed, args.seed.as_ref());
     set(&mut config.model.init, args.model.as_ref());
+    set(&mut config.model.device, args.device.as_ref());
     set(&mut config.data.digits, args.digits.as_ref());
     set(&mut config.rollout.prompts, args.prompts.as_ref());
     set(&mut config.rollout.samples, args.samples.as_ref());

@@ -8,7 +8,7 @@ use candle_core::{Device, Storage, Tensor};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::kv::Room;
-use crate::model::{EMBEDDING, HEAD, Model};
+use crate::model::{EMBEDDING, HEAD, Model, NORM, name_of};
 use crate::ops::{HeadShape, Rope, norm, slice, swiglu, with_slice};
 use crate::packed::Packed;
 
@@ -73,7 +73,7 @@ impl Decoder {
         let vector = |name: &str| -> Result<Vec<f32>> { Ok(need(name)?.to_vec1()?) };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {
-            let at = |part: &str| format!("model.layers.{layer}.{part}");
+            let at = |part: &str| name_of(layer, part);
             // Projections of the same input are one.
             let projection = |parts: &[&str], inputs: usize| -> Result<Packed> {
                 let (mut weights, mut bias) = (Vec::new(), Vec::new());
@@ -107,7 +107,7 @@ impl Decoder {
         Ok(Self {
             shape: HeadShape::of(&config),
             rope: Rope::new(&config, positions),
-            norm: vector("model.norm.weight")?,
+            norm: vector(NORM)?,
             embedding: need(EMBEDDING)?,
             layers,
             head: packed(config.hidden_size, &[need(head)?], Vec::new())?,

@@ -93,12 +93,11 @@ pub fn logprobs_from_hidden(
         ));
     }
     let hidden = hidden.detach();
-    let head = model.head().as_detached_tensor();
     let mut result = Vec::with_capacity(targets.len());
     let step = (LOGITS / model.config().vocab_size).max(1);
     for (index, targets) in targets.chunks(step).enumerate() {
         let rows = hidden.narrow(0, index * step, targets.len())?;
-        let logits = crate::ops::linear(&rows, &head)?.to_device(&Device::Cpu)?;
+        let logits = model.frozen_logits(&rows)?.to_device(&Device::Cpu)?;
         with_slice(&logits, |logits| {
             result.extend(of_rows(logits, targets, (1.0 / temperature) as f32));
             Ok(())

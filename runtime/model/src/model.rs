@@ -1,20 +1,22 @@
 //! The model: named weights, and the differentiable pass over packed sequences.
 //!
 //! Weights are candle variables in f32, whatever the files held. A batch is the concatenation of its sequences and their
-//! lengths; nothing is padded, so row i of every result belongs to token i of the concatenation.
+//! lengths, so row i of every result belongs to token i of the concatenation. On the CPU layers are our own ops; anywhere
+//! else they are candle's, in f32 or with activations and products in bf16 (see [`Model::with_candle_ops`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::shapes::Init;
-use crate::config::{Config, token_list};
+use crate::config::{Config, Dtype, token_list};
 use crate::error::{ModelError, Result};
-use crate::ops::{self, Packing, Parts, Rope};
+use crate::ops::plain::{self, attention::Places};
+use crate::ops::{self, HeadShape, Packing, Parts, Rope};
 use crate::tokenizer::Tokenizer;
 
 mod load;
@@ -24,10 +26,26 @@ mod save;
 pub struct Model {
     config: Config,
     device: Device,
+    how: How,
     weights: BTreeMap<String, Var>,
     tokenizer: Option<Tokenizer>,
     /// Small files of the folder that are passed on unchanged, by name.
     sidecars: BTreeMap<&'static str, Vec<u8>>,
+}
+
+/// What layers are computed with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum How {
+    /// Our own ops: f32, on the CPU.
+    Own,
+    /// candle's ops, with activations and products in this type.
+    Candle(DType),
+}
+
+impl How {
+    pub(crate) fn on(device: &Device) -> Self {
+        if device.is_cpu() { How::Own } else { How::Candle(DType::F32) }
+    }
 }
 
 impl std::fmt::Debug for Model {
@@ -59,10 +77,31 @@ impl Model {
         Ok(Self {
             config,
             device: device.clone(),
+            how: How::on(device),
             weights,
             tokenizer: None,
             sidecars: BTreeMap::new(),
         })
+    }
+
+    /// The same model, computed with candle's ops whatever the device. `dtype` is that of activations and products (in
+    /// f16, small gradients vanish); weights, and so their gradients and an optimiser's state, stay f32.
+    pub fn with_candle_ops(mut self, dtype: Dtype) -> Self {
+        self.how = How::Candle(match dtype {
+            Dtype::Bf16 => DType::BF16,
+            Dtype::F16 => DType::F16,
+            Dtype::F32 => DType::F32,
+        });
+        self
+    }
+
+    /// Whether layers are our own ops, on the CPU in f32.
+    pub fn own_ops(&self) -> bool {
+        self.how == How::Own
+    }
+
+    pub(crate) fn how(&self) -> How {
+        self.how
     }
 
     /// The sizes and constants.
@@ -112,19 +151,26 @@ impl Model {
         self.weights.iter().map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 
-    /// A copy with its own weights, for a frozen reference model.
-    pub fn copy(&self) -> Result<Self> {
+    /// A copy with its own weights on a device, for a frozen reference model. It computes as this model does.
+    pub fn copy(&self, device: &Device) -> Result<Self> {
         let mut weights = BTreeMap::new();
         for (name, var) in &self.weights {
-            weights.insert(name.clone(), Var::from_tensor(&var.as_detached_tensor().copy()?)?);
+            let copy = var.as_detached_tensor().to_device(device)?.copy()?;
+            weights.insert(name.clone(), Var::from_tensor(&copy)?);
         }
-        Ok(Self {
+        Ok(Self { weights, device: device.clone(), ..self.clone_shape() })
+    }
+
+    /// Everything but the weights.
+    fn clone_shape(&self) -> Self {
+        Self {
             config: self.config.clone(),
             device: self.device.clone(),
-            weights,
+            how: self.how,
+            weights: BTreeMap::new(),
             tokenizer: self.tokenizer.clone(),
             sidecars: self.sidecars.clone(),
-        })
+        }
     }
 
     /// Hidden states after the last norm, `[sum of lengths, hidden_size]`, differentiable in every weight but an untied
@@ -150,7 +196,22 @@ impl Model {
 
     /// Logits `[n, vocab_size]` of hidden rows `[n, hidden_size]`, before any temperature.
     pub fn logits(&self, hidden_rows: &Tensor) -> Result<Tensor> {
-        Ok(ops::linear(hidden_rows, self.head().as_tensor())?)
+        self.project(hidden_rows, self.head().as_tensor())
+    }
+
+    /// The same without a gradient of the projection, in f32.
+    pub(crate) fn frozen_logits(&self, hidden_rows: &Tensor) -> Result<Tensor> {
+        let logits = self.project(hidden_rows, &self.head().as_detached_tensor())?;
+        Ok(logits.to_dtype(DType::F32)?)
+    }
+
+    fn project(&self, rows: &Tensor, head: &Tensor) -> Result<Tensor> {
+        Ok(match self.how {
+            How::Own => ops::linear(rows, head)?,
+            How::Candle(dtype) => {
+                plain::linear(&rows.to_dtype(dtype)?, &head.to_dtype(dtype)?, None)?
+            }
+        })
     }
 
     /// The output projection `[vocab_size, hidden_size]`: the embedding itself if tied.
@@ -174,19 +235,35 @@ impl Model {
         self.check_batch(ids, lengths)?;
         let config = &self.config;
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let packing =
-            Packing { lengths: lengths.into(), rope: Arc::new(Rope::new(config, longest)) };
+        let rope = Arc::new(Rope::new(config, longest));
         let get = |name: &str| {
             let var = &self.weights[name];
             if train { var.as_tensor().clone() } else { var.as_detached_tensor() }
         };
-        let mut x = get(EMBEDDING).index_select(&Tensor::new(ids, &self.device)?, 0)?;
-        let parts = Parts::of(config);
-        for layer in 0..config.num_hidden_layers {
-            let weight = |part: &str| get(&format!("model.layers.{layer}.{part}"));
-            x = ops::block(&x, config, &parts, &packing, train, weight)?;
+        let ids = Tensor::new(ids, &self.device)?;
+        let mut x = get(EMBEDDING).index_select(&ids, 0)?;
+        match self.how {
+            How::Own => {
+                let (packing, parts) =
+                    (Packing { lengths: lengths.into(), rope }, Parts::of(config));
+                for layer in 0..config.num_hidden_layers {
+                    let weight = |part: &str| get(&name_of(layer, part));
+                    x = ops::block(&x, config, &parts, &packing, train, weight)?;
+                }
+                Ok(ops::rms_norm(&x, &get(NORM), config.rms_norm_eps)?)
+            }
+            How::Candle(dtype) => {
+                let places = Places::new(&rope, lengths, &self.device)?;
+                let shape = HeadShape::of(config);
+                x = x.to_dtype(dtype)?;
+                for layer in 0..config.num_hidden_layers {
+                    let weight = |part: &str| get(&name_of(layer, part)).to_dtype(dtype);
+                    let attend = |qkv: &Tensor| Ok(places.attend(qkv, shape)?.0);
+                    x = plain::block(&x, config, weight, attend)?;
+                }
+                Ok(plain::rms_norm(&x, &get(NORM), config.rms_norm_eps)?)
+            }
         }
-        Ok(ops::rms_norm(&x, &get("model.norm.weight"), config.rms_norm_eps)?)
     }
 
     fn check_batch(&self, ids: &[u32], lengths: &[usize]) -> Result<()> {
@@ -215,7 +292,13 @@ impl Model {
     }
 }
 
+/// The full name of a layer's tensor.
+pub(crate) fn name_of(layer: usize, part: &str) -> String {
+    format!("model.layers.{layer}.{part}")
+}
+
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const NORM: &str = "model.norm.weight";
 pub(crate) const HEAD: &str = "lm_head.weight";
 
 /// Runs candle's backward pass from `grad` = d loss / d `output` (same shape) and returns the gradients of all variables.
@@ -228,7 +311,8 @@ pub fn seed_backward(output: &Tensor, grad: &Tensor) -> Result<GradStore> {
             format!("shape {:?}, but the output has {:?}", grad.dims(), output.dims()),
         ));
     }
-    let seed = if output.device().is_cpu() {
+    let grad = grad.to_dtype(output.dtype())?;
+    let seed = if output.device().is_cpu() && output.dtype() == DType::F32 {
         output.apply_op2(&grad.detach(), ops::seed::Seed)?
     } else {
         (output * grad.detach())?.sum_all()?

@@ -37,17 +37,11 @@ pub(crate) struct Packing {
 
 /// `x w^T`: x `[n, in]`, w `[out, in]`.
 pub(crate) fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        return plain::linear(x, w, None);
-    }
     x.contiguous()?.apply_op2(&w.contiguous()?, linear::Linear)
 }
 
 /// RMSNorm of each row: x `[n, d]`, scale `[d]`.
 pub(crate) fn rms_norm(x: &Tensor, scale: &Tensor, eps: f64) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        return plain::rms_norm(x, scale, eps);
-    }
     x.contiguous()?.apply_op2(scale, norm::RmsNorm { eps: eps as f32 })
 }
 
@@ -60,9 +54,6 @@ pub(crate) fn block(
     train: bool,
     weight: impl Fn(&str) -> Tensor,
 ) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        return plain::block(x, config, packing, weight);
-    }
     let flat = parts.names.iter().map(|name| weight(name).flatten_all());
     let flat = Tensor::cat(&flat.collect::<Result<Vec<_>>>()?, 0)?;
     let op = block::Block::new(config, parts, packing, train);

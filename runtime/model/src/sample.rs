@@ -3,6 +3,7 @@
 //! Each completion draws from its own random stream, made from the seed, its prompt's index and its rollout's index, and
 //! no arithmetic mixes rows, so a completion does not depend on what else is in the batch. Finished rollouts leave at once
 //! and waiting ones take their places. Log-probs are recorded as sampled: from the very logits that were drawn from.
+//! What follows is for the CPU; [`tensors`] does the same with candle's ops, on any device.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,10 +14,11 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::decode::{Decoder, Scratch};
 use crate::error::{ModelError, Result};
 use crate::kv::{Attend, KvCache, together};
-use crate::model::Model;
+use crate::model::{How, Model};
 use crate::ops::{attention, map_each};
 
 mod choose;
+mod tensors;
 
 use choose::{Choice, Weights, choose};
 
@@ -89,6 +91,9 @@ pub fn generate_each(
     options: &SampleOptions,
 ) -> Result<Vec<Completion>> {
     check(model, prompts, counts, options)?;
+    if let How::Candle(dtype) = model.how() {
+        return tensors::generate(model, dtype, prompts, counts, options);
+    }
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     let limit = model.config().max_position_embeddings;
     let decoder = Decoder::new(model, longest.saturating_add(options.max_new_tokens).min(limit))?;
@@ -202,13 +207,19 @@ struct Rollout {
 impl Rollout {
     /// Appends a drawn token; true if the completion goes on.
     fn push(&mut self, choice: Choice, options: &SampleOptions) -> bool {
-        let c = &mut self.completion;
-        c.ids.push(choice.token);
-        c.logp.push(choice.logp);
-        c.sampled_logp.push(choice.sampled_logp);
+        self.completion.push(choice, options, self.prefix.room)
+    }
+}
+
+impl Completion {
+    /// Appends a drawn token of at most `room`; true if the completion goes on.
+    fn push(&mut self, choice: Choice, options: &SampleOptions, room: usize) -> bool {
+        self.ids.push(choice.token);
+        self.logp.push(choice.logp);
+        self.sampled_logp.push(choice.sampled_logp);
         let stopped = options.stop.contains(&choice.token);
-        c.truncated = !stopped && c.ids.len() >= self.prefix.room;
-        !stopped && !c.truncated
+        self.truncated = !stopped && self.ids.len() >= room;
+        !stopped && !self.truncated
     }
 }
 

@@ -5,6 +5,7 @@
 //! cache   cubins on disk
 //! gpu     the driver: memory, launches, what is missing
 //! live    what is launched in which order on whose memory, for any [`Device`]
+//! tensors candle's tensors as memory of a piece, where candle has its CUDA back end (feature `cuda`)
 //! ```
 //!
 //! The recorded stage and the last one run on the CPU, at the level where they lie; a step of the live stage
@@ -15,6 +16,8 @@ pub mod cache;
 pub mod gpu;
 pub mod live;
 pub mod nvrtc;
+#[cfg(feature = "cuda")]
+pub mod tensors;
 
 use rlc_compiler::clif::Float;
 use rlc_compiler::cuda::{Module, SHARING, Types, emit};
@@ -46,7 +49,17 @@ pub fn on_gpu(
     cache: &Cache,
     note: &dyn Fn(&str),
 ) -> Result<Box<dyn LiveStage>, DeviceError> {
-    let mut gpu = Gpu::new(0)?;
+    on(Gpu::new(0)?, plan, floats, cache, note)
+}
+
+/// The same on some GPU.
+pub fn on(
+    mut gpu: Gpu,
+    plan: &Plan,
+    floats: &Floats<'_>,
+    cache: &Cache,
+    note: &dyn Fn(&str),
+) -> Result<Box<dyn LiveStage>, DeviceError> {
     let about = gpu.about()?;
     let module = module(plan, floats);
     let cubin = cache.cubin(nvrtc::nvrtc()?, &module.text, &about.architecture, note)?;

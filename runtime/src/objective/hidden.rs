@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use rlc_compiler::hir::{ColumnId, ReduceOp};
+use rlc_compiler::hir::ColumnId;
 use rlc_compiler::interp::VocabRows;
 use rlc_compiler::level::{ROLLOUT, TOKEN};
 use rlc_compiler::program::Phase;
@@ -22,9 +22,9 @@ use rlc_model::gemm::{Matrix, product};
 
 use super::ObjectiveError;
 use super::finite::all_finite;
-use super::step::{Run, Step, joined, rounds};
+use super::step::{Run, Step, rounds};
 use crate::device::Gradient;
-use crate::device::cpu::{self, Computed, Room, Source, Sources};
+use crate::device::cpu::{Computed, Room, Source, Sources};
 
 /// An output projection: logits of hidden states. All matrices are packed, row by row.
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +129,7 @@ impl Step<'_> {
         self.check_next(&rollouts)?;
         let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
         check(&hidden, d_hidden, grads, tokens.len(), self.shape.vocab)?;
+        self.make_room();
         self.next = rollouts.end;
         d_hidden.fill(0.0);
         let Some(column) = self.logits_id().filter(|_| self.live) else {
@@ -172,7 +173,6 @@ impl Step<'_> {
             }
         }
         let rows: Vec<Range<usize>> = parts.iter().map(|part| self.piece_rows(part)).collect();
-        let several = self.workers.several();
         let workers = &mut self.workers;
         match &mut self.run {
             Run::Interp(run) => {
@@ -195,8 +195,6 @@ impl Step<'_> {
                 Ok(())
             }
             Run::Cpu(run) => {
-                let mut merge = |parts: &mut [(ReduceOp, f64)]| joined(workers, parts);
-                let merge: &mut cpu::Merge<'_> = &mut if several { Some(&mut merge) } else { None };
                 let mut each: Vec<Computed<'_>> = Vec::new();
                 each.extend(logits.map(|(column, source)| Computed { column, source }));
                 for (part, rows) in parts.iter().zip(rows) {
@@ -209,7 +207,8 @@ impl Step<'_> {
                         .collect();
                     let mut sources =
                         Sources { each: &mut each, over: None, room, tokens: at_once };
-                    run.live_from(rows, &vocab, &mut outputs, &mut sources, merge)?;
+                    workers
+                        .merging(|m| run.live_from(rows, &vocab, &mut outputs, &mut sources, m))?;
                 }
                 Ok(())
             }

@@ -2,15 +2,23 @@
 
 use std::ops::Range;
 
-use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::level::{ROLLOUT, TOKEN};
 
 use super::ObjectiveError;
-use super::step::{Run, Step, joined};
+use super::step::{Run, Step};
 use crate::device::Gradient;
 use crate::device::cpu;
 
 impl Step<'_> {
+    /// Whether the gradient of the logits may take their place: the program reads none after their gradient is known.
+    pub fn in_place(&self) -> bool {
+        let column = self.logits_id().filter(|_| self.live);
+        column.is_some_and(|c| match &self.run {
+            Run::Cpu(run) => run.in_place(c) && self.grads.is_empty(),
+            Run::Interp(_) => false,
+        })
+    }
+
     /// [`Step::live`] that writes the gradient over the logits, `[tokens of these rollouts, V]`: no second array
     /// of that size exists, unless the program reads logits after their gradient is known. For steps begun
     /// with [`super::Logits::Live`].
@@ -23,11 +31,8 @@ impl Step<'_> {
     ) -> Result<(), ObjectiveError> {
         let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
         let width = self.shape.vocab;
-        let column = self.logits_id().filter(|_| self.live);
-        let Some(column) = column.filter(|c| match &self.run {
-            Run::Cpu(run) => run.in_place(*c) && self.grads.is_empty(),
-            Run::Interp(_) => false,
-        }) else {
+        self.make_room();
+        let Some(column) = self.logits_id().filter(|_| self.in_place()) else {
             let gradient = self.live(rollouts, Some(logits))?.logits;
             match gradient.len() {
                 // The loss reads no logits.
@@ -39,15 +44,12 @@ impl Step<'_> {
         self.check_next(&rollouts)?;
         let rows = self.piece_rows(&rollouts);
         let vocab = self.table_vocab();
-        let several = self.workers.several();
-        let workers = &mut self.workers;
         if let Run::Cpu(run) = &mut self.run {
-            let mut merge = |parts: &mut [(ReduceOp, f64)]| joined(workers, parts);
-            let merge: &mut cpu::Merge<'_> = &mut if several { Some(&mut merge) } else { None };
             let over = Some(Gradient { column, data: logits });
             let room = &mut cpu::Room::default();
             let mut sources = cpu::Sources { each: &mut [], over, room, tokens: 1 };
-            run.live_from(rows, &vocab, &mut [], &mut sources, merge)?;
+            let workers = &mut self.workers;
+            workers.merging(|m| run.live_from(rows, &vocab, &mut [], &mut sources, m))?;
         }
         self.next = rollouts.end;
         let Some(bad) = logits.iter().position(|g| !g.is_finite()) else { return Ok(()) };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rlc_compiler::check::SampleKind;
 use rlc_compiler::columns;
-use rlc_compiler::hir::{ColumnId, ColumnSource, E, ReduceOp};
+use rlc_compiler::hir::{ColumnId, ColumnSource, E};
 use rlc_compiler::interp::{self, VocabRows};
 use rlc_compiler::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, VOCAB};
 use rlc_compiler::program::{Phase, Program};
@@ -17,8 +17,8 @@ use rlc_compiler::table::{Array, Data, Floats, Table};
 use super::finite::all_finite;
 use super::workers::{Exchange, Workers};
 use super::{ObjectiveError, vocab_columns};
+use crate::device::Gradient;
 use crate::device::cpu;
-use crate::device::{DeviceError, Gradient};
 
 pub(super) enum Run<'a> {
     Interp(Box<interp::Run>),
@@ -36,27 +36,14 @@ impl Run<'_> {
         match self {
             Run::Interp(run) => rounds(run, phase, 0..0, vocab, workers),
             Run::Cpu(run) => {
-                let several = workers.several();
-                let mut merge = |parts: &mut [(ReduceOp, f64)]| joined(workers, parts);
-                let merge: &mut cpu::Merge<'_> = &mut if several { Some(&mut merge) } else { None };
-                match phase {
-                    Phase::Recorded => Ok(run.recorded_among(vocab, merge)?),
-                    Phase::Live | Phase::After => Ok(run.after_among(vocab, merge)?),
-                }
+                let done = workers.merging(|merge| match phase {
+                    Phase::Recorded => run.recorded_among(vocab, merge),
+                    Phase::Live | Phase::After => run.after_among(vocab, merge),
+                });
+                Ok(done?)
             }
         }
     }
-}
-
-/// What all workers' parts come to, in their place.
-pub(super) fn joined(
-    workers: &mut Workers<'_>,
-    parts: &mut [(ReduceOp, f64)],
-) -> Result<(), DeviceError> {
-    let part = Exchange { parts: parts.to_vec(), keyed: Vec::new() };
-    let all = workers.all(part).map_err(|e| DeviceError::Workers(e.to_string()))?;
-    parts.copy_from_slice(&all.parts);
-    Ok(())
 }
 
 /// Runs a phase of the interpreter, merging what crosses between workers.
@@ -282,6 +269,7 @@ impl<'a> Step<'a> {
         logits: Option<&[f32]>,
     ) -> Result<LiveGrads, ObjectiveError> {
         self.check_next(&rollouts)?;
+        self.make_room();
         let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
         let width = self.shape.vocab;
         let mut vocab = self.table_vocab();
@@ -343,11 +331,8 @@ impl<'a> Step<'a> {
                     logits.resize(entries.len(), 0.0);
                     outputs.push(Gradient { column, data: &mut logits });
                 }
-                let several = self.workers.several();
                 let workers = &mut self.workers;
-                let mut merge = |parts: &mut [(ReduceOp, f64)]| joined(workers, parts);
-                let merge: &mut cpu::Merge<'_> = &mut if several { Some(&mut merge) } else { None };
-                run.live_among(rows, vocab, &mut outputs, merge)?;
+                workers.merging(|merge| run.live_among(rows, vocab, &mut outputs, merge))?;
                 Ok(LiveGrads { logits })
             }
         }
@@ -378,8 +363,9 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Computes the loss and the metrics once every piece has run.
-    pub fn finish(mut self) -> Result<Outcome, ObjectiveError> {
+    /// Computes the loss and the metrics once every piece has run. Then the pieces may run again, for the next
+    /// update over the same rollouts: what does not depend on the policy is kept.
+    pub fn finish(&mut self) -> Result<Outcome, ObjectiveError> {
         if self.next != self.shape.count(ROLLOUT) {
             return Err(ObjectiveError::Cut(format!(
                 "{} of {} rollouts have run; run the other pieces first",
@@ -433,7 +419,7 @@ impl<'a> Step<'a> {
             })
             .collect();
         let samples = self.samples();
-        Ok(Outcome {
+        let outcome = Outcome {
             loss: scalar(program.loss),
             metrics: program.metrics.iter().map(|(n, e)| (n.clone(), scalar(*e))).collect(),
             left_out: specialized.left_out.clone(),
@@ -443,7 +429,32 @@ impl<'a> Step<'a> {
             values,
             state,
             samples,
-        })
+        };
+        self.restart();
+        Ok(outcome)
+    }
+
+    /// Lets the pieces run anew. The interpreter adds nothing up from piece to piece.
+    fn restart(&mut self) {
+        if let Run::Cpu(run) = &mut self.run {
+            run.restart();
+        }
+        self.next = 0;
+    }
+
+    /// Room for compiled kernels' gradients of the table's vocab-level columns, which an outcome takes along.
+    pub(super) fn make_room(&mut self) {
+        if matches!(self.run, Run::Interp(_)) || self.next > 0 {
+            return;
+        }
+        let (program, entries) = (&self.specialized.program, self.shape.count(VOCAB));
+        let in_table = vocab_columns(program, self.table);
+        for (id, grad) in &program.grads {
+            let vocab = program.graph.columns[id.0 as usize].level == VOCAB;
+            if grad.is_some() && vocab && (!self.live || in_table.contains_key(id)) {
+                self.grads.entry(*id).or_insert_with(|| vec![0.0; entries]);
+            }
+        }
     }
 
     fn samples(&self) -> Samples {

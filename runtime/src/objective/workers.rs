@@ -16,6 +16,8 @@ use rlc_compiler::shape::Shape;
 use rlc_compiler::workers::{merge, obstacle};
 
 use super::ObjectiveError;
+use crate::device::DeviceError;
+use crate::device::cpu::Merge;
 
 /// What joins the workers: a collective over processes, machines or threads.
 pub trait AllReduce: Send {
@@ -62,6 +64,18 @@ pub(super) struct Workers<'a>(pub Option<&'a mut dyn AllReduce>);
 impl Workers<'_> {
     pub fn several(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Runs part of a kernel's run, which asks for what all workers' parts of some reductions come to.
+    pub fn merging<T>(&mut self, run: impl FnOnce(&mut Merge<'_>) -> T) -> T {
+        let several = self.several();
+        let mut merge = |parts: &mut [(ReduceOp, f64)]| {
+            let part = Exchange { parts: parts.to_vec(), keyed: Vec::new() };
+            let all = self.all(part).map_err(|e| DeviceError::Workers(e.to_string()))?;
+            parts.copy_from_slice(&all.parts);
+            Ok(())
+        };
+        run(&mut if several { Some(&mut merge) } else { None })
     }
 
     /// What all workers' parts come to.

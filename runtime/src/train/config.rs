@@ -48,11 +48,24 @@ pub struct ModelConfig {
     /// Type of the weights in checkpoints' exported folder at the end of the run: `f32` or `bf16`.
     /// Checkpoints to resume from are always f32.
     pub export: String,
+    /// `cpu`, `cuda`, `cuda:N`, or `cpu-candle` (what a GPU does, slowly and on the CPU: for comparing).
+    pub device: String,
+    /// Type of activations and matrix products on a GPU: `bf16` (when absent) or `f32`. Weights, their
+    /// gradients and the optimiser's moments are f32 everywhere.
+    pub dtype: Option<String>,
+    /// Keeps the reference model in the CPU's memory between its uses.
+    pub offload_reference: bool,
 }
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        ModelConfig { init: "embedded".into(), export: "f32".into() }
+        ModelConfig {
+            init: "embedded".into(),
+            export: "f32".into(),
+            device: "cpu".into(),
+            dtype: None,
+            offload_reference: false,
+        }
     }
 }
 
@@ -292,6 +305,12 @@ impl Config {
         one_of("data.task", &self.data.task, &["arithmetic", "prompts", "offline"])?;
         one_of("optimizer.schedule", &self.optimizer.schedule, &["constant", "linear", "cosine"])?;
         one_of("model.export", &self.model.export, &["f32", "bf16"])?;
+        if super::place::ordinal(&self.model.device).is_none() {
+            one_of("model.device", &self.model.device, &["cpu", "cuda", "cuda:N", "cpu-candle"])?;
+        }
+        if let Some(dtype) = &self.model.dtype {
+            one_of("model.dtype", dtype, &["f32", "bf16"])?;
+        }
         let (r, o) = (&self.rollout, &self.optimizer);
         within("rollout.temperature", r.temperature, 1e-3, 100.0)?;
         within("rollout.top_p", r.top_p, 1e-6, 1.0)?;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use rlc_model::Model;
 
 use super::batch::{Batch, Rollout};
@@ -48,7 +48,7 @@ pub fn frozen_logits(model: &Model, rollouts: &[Rollout], budget: usize) -> Resu
         let packed = pack(&rollouts[range]);
         let hidden = model.forward_frozen(&packed.ids, &packed.lengths).map_err(model_error)?;
         let rows = model.hidden_rows(&hidden, &packed.rows).map_err(model_error)?;
-        let logits = model.logits(&rows).map_err(model_error)?.detach();
+        let logits = model.logits(&rows).map_err(model_error)?.detach().to_dtype(DType::F32)?;
         all.extend(logits.flatten_all()?.to_vec1::<f32>()?);
     }
     Ok(all)

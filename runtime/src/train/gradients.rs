@@ -3,13 +3,13 @@
 
 use std::ops::Range;
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use rlc_model::Model;
 
 use super::batch::Batch;
 use super::error::Result;
 use super::forward;
-use super::learner::Update;
+use super::learner::{Update, join_pieces};
 use super::rollouts::model as model_error;
 use crate::objective::{Head, Hidden, Room};
 
@@ -34,6 +34,9 @@ impl Gradients {
         vars: &[(String, Var)],
         mut known: Option<Tensor>,
     ) -> Result<Vec<Option<Tensor>>> {
+        if !model.own_ops() {
+            return on_device(model, batch, update, pieces, vars, known);
+        }
         let head = model.head();
         self.d_head.clear();
         self.d_head.resize(head.elem_count(), 0.0);
@@ -62,11 +65,75 @@ impl Gradients {
             }
         }
         let d_head = Tensor::from_slice(&self.d_head, head.dims(), head.device())?;
-        let own = vars.iter().position(|(_, var)| var.as_tensor().id() == head.as_tensor().id());
-        if let Some(slot) = own.and_then(|at| grads.get_mut(at)) {
-            add(slot, &d_head)?;
-        }
+        add_head(&mut grads, vars, head, &d_head)?;
         Ok(grads)
+    }
+}
+
+/// Bytes of logits that exist at once on a device, where the pieces allow it; their gradient has as many.
+const LOGITS: usize = 1 << 29;
+
+/// The same with candle's products on the model's device. The projection's gradient is summed in f32, from products of
+/// the type that the model computes in.
+fn on_device(
+    model: &Model,
+    batch: &Batch,
+    update: &mut dyn Update,
+    pieces: &[Range<usize>],
+    vars: &[(String, Var)],
+    mut known: Option<Tensor>,
+) -> Result<Vec<Option<Tensor>>> {
+    let mut grads: Vec<Option<Tensor>> = vec![None; vars.len()];
+    let mut d_head: Option<Tensor> = None;
+    for piece in pieces {
+        let hidden = match known.take_if(|_| piece.len() == batch.rollouts.len()) {
+            Some(hidden) => hidden,
+            None => forward::hidden(model, &batch.rollouts[piece.clone()])?,
+        };
+        let head = model.head().as_detached_tensor().to_dtype(hidden.dtype())?;
+        let rows = hidden.detach();
+        let row = head.dim(0)? * head.dtype().size_in_bytes();
+        // The finest cut of this piece, joined again as far as memory goes.
+        let fine: Vec<Range<usize>> = update
+            .pieces()
+            .into_iter()
+            .filter(|p| piece.start <= p.start && p.end <= piece.end && !p.is_empty())
+            .collect();
+        let tokens = |r: Range<usize>| batch.tokens(r);
+        let (mut d_hidden, mut first) = (Vec::new(), 0);
+        for part in join_pieces(&fine, tokens, LOGITS / row.max(1)) {
+            let count = tokens(part.clone());
+            let own = rows.narrow(0, first, count)?;
+            first += count;
+            let d_logits = update.live_logits(part, own.matmul(&head.t()?)?)?;
+            d_hidden.push(d_logits.matmul(&head)?);
+            add(&mut d_head, &d_logits.t()?.matmul(&own)?.to_dtype(DType::F32)?)?;
+        }
+        let d_hidden = Tensor::cat(&d_hidden, 0)?;
+        let store = rlc_model::seed_backward(&hidden, &d_hidden).map_err(model_error)?;
+        for (slot, (_, var)) in grads.iter_mut().zip(vars) {
+            if let Some(grad) = store.get(var) {
+                add(slot, grad)?;
+            }
+        }
+    }
+    if let Some(d_head) = d_head {
+        add_head(&mut grads, vars, model.head(), &d_head)?;
+    }
+    Ok(grads)
+}
+
+/// Adds the output projection's gradient to that of the weight it is.
+fn add_head(
+    grads: &mut [Option<Tensor>],
+    vars: &[(String, Var)],
+    head: &Var,
+    d_head: &Tensor,
+) -> Result<()> {
+    let own = vars.iter().position(|(_, var)| var.as_tensor().id() == head.as_tensor().id());
+    match own.and_then(|at| grads.get_mut(at)) {
+        Some(slot) => add(slot, d_head),
+        None => Ok(()),
     }
 }
 

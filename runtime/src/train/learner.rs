@@ -5,10 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use candle_core::{DType, Device, Tensor};
 use rlc_compiler::table::Table;
 use serde::{Deserialize, Serialize};
 
 use super::error::Result;
+use super::place::Place;
 use crate::objective::{HeadGrads, Hidden, Room, Samples};
 
 /// A `state` of the program between steps.
@@ -77,6 +79,10 @@ pub trait Learner {
     fn reads(&mut self, offered: &BTreeSet<String>) -> Result<Reads>;
     /// Sets the param `temperature`, where the program has one, to the sampler's.
     fn set_temperature(&mut self, temperature: f64) -> Result<()>;
+    /// Says where the model computes, and so where its logits will lie.
+    fn set_place(&mut self, _place: &Place) -> Result<()> {
+        Ok(())
+    }
     /// Runs what does not depend on the weights, over the whole batch.
     fn begin<'a>(&'a mut self, table: &'a Table, vocab: usize) -> Result<Box<dyn Update + 'a>>;
     /// The states.
@@ -85,7 +91,7 @@ pub trait Learner {
     fn set_state(&mut self, state: State) -> Result<()>;
 }
 
-/// One pass of a batch through the objective.
+/// A batch under way: passes through the objective, one for each optimiser step.
 pub trait Update {
     /// The finest legal cut: consecutive ranges of rollouts.
     fn pieces(&self) -> Vec<Range<usize>>;
@@ -107,8 +113,30 @@ pub trait Update {
         hidden.backward(&d_logits, d_hidden, &mut grads);
         Ok(())
     }
-    /// Loss, metrics and states, once every piece has been through.
-    fn finish(self: Box<Self>) -> Result<Outcome>;
+    /// [`Update::live`] on the device that has the logits: the gradient has their shape, type and device. An objective
+    /// without kernels there gets them on the CPU, in f32.
+    fn live_logits(&mut self, rollouts: Range<usize>, logits: Tensor) -> Result<Tensor> {
+        on_host(self, rollouts, &logits)
+    }
+    /// Loss, metrics and states, once every piece has been through. Then the pieces come anew, for the next
+    /// optimiser step on the same batch.
+    fn finish(&mut self) -> Result<Outcome>;
+}
+
+/// The gradient of logits that lie anywhere from an update on the CPU, in f32: their shape, type and device.
+pub fn on_host<U: Update + ?Sized>(
+    update: &mut U,
+    rollouts: Range<usize>,
+    logits: &Tensor,
+) -> Result<Tensor> {
+    let values = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let gradient = update.live(rollouts, &values)?;
+    if gradient.is_empty() {
+        // The loss reads no logits.
+        return Ok(logits.zeros_like()?);
+    }
+    let gradient = Tensor::from_vec(gradient, logits.shape(), &Device::Cpu)?;
+    Ok(gradient.to_dtype(logits.dtype())?.to_device(logits.device())?)
 }
 
 /// Joins consecutive pieces while they fit into `budget`; a single piece may exceed it.

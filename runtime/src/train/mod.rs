@@ -4,7 +4,7 @@
 //! [`trainer`] is the loop. What it needs comes from [`config`] (settings), [`data`] and [`offline`]
 //! (prompts, recorded rollouts), [`prompts`] (which come next), [`rollouts`] (sampling), [`reward`] (verdicts), [`batch`] (the
 //! table), [`learner`] (the objective), [`forward`], [`gradients`] and [`optimizer`] (the weights),
-//! [`checkpoint`] (the folder) and [`report`] (what is said). Nothing here prints or parses flags.
+//! [`place`] (the device), [`checkpoint`] (the folder) and [`report`] (what is said). Nothing here prints or parses flags.
 pub mod arithmetic;
 pub mod assets;
 pub mod batch;
@@ -21,6 +21,7 @@ pub mod learner;
 mod lock;
 pub mod offline;
 pub mod optimizer;
+pub mod place;
 pub mod plot;
 pub mod prompts;
 pub mod report;

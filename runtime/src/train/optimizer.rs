@@ -1,21 +1,20 @@
-//! AdamW with state that can be saved: candle's own keeps its moments private. One sweep over each
-//! parameter, in place, on the CPU. Sums have blocks of a fixed size, so that the result is the same
-//! on every run and with every number of threads.
+//! AdamW with state that can be saved: candle's own keeps its moments private.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 
-use candle_core::{CpuStorage, InplaceOp2, Layout, Storage, Tensor, Var};
-use rayon::prelude::*;
+use candle_core::{Tensor, Var};
 
 use super::config::OptimizerConfig;
 use super::error::{Result, TrainError};
 
+mod moments;
+
+use moments::{Moments, Sweep, squares};
+
 /// First and second moments of each parameter, and the number of steps taken.
 pub struct AdamW {
     vars: Vec<(String, Var)>,
-    first: Vec<Vec<f32>>,
-    second: Vec<Vec<f32>>,
+    moments: Vec<Moments>,
     steps: u64,
     settings: OptimizerConfig,
     total: u64,
@@ -38,9 +37,14 @@ impl AdamW {
         total: u64,
     ) -> Result<Self> {
         vars.sort_by(|a, b| a.0.cmp(&b.0));
-        let zeros = || vars.iter().map(|(_, v)| vec![0f32; v.elem_count()]).collect();
-        let (first, second) = (zeros(), zeros());
-        Ok(AdamW { vars, first, second, steps: 0, settings: settings.clone(), total })
+        let moments = vars.iter().map(|(_, v)| Moments::zeros(v)).collect::<Result<_>>()?;
+        Ok(AdamW { vars, moments, steps: 0, settings: settings.clone(), total })
+    }
+
+    /// The same, with moments on the device and candle's ops, as on any device but the CPU: before its first step.
+    pub fn with_candle_ops(mut self) -> Self {
+        self.moments.iter_mut().for_each(|m| *m = Moments::Device(None));
+        self
     }
 
     /// The parameters, sorted by name.
@@ -73,10 +77,9 @@ impl AdamW {
     /// Clips the gradients (one per parameter, in order; none is zero) and moves the weights.
     pub fn step(&mut self, grads: &[Option<Tensor>]) -> Result<Applied> {
         let s = self.settings.clone();
-        let mut squares = 0.0;
-        for ((name, _), grad) in self.vars.iter().zip(grads) {
-            let Some(grad) = grad else { continue };
-            let square = squares_of(grad)?;
+        let mut sum = 0.0;
+        let squares = squares(grads)?;
+        for ((name, _), square) in self.vars.iter().zip(squares) {
             if !square.is_finite() {
                 return Err(TrainError::Objective(format!(
                     "the gradient of {name} is not finite: lower optimizer.lr ({}) or set \
@@ -84,9 +87,9 @@ impl AdamW {
                     s.lr.unwrap_or(0.0)
                 )));
             }
-            squares += square;
+            sum += square;
         }
-        let grad_norm = squares.sqrt();
+        let grad_norm = sum.sqrt();
         let clip = if s.max_grad_norm > 0.0 && grad_norm > s.max_grad_norm {
             s.max_grad_norm / grad_norm
         } else {
@@ -97,8 +100,7 @@ impl AdamW {
         let [beta1, beta2] = s.betas;
         let correct1 = 1.0 - beta1.powf(self.steps as f64);
         let correct2 = 1.0 - beta2.powf(self.steps as f64);
-        let moments = self.first.iter_mut().zip(&mut self.second);
-        for (((_, var), grad), (first, second)) in self.vars.iter().zip(grads).zip(moments) {
+        for (((_, var), grad), moments) in self.vars.iter().zip(grads).zip(&mut self.moments) {
             let Some(grad) = grad else { continue };
             let decays = s.weight_decay > 0.0 && var.dims().len() > 1;
             let sweep = Sweep {
@@ -109,9 +111,8 @@ impl AdamW {
                 correct: (1.0 / correct2) as f32,
                 eps: s.eps as f32,
                 keep: if decays { (1.0 - lr * s.weight_decay) as f32 } else { 1.0 },
-                moments: RefCell::new((first, second)),
             };
-            var.as_tensor().inplace_op2(&grad.contiguous()?, &sweep)?;
+            moments.step(var, grad, sweep)?;
         }
         Ok(Applied { grad_norm, lr })
     }
@@ -119,19 +120,18 @@ impl AdamW {
     /// The moments by name: `first/NAME`, `second/NAME`.
     pub fn state(&self) -> Result<HashMap<String, Tensor>> {
         let mut state = HashMap::new();
-        for (i, (name, var)) in self.vars.iter().enumerate() {
-            for (kind, moments) in [("first", &self.first[i]), ("second", &self.second[i])] {
-                let tensor = Tensor::from_slice(moments, var.shape(), var.device())?;
-                state.insert(format!("{kind}/{name}"), tensor);
-            }
+        for ((name, var), moments) in self.vars.iter().zip(&self.moments) {
+            let [first, second] = moments.tensors(var)?;
+            state.insert(format!("first/{name}"), first);
+            state.insert(format!("second/{name}"), second);
         }
         Ok(state)
     }
 
     /// Takes up saved moments after `steps` optimiser steps.
     pub fn restore(&mut self, mut state: HashMap<String, Tensor>, steps: u64) -> Result<()> {
-        for (i, (name, var)) in self.vars.iter().enumerate() {
-            for (kind, slot) in [("first", &mut self.first[i]), ("second", &mut self.second[i])] {
+        for ((name, var), moments) in self.vars.iter().zip(&mut self.moments) {
+            let mut take = |kind: &str| {
                 let key = format!("{kind}/{name}");
                 let saved = state.remove(&key).ok_or_else(|| {
                     TrainError::Checkpoint(format!(
@@ -145,103 +145,19 @@ impl AdamW {
                         var.dims()
                     )));
                 }
-                *slot = saved.flatten_all()?.to_vec1()?;
-            }
+                Ok(saved)
+            };
+            let saved = [take("first")?, take("second")?];
+            *moments = Moments::from(var, &saved)?;
         }
         self.steps = steps;
         Ok(())
     }
 }
 
-/// Elements of one task: small enough to share out, and the unit of sums.
-const BLOCK: usize = 1 << 16;
-
-/// The elements of a contiguous f32 CPU array.
-fn elements<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
-    let range = layout.contiguous_offsets();
-    match (storage, range) {
-        (CpuStorage::F32(data), Some((start, end))) => Ok(&data[start..end]),
-        _ => candle_core::bail!("a contiguous f32 array is needed, not {layout:?}"),
-    }
-}
-
-/// Sum of squares, in f64.
-fn squares_of(grad: &Tensor) -> Result<f64> {
-    let grad = grad.contiguous()?;
-    let (storage, layout) = grad.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else {
-        return Err(TrainError::Objective("gradients are needed on the CPU".into()));
-    };
-    let sum = |block: &[f32]| -> f64 {
-        // Eight sums at once, which the compiler makes vectors of.
-        let mut lanes = [0f64; 8];
-        for part in block.chunks(lanes.len()) {
-            for (lane, g) in lanes.iter_mut().zip(part) {
-                *lane += f64::from(*g) * f64::from(*g);
-            }
-        }
-        lanes.iter().sum()
-    };
-    let sums: Vec<f64> = elements(storage, layout)?.par_chunks(BLOCK).map(sum).collect();
-    Ok(sums.iter().sum())
-}
-
-/// One parameter's update from its gradient, in place; `rest` is one minus `betas`, and `correct` and `rate` hold the
-/// corrections for the moments' start at zero.
-struct Sweep<'a> {
-    clip: f32,
-    betas: [f32; 2],
-    rest: [f32; 2],
-    rate: f32,
-    correct: f32,
-    eps: f32,
-    /// What weight decay leaves.
-    keep: f32,
-    moments: RefCell<(&'a mut Vec<f32>, &'a mut Vec<f32>)>,
-}
-
-impl InplaceOp2 for Sweep<'_> {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
-    fn cpu_fwd(
-        &self,
-        weights: &mut CpuStorage,
-        layout: &Layout,
-        grad: &CpuStorage,
-        grad_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let grad = elements(grad, grad_layout)?;
-        let (CpuStorage::F32(weights), Some((start, end))) = (weights, layout.contiguous_offsets())
-        else {
-            candle_core::bail!("contiguous f32 weights are needed, not {layout:?}");
-        };
-        let weights = &mut weights[start..end];
-        let moments = &mut *self.moments.borrow_mut();
-        if weights.len() != grad.len() {
-            candle_core::bail!("{} gradients for {} weights", grad.len(), weights.len());
-        }
-        let Sweep { clip, betas, rest, rate, correct, eps, keep, .. } = *self;
-        weights
-            .par_chunks_mut(BLOCK)
-            .zip(grad.par_chunks(BLOCK))
-            .zip(moments.0.par_chunks_mut(BLOCK).zip(moments.1.par_chunks_mut(BLOCK)))
-            .for_each(|((weights, grad), (first, second))| {
-                let moments = first.iter_mut().zip(second);
-                for ((w, g), (m, v)) in weights.iter_mut().zip(grad).zip(moments) {
-                    let g = g * clip;
-                    *m = *m * betas[0] + g * rest[0];
-                    *v = *v * betas[1] + g * g * rest[1];
-                    *w = *w * keep - *m * rate / ((*v * correct).sqrt() + eps);
-                }
-            });
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::moments::BLOCK;
     use super::*;
     use candle_core::{DType, Device};
 
@@ -259,9 +175,15 @@ mod tests {
     /// The formula of Loshchilov and Hutter, one number at a time in f64.
     #[test]
     fn equals_the_formula() {
+        formula(|adam| adam);
+        formula(AdamW::with_candle_ops);
+    }
+
+    fn formula(how: impl Fn(AdamW) -> AdamW) {
         let start = [[0.5f32, -1.0], [2.0, 0.25]];
         let var = Var::from_tensor(&Tensor::new(&start, &Device::Cpu).unwrap()).unwrap();
-        let mut adam = AdamW::new(vec![("w".into(), var.clone())], &settings(), 10).unwrap();
+        let adam = AdamW::new(vec![("w".into(), var.clone())], &settings(), 10).unwrap();
+        let mut adam = how(adam);
         let mut w: Vec<f64> = start.iter().flatten().map(|x| f64::from(*x)).collect();
         let (mut m, mut v) = (vec![0.0; 4], vec![0.0; 4]);
         for t in 1..=5i32 {
@@ -298,7 +220,11 @@ mod tests {
                 let mut adam = AdamW::new(vec![("w".into(), var.clone())], &settings(), 9).unwrap();
                 let grad = Tensor::from_vec(values(0.7), n, &Device::Cpu).unwrap();
                 let applied = adam.step(&[Some(grad)]).unwrap();
-                (applied.grad_norm, var.to_vec1::<f32>().unwrap(), adam.second[0].clone())
+                (
+                    applied.grad_norm,
+                    var.to_vec1::<f32>().unwrap(),
+                    adam.state().unwrap()["second/w"].to_vec1::<f32>().unwrap(),
+                )
             })
         };
         let one = run(1);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use rlc_compiler::table::{Array, Data, Table};
 use rlc_model::{Dtype, Model};
 
@@ -23,6 +23,7 @@ use super::learner::{Learner, Outcome, Reads, join_pieces};
 use super::lock::Lock;
 use super::offline::Offline;
 use super::optimizer::AdamW;
+use super::place::Place;
 use super::prompts::Known;
 use super::report::{Evaluation, Prompts, Reporter, StepReport, Timing};
 use super::reward::Scorer;
@@ -38,6 +39,7 @@ enum Feed {
 pub struct Trainer {
     config: Config,
     dir: PathBuf,
+    place: Place,
     model: Model,
     reference: Option<Model>,
     codec: Codec,
@@ -105,8 +107,9 @@ impl Trainer {
             None => checkpoint::default_dir(&config.objective),
         };
         config.checkpoint.dir = Some(dir.display().to_string());
-        let model = initial_model(&config.model.init, config.seed, &Device::Cpu)?;
-        let mut trainer = Self::assemble(config, dir.clone(), model, learner, program)?;
+        let place = Place::open(&config.model)?;
+        let model = initial_model(&config.model.init, config.seed, place.device())?;
+        let mut trainer = Self::assemble(config, dir.clone(), place, model, learner, program)?;
         trainer.lock = Some(Lock::take(&dir)?);
         checkpoint::create(&dir, &trainer.config.to_toml()?, force)?;
         if trainer.needs_reference() {
@@ -114,7 +117,8 @@ impl Trainer {
                 .model
                 .save(&checkpoint::reference_dir(&dir), Dtype::F32)
                 .map_err(model_error)?;
-            trainer.reference = Some(trainer.model.copy().map_err(model_error)?);
+            let device = trainer.reference_device();
+            trainer.reference = Some(trainer.model.copy(device).map_err(model_error)?);
         }
         trainer.save()?;
         Ok(trainer)
@@ -130,8 +134,10 @@ impl Trainer {
         let path = checkpoint::latest(dir)?;
         let lock = Lock::take(dir)?;
         let saved = checkpoint::read(&path)?;
-        let model = checkpoint::read_model(&path, &Device::Cpu)?;
-        let mut trainer = Self::assemble(config, dir.to_path_buf(), model, learner, program)?;
+        let place = Place::open(&config.model)?;
+        let model = checkpoint::read_model(&path, place.device())?;
+        let mut trainer =
+            Self::assemble(config, dir.to_path_buf(), place, model, learner, program)?;
         if saved.program != program {
             return Err(TrainError::Checkpoint(format!(
                 "the objective {} changed since {} was started: undo the change, or start a new run \
@@ -153,7 +159,9 @@ impl Trainer {
         trainer.known = Known::from_state(&saved.sampling);
         if trainer.needs_reference() {
             let folder = checkpoint::reference_dir(dir);
-            trainer.reference = Some(Model::load(&folder, &Device::Cpu).map_err(model_error)?);
+            let reference =
+                Model::load(&folder, trainer.reference_device()).map_err(model_error)?;
+            trainer.reference = Some(trainer.place.prepare(reference));
         }
         trainer.saved = saved;
         trainer.lock = Some(lock);
@@ -163,10 +171,12 @@ impl Trainer {
     fn assemble(
         config: Config,
         dir: PathBuf,
+        place: Place,
         model: Model,
         mut learner: Box<dyn Learner>,
         program: u64,
     ) -> Result<Self> {
+        let model = place.prepare(model);
         let codec = Codec::of(&model)?;
         let scorer = Scorer::new(&config)?;
         let recorded = config.data.task == "offline";
@@ -183,12 +193,16 @@ impl Trainer {
             };
             (Feed::Sampled(Source::open(&config)?), offered)
         };
+        learner.set_place(&place)?;
         learner.set_temperature(config.rollout.temperature)?;
         let reads = reads(learner.as_mut(), offered, &config.data.task)?;
         let held_out = held_out(&config, &feed)?;
         let notes = check_problems(&config, &feed, &held_out, &scorer, &codec)?;
         let updates = config.total_steps() * config.optimizer.updates_per_batch;
-        let optimizer = AdamW::new(model.vars(), &config.optimizer, updates)?;
+        let mut optimizer = AdamW::new(model.vars(), &config.optimizer, updates)?;
+        if !place.own_ops() {
+            optimizer = optimizer.with_candle_ops();
+        }
         let data = match &feed {
             Feed::Sampled(source) => source.fingerprint(),
             Feed::Recorded(offline) => offline.fingerprint(),
@@ -208,6 +222,7 @@ impl Trainer {
         Ok(Trainer {
             config,
             dir,
+            place,
             model,
             reference: None,
             codec,
@@ -331,6 +346,20 @@ impl Trainer {
         self.needs("token/ref_logp") || self.needs("vocab/ref_logits")
     }
 
+    /// Lends the reference model, where there is one, on the device that computes.
+    fn with_reference<R>(&self, use_it: impl FnOnce(&Model) -> Result<R>) -> Result<Option<R>> {
+        let Some(reference) = &self.reference else { return Ok(None) };
+        if !self.config.model.offload_reference {
+            return use_it(reference).map(Some);
+        }
+        use_it(&reference.copy(self.place.device()).map_err(model_error)?).map(Some)
+    }
+
+    /// Where the reference model waits.
+    fn reference_device(&self) -> &Device {
+        if self.config.model.offload_reference { &Device::Cpu } else { self.place.device() }
+    }
+
     fn one_step(&mut self) -> Result<StepReport> {
         let started = Instant::now();
         let Next { mut batch, position, prompts } = self.next_batch()?;
@@ -345,8 +374,10 @@ impl Trainer {
                 forward::fill_logprobs(&self.model, &mut batch, temperature, |r| &mut r.old_logp)?;
             }
         }
-        if let (Some(reference), true) = (&self.reference, self.needs("token/ref_logp")) {
-            forward::fill_logprobs(reference, &mut batch, temperature, |r| &mut r.ref_logp)?;
+        if self.needs("token/ref_logp") {
+            self.with_reference(|reference| {
+                forward::fill_logprobs(reference, &mut batch, temperature, |r| &mut r.ref_logp)
+            })?;
         }
         let moment = Moment {
             step: self.saved.step,
@@ -356,27 +387,32 @@ impl Trainer {
         let mut table = batch.table(self.offered, moment);
         self.add_logits(&mut table, &batch)?;
         let updates = self.config.optimizer.updates_per_batch;
-        let mut first_state = None;
+        let budget = self.config.optimizer.micro_batch_tokens;
+        let mut first: Option<Outcome> = None;
         let (mut loss, mut grad_norm, mut lr) = (0.0, 0.0, 0.0);
         let mut metrics: BTreeMap<String, f64> = BTreeMap::new();
+        let mut update = self.learner.begin(&table, self.model.config().vocab_size)?;
+        let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
         for _ in 0..updates {
-            let (outcome, grads) = self.gradients(&batch, &table, known.take())?;
-            // What is kept is what the pass says that saw the weights which drew the batch.
-            if first_state.is_none() {
-                self.learn(&batch, &outcome)?;
-                first_state = Some(outcome.state);
-            }
+            let (model, vars, known) = (&self.model, self.optimizer.vars(), known.take());
+            let grads =
+                self.room.gradients(model, &batch, update.as_mut(), &pieces, vars, known)?;
+            let outcome = update.finish()?;
             let applied = self.optimizer.step(&grads)?;
             loss += outcome.loss / updates as f64;
             grad_norm += applied.grad_norm / updates as f64;
             lr = applied.lr;
-            for (name, value) in outcome.metrics {
-                *metrics.entry(name).or_default() += value / updates as f64;
+            for (name, value) in &outcome.metrics {
+                *metrics.entry(name.clone()).or_default() += value / updates as f64;
             }
+            // What is kept is what the pass says that saw the weights which drew the batch.
+            first.get_or_insert(outcome);
         }
-        if let Some(state) = first_state {
-            self.learner.set_state(state.clone())?;
-            self.saved.state = state;
+        drop(update);
+        if let Some(first) = first {
+            self.learn(&batch, &first)?;
+            self.learner.set_state(first.state.clone())?;
+            self.saved.state = first.state;
         }
         self.saved.step += 1;
         self.saved.position = position;
@@ -456,16 +492,19 @@ impl Trainer {
     /// The reference's logits and those of the policy before its first update, where they are read.
     fn add_logits(&self, table: &mut Table, batch: &Batch) -> Result<()> {
         let shape = vec![batch.tokens(0..batch.rollouts.len()), self.model.config().vocab_size];
-        let models = [
-            ("vocab/old_logits", Some(&self.model)),
-            ("vocab/ref_logits", self.reference.as_ref()),
-        ];
-        for (name, model) in models {
-            if let (Some(model), true) = (model, self.needs(name)) {
-                let budget = self.config.optimizer.micro_batch_tokens;
-                let data = Data::F32(forward::frozen_logits(model, &batch.rollouts, budget)?);
-                table.arrays.insert(name.to_owned(), Array { data, shape: shape.clone() });
-            }
+        let budget = self.config.optimizer.micro_batch_tokens;
+        let logits = |model: &Model| forward::frozen_logits(model, &batch.rollouts, budget);
+        let mut add = |name: &str, values: Vec<f32>| {
+            let array = Array { data: Data::F32(values), shape: shape.clone() };
+            table.arrays.insert(name.to_owned(), array);
+        };
+        if self.needs("vocab/old_logits") {
+            add("vocab/old_logits", logits(&self.model)?);
+        }
+        if self.needs("vocab/ref_logits")
+            && let Some(values) = self.with_reference(logits)?
+        {
+            add("vocab/ref_logits", values);
         }
         Ok(())
     }
@@ -478,23 +517,6 @@ impl Trainer {
                 .learn(source, &batch.prompts, &outcome.samples, self.config.rollout.max_samples),
             Feed::Sampled(_) | Feed::Recorded(_) => Ok(()),
         }
-    }
-
-    /// One pass of the batch: the objective's numbers and the gradient of every weight.
-    fn gradients(
-        &mut self,
-        batch: &Batch,
-        table: &Table,
-        known: Option<Tensor>,
-    ) -> Result<(Outcome, Vec<Option<Tensor>>)> {
-        let vocab = self.model.config().vocab_size;
-        let mut update = self.learner.begin(table, vocab)?;
-        let budget = self.config.optimizer.micro_batch_tokens;
-        let pieces = join_pieces(&update.pieces(), |r| batch.inputs(r), budget);
-        let vars = self.optimizer.vars();
-        let grads =
-            self.room.gradients(&self.model, batch, update.as_mut(), &pieces, vars, known)?;
-        Ok((update.finish()?, grads))
     }
 }
 

@@ -225,13 +225,15 @@ impl Update for Pass {
         }
         Ok(grads)
     }
-    fn finish(self: Box<Self>) -> Result<Outcome> {
+    fn finish(&mut self) -> Result<Outcome> {
         let metrics = BTreeMap::from([
             ("approx_kl".to_string(), self.kl),
             ("clip_fraction".to_string(), self.clipped),
         ]);
         let seen = StateValue { keys: vec![], values: vec![self.seen + self.sizes.len() as f64] };
         let state = State::from([("seen".into(), seen)]);
-        Ok(Outcome { loss: self.loss, metrics, state, ..Outcome::default() })
+        let loss = self.loss;
+        (self.loss, self.kl, self.clipped) = (0.0, 0.0, 0.0);
+        Ok(Outcome { loss, metrics, state, ..Outcome::default() })
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor, Var};
 use safetensors::{Dtype as Stored, SafeTensors, tensor::TensorView};
 
-use super::{EMBEDDING, HEAD, Model};
+use super::{EMBEDDING, HEAD, How, Model};
 use crate::config::Config;
 use crate::error::{ModelError, Result, json, read, read_optional};
 use crate::tokenizer::Tokenizer;
@@ -60,8 +60,14 @@ impl Model {
                 sidecars.insert(name, bytes);
             }
         }
-        let mut model =
-            Model { config, device: device.clone(), weights, tokenizer: None, sidecars };
+        let mut model = Model {
+            config,
+            device: device.clone(),
+            how: How::on(device),
+            weights,
+            tokenizer: None,
+            sidecars,
+        };
         let path = dir.join("tokenizer.json");
         if let Some(bytes) = read_optional(&path)? {
             let settings = model.sidecars.get("tokenizer_config.json").map(Vec::as_slice);
@@ -86,6 +92,7 @@ impl Model {
         let mut model = Model {
             config,
             device: device.clone(),
+            how: How::on(device),
             weights,
             tokenizer: None,
             sidecars: BTreeMap::new(),

@@ -107,7 +107,12 @@ fn a_block_equals_plain() {
             &format!("{family} {heads}/{kv_heads} x {dim}"),
             &vars,
             || super::block(&x, &config, &parts, &packing, true, weight),
-            || plain::block(&x, &config, &packing, weight),
+            || {
+                let (rope, shape) = (&packing.rope, super::HeadShape::of(&config));
+                let places = plain::attention::Places::new(rope, &packing.lengths, &Device::Cpu)?;
+                let attend = |qkv: &Tensor| Ok(places.attend(qkv, shape)?.0);
+                plain::block(&x, &config, |name| Ok(weight(name)), attend)
+            },
         );
     }
 }

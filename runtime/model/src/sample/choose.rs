@@ -31,7 +31,8 @@ pub(crate) struct Weights {
     blocks: Vec<f64>,
 }
 
-const BLOCK: usize = 256;
+/// Tokens whose weights are summed together.
+pub(super) const BLOCK: usize = 256;
 
 /// Fills the weights of a row; gives its maximum.
 struct Weigh<'a> {
@@ -67,6 +68,16 @@ impl Kernel for Weigh<'_> {
     }
 }
 
+/// The random number of a draw, in [0, 1).
+pub(super) fn uniform(rng: &mut ChaCha8Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Whether a draw looks at some of the tokens only.
+pub(super) fn filters(options: &SampleOptions, vocab: usize) -> bool {
+    options.top_p < 1.0 || (options.top_k > 0 && options.top_k < vocab)
+}
+
 /// Draws a token; `weights` is memory to work in. The random number is drawn even if it decides nothing, so that streams stay in step.
 pub(super) fn choose(
     logits: &[f32],
@@ -74,7 +85,7 @@ pub(super) fn choose(
     rng: &mut ChaCha8Rng,
     weights: &mut Weights,
 ) -> Result<Choice> {
-    let uniform = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let uniform = uniform(rng);
     let greedy = options.temperature == 0.0;
     let inverse_temperature = if greedy { 1.0 } else { (1.0 / options.temperature) as f32 };
     let largest = run(Weigh { logits, weights: &mut *weights, inverse_temperature });
@@ -89,7 +100,7 @@ pub(super) fn choose(
         let token = logits.iter().position(|v| *v == largest).unwrap_or(0) as u32;
         return Ok(Choice { token, logp: logp(token), sampled_logp: 0.0 });
     }
-    if options.top_p >= 1.0 && (options.top_k == 0 || options.top_k >= logits.len()) {
+    if !filters(options, logits.len()) {
         let token = weights.pick(uniform * mass);
         return Ok(Choice { token, logp: logp(token), sampled_logp: logp(token) });
     }
@@ -103,24 +114,31 @@ pub(super) fn choose(
 
 impl Weights {
     /// The token at which the running sum of weights passes `target`.
-    fn pick(&self, mut target: f64) -> u32 {
-        let mut found = 0;
-        for (block, sum) in self.blocks.iter().enumerate().filter(|(_, sum)| **sum > 0.0) {
-            found = block;
-            if target < *sum {
-                break;
-            }
-            target -= sum;
-        }
+    fn pick(&self, target: f64) -> u32 {
+        let (found, target) = block_of(&self.blocks, target);
         let first = found * BLOCK;
         let block = &self.each[first..self.each.len().min(first + BLOCK)];
         walk((first as u32..).zip(block.iter().copied()), target)
     }
 }
 
+/// The block in which the running sum passes `target`, the last that has any weight where rounding keeps the sum below it;
+/// and what is left of `target` there.
+pub(super) fn block_of(sums: &[f64], mut target: f64) -> (usize, f64) {
+    let mut found = 0;
+    for (block, sum) in sums.iter().enumerate().filter(|(_, sum)| **sum > 0.0) {
+        found = block;
+        if target < *sum {
+            break;
+        }
+        target -= sum;
+    }
+    (found, target)
+}
+
 /// The token at which the running sum of weights passes `target`; the last that has any, where rounding keeps the sum
 /// below it.
-fn walk(weights: impl Iterator<Item = (u32, f32)>, target: f64) -> u32 {
+pub(super) fn walk(weights: impl Iterator<Item = (u32, f32)>, target: f64) -> u32 {
     let mut sum = 0.0;
     let mut last = 0;
     for (id, weight) in weights {

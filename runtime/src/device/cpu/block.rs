@@ -1,7 +1,7 @@
 //! Loops over rows, a block of rows at a time.
 //!
 //! ```text
-//! code      a loop as straight code; none where a row waits for another, for a sweep or for a row by number
+//! code      a loop as straight code; none where a row waits for another or for a sweep
 //! vector    that code as machine code for AVX-512, eight rows at a time
 //! plain     that code an operator at a time, on every machine and for every operator
 //! ```
@@ -78,11 +78,17 @@ impl Element {
     }
 }
 
+/// A column that is read at rows of a number, and its rows.
+type Gather = (*const u8, Element, usize);
+
 /// Rows of one segment, with everything that they read and write.
 struct Rows<'a> {
     range: Range<usize>,
     columns: &'a [(*const u8, Element)],
+    gathers: &'a [Gather],
     stores: &'a [*mut f64],
+    /// What is folded into by number, and its rows.
+    scatters: &'a [(*mut f64, usize)],
     numbers: &'a [f64],
 }
 
@@ -126,7 +132,9 @@ pub(super) struct Block {
     room: Vec<Lanes>,
     pointers: Vec<*mut u8>,
     columns: Vec<(*const u8, Element)>,
+    gathers: Vec<Gather>,
     stores: Vec<*mut f64>,
+    scatters: Vec<(*mut f64, usize)>,
 }
 
 // SAFETY: the pointers mean something only while `run` runs, which has the block to itself.
@@ -151,7 +159,9 @@ impl Block {
             room: Vec::new(),
             pointers: Vec::new(),
             columns: Vec::new(),
+            gathers: Vec::new(),
             stores: Vec::new(),
+            scatters: Vec::new(),
             code,
         })
     }
@@ -232,6 +242,13 @@ impl Block {
         self.columns.clear();
         let columns = code.columns.iter().zip(&self.elements);
         self.columns.extend(columns.map(|(c, e)| (of(*c).cast_const(), *e)));
+        self.gathers.clear();
+        let gathers = code.gathers.iter();
+        self.gathers
+            .extend(gathers.map(|(c, l)| (of(*c).cast_const(), element(*c), shape.count(*l))));
+        self.scatters.clear();
+        let scatters = code.scatters.iter();
+        self.scatters.extend(scatters.map(|s| (of(s.into).cast::<f64>(), shape.count(s.level))));
         self.stores.clear();
         self.stores.extend(code.stores.iter().map(|s| of(s.0).cast::<f64>()));
         self.pointers.clear();
@@ -245,10 +262,10 @@ impl Block {
         // SAFETY: every slot that numbers read has these rows, in its type.
         let read =
             |slot: SlotId, row| unsafe { element(slot).at(table[slot.index()].cast_const(), row) };
-        self.count(code::When::Once, &read, &|_| 0);
+        self.count(code::When::Once, &read, (shape, &|_| 0));
         match self.code.segment {
             // SAFETY: as promised by the caller.
-            None => unsafe { self.segment(table, &read, &|_| 0, range) },
+            None => unsafe { self.segment(table, &read, (shape, &|_| 0), range) },
             Some(level) => {
                 let parents = shape.parents(level, self.code.level);
                 let starts = shape.starts(level, self.code.level);
@@ -262,7 +279,7 @@ impl Block {
                     };
                     if first < end {
                         // SAFETY: as promised by the caller; the rows lie in this row of the segments' level.
-                        unsafe { self.segment(table, &read, &row_of, first..end) };
+                        unsafe { self.segment(table, &read, (shape, &row_of), first..end) };
                     }
                 }
             }
@@ -278,7 +295,7 @@ impl Block {
         &mut self,
         when: code::When,
         read: &dyn Fn(SlotId, usize) -> f64,
-        row_of: &dyn Fn(Level) -> usize,
+        (shape, row_of): (&Shape, &dyn Fn(Level) -> usize),
     ) {
         for (n, number) in self.code.numbers.iter().enumerate() {
             if self.code.when[n] != when {
@@ -290,6 +307,9 @@ impl Block {
                 Number::Whole(slot) => read(slot, 0),
                 Number::Parent(slot, level) => read(slot, row_of(level)),
                 Number::RowOf(level) => row_of(level) as f64,
+                Number::First(level) => {
+                    f64::from(shape.starts(level, self.code.level)[row_of(level)])
+                }
                 Number::Unary(op, x) => math::unary(op, known(x)),
                 Number::Binary(op, a, b) => op.eval(known(a), known(b)),
                 Number::Select(c, a, b) => known(if known(c) == 0.0 { b } else { a }),
@@ -302,10 +322,10 @@ impl Block {
         &mut self,
         table: &[*mut u8],
         read: &dyn Fn(SlotId, usize) -> f64,
-        row_of: &dyn Fn(Level) -> usize,
+        (shape, row_of): (&Shape, &dyn Fn(Level) -> usize),
         range: Range<usize>,
     ) {
-        self.count(code::When::Segment, read, row_of);
+        self.count(code::When::Segment, read, (shape, row_of));
         for at in 0..self.rows.len() {
             let row = row_of(self.code.folds[at].level);
             if self.rows[at] != Some(row) {
@@ -331,8 +351,14 @@ impl Block {
             return;
         }
         self.memory.resize(self.registers.room(), 0.0);
-        let rows =
-            Rows { range, columns: &self.columns, stores: &self.stores, numbers: &self.numbers };
+        let rows = Rows {
+            range,
+            columns: &self.columns,
+            gathers: &self.gathers,
+            stores: &self.stores,
+            scatters: &self.scatters,
+            numbers: &self.numbers,
+        };
         let (memory, folds) = (&mut self.memory, &mut self.folds);
         // SAFETY: the width was detected on this machine; the columns have the rows.
         unsafe { plain::run(self.width, code, &self.registers, &rows, memory, folds) };

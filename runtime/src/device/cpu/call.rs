@@ -1,5 +1,7 @@
 //! Steps that look at all rows of a scope at once: ranks, first equal rows, prefix trees.
 
+mod dense;
+
 use std::ops::Range;
 
 use rlc_compiler::interp::{bits, entry};
@@ -61,6 +63,8 @@ pub(super) struct Scratch {
     order: Vec<(u64, u64, u32)>,
     /// A table of rows by hash: a row and 1, 0 where there is none.
     table: Vec<u32>,
+    /// Tables of rows by key.
+    dense: dense::Memory,
 }
 
 /// Writes for each kept row how many kept rows of its scope and element come before it when sorted
@@ -129,6 +133,9 @@ pub(super) fn find(key: &[f64], want: &[f64], rows: &Rows, out: &mut [f64], scra
     // The same rows are looked for as are found: once over them does, unless some do not count.
     let once = std::ptr::eq(key, want) && rows.filter.is_none();
     for scope in rows.scopes() {
+        if dense::find((key, want), scope.clone(), rows, out, &mut scratch.dense) {
+            continue;
+        }
         let mut table = Table::new(&mut scratch.table, scope.len());
         let of = |r: usize| rows.element(r);
         for row in scope.clone().filter(|&r| rows.kept(r)) {
@@ -208,5 +215,67 @@ mod tests {
         rows.starts = &[0, 5];
         prefix(&x, Some(&[0, 1, 1, 2, 2]), &rows, &mut out, &mut scratch);
         assert_eq!(out, [0.0, 0.0, 2.0, 3.0, 4.0]);
+    }
+
+    /// Small numbers, some of which are none of a small range or not whole.
+    fn keys(next: &mut impl FnMut(usize) -> usize, count: usize, kind: usize) -> Vec<f64> {
+        let odd = [0.5, f64::NAN, 1e18, f64::INFINITY, -1e7];
+        let one = |n: usize| match kind {
+            0 => n as f64 - 3.0,
+            1 => -(n as f64) * 0.0 + (n % 4) as f64 * 300.0,
+            _ => odd.get(n).copied().unwrap_or(n as f64),
+        };
+        (0..count).map(|_| one(next(9))).collect()
+    }
+
+    #[test]
+    fn tables_of_offsets_find_what_hashing_finds() {
+        let mut seed = 7u64;
+        let mut next = |below: usize| {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (seed >> 33) as usize % below
+        };
+        let mut scratch = Scratch::default();
+        let mut dense = 0;
+        for round in 0..2000 {
+            let count = 1 + next(40);
+            let cuts = next(4);
+            let mut starts: Vec<u32> = (0..cuts).map(|_| next(count) as u32).collect();
+            starts.extend([0, count as u32]);
+            starts.sort_unstable();
+            let key = keys(&mut next, count, round % 3);
+            let kind = next(3);
+            let other = keys(&mut next, count, kind);
+            let filter: Vec<f64> = (0..count).map(|_| next(3) as f64).collect();
+            let far = if round % 5 == 0 { 1e6 } else { 1.0 };
+            let within: Vec<f64> = (0..count).map(|_| (next(6) as f64 - 1.0) * far).collect();
+            let want = if next(2) == 0 { &key } else { &other };
+            let rows = Rows {
+                range: 0..count,
+                starts: &starts,
+                filter: (next(2) == 0).then_some(&filter[..]),
+                within: (next(2) == 0).then_some(&within[..]),
+            };
+            let (mut got, mut expected) = (vec![9.0; count], vec![-1.0; count]);
+            find(&key, want, &rows, &mut got, &mut scratch);
+            for scope in rows.scopes() {
+                let tried = &mut vec![0.0; count];
+                let both = (&key[..], &want[..]);
+                let found =
+                    super::dense::find(both, scope.clone(), &rows, tried, &mut scratch.dense);
+                dense += usize::from(found);
+                for row in scope.clone().filter(|r| rows.element(*r).is_some()) {
+                    let bits = rlc_compiler::interp::bits;
+                    let same = |r: &usize| {
+                        let fits = bits(key[*r]) == bits(want[row]) && rows.kept(*r);
+                        fits && rows.element(*r) == rows.element(row)
+                    };
+                    let first = scope.clone().find(same);
+                    expected[row] = first.map_or(-1.0, |r| r as f64);
+                }
+            }
+            assert_eq!(got, expected, "round {round}: {key:?} {want:?} {starts:?}");
+        }
+        assert!((1000..3500).contains(&dense), "{dense} scopes by offsets");
     }
 }

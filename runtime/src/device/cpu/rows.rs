@@ -6,6 +6,7 @@
 //! statistics    one sweep: the largest x, sum exp(x - max), and what entropy, sum p^2 and KL to another row need
 //! gradient      one sweep: a sum of terms p, p log p, p^2 and p y to f32 or bf16, also in place
 //! ends          one sweep: the least and the largest
+//! top           one sweep or two: the n-th entry, and the entries that are at least some number
 //! exp           the exponential that both are made of
 //! ```
 //!
@@ -34,6 +35,7 @@ mod simd;
 mod statistics;
 #[cfg(test)]
 mod tests;
+pub(super) mod top;
 
 use rlc_compiler::table::Floats;
 

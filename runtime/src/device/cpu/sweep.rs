@@ -290,6 +290,7 @@ impl SweepCode {
             scratch,
             numbers: &self.row,
             entries,
+            some: None,
             registers: self.registers,
         };
         // SAFETY: the caller vouches for the rows; the width was detected on this machine.
@@ -301,7 +302,9 @@ impl SweepCode {
                     found.clear();
                 }
                 if let Some(known) = &self.known {
-                    let room = (&mut self.buffers, &mut *found);
+                    let (memory, running) = (&mut self.memory, &mut self.running);
+                    let blocks = form::Blocks { memory, running };
+                    let room = (&mut self.buffers, &mut *found, blocks);
                     if form::run(self.width, &of, (known, &self.later), room, results) {
                         self.rows_by_form += 1;
                         return;

@@ -38,6 +38,14 @@ pub struct About {
 }
 
 /// Whether the driver's library can be loaded.
+#[cfg(feature = "cuda")]
+pub fn driver_present() -> bool {
+    // candle's CUDA back end is linked with it: without a driver this program would not have started.
+    true
+}
+
+/// Whether the driver's library can be loaded.
+#[cfg(not(feature = "cuda"))]
 pub fn driver_present() -> bool {
     // SAFETY: looks for the library and loads it, which runs its own initialisers and nothing else.
     unsafe { sys::is_culib_present() }
@@ -83,6 +91,11 @@ impl Gpu {
         present()?;
         let context = CudaContext::new(ordinal).map_err(failed("opening the GPU"))?;
         Ok(Gpu { stream: context.default_stream(), module: None, functions: HashMap::new() })
+    }
+
+    /// The GPU of a stream, launching there.
+    pub fn on(stream: Arc<CudaStream>) -> Gpu {
+        Gpu { stream, module: None, functions: HashMap::new() }
     }
 
     /// What it is.

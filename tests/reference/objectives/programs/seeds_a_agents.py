@@ -32,7 +32,7 @@ def with_tasks(seed, **kw):
 
 stdlib_case("recipe_arpo", "arpo", with_tasks(3121), arpo())
 stdlib_case("recipe_arpo_logits", "arpo", with_tasks(3122, vocab=5, groups=(3, 1, 2), max_len=4), arpo(0.2, 0.25, 1.5),
-            {"fmt_weight": 0.2, "clip_high": 0.25, "clip_c": 1.5})
+            {"fmt_weight": 0.2, "clip_high": 0.25, "clip_ratio_c": 1.5})
 for kind, score, fmt, want in (
     ("failed", [0] * 8, [0, 0, -1] + [0] * 5, [0.3536, 0.3536, -2.4749] + [0.3536] * 5),
     ("replayed", [1] + [0] * 7, [0, 0, -1] + [0] * 5, [2.2468, -0.1498, -1.3481] + [-0.1498] * 5),

@@ -376,7 +376,7 @@ def visited(seed, **kw):
 
 @recipe("dcpo", {"": visited(7060), "_first": binary(7061), "_logits": binary(7062, vocab=5), **{f"_loss{k}": (
     visited(7062 + k), dict(aggregation=k, clip_low=0.2, clip_high=0.28)) for k in (1, 2, 3)}},
-    clip_low=0.16, clip_high=0.2, clip_c=10.0, aggregation=0)
+    clip_low=0.16, clip_high=0.2, clip_ratio_c=10.0, aggregation=0)
 def dcpo(table, p):
     t = table.masked()
     reward, prompt = t.col("rollout/reward"), t.ints("group/prompt")
@@ -399,9 +399,9 @@ def dcpo(table, p):
     for i in t.tokens():
         q, a = math.exp(run.old[i]), adv[t.rollout_of[i]]
         low = 0.5 + 0.5 * math.sqrt(max(1 - 4 * p["clip_low"] / q, 0))
-        high = min(0.5 + 0.5 * math.sqrt(1 + 4 * p["clip_high"] / q), max(p["clip_c"], 10))
+        high = min(0.5 + 0.5 * math.sqrt(1 + 4 * p["clip_high"] / q), max(p["clip_ratio_c"], 10))
         bounds[i] = (low, high)
-        losses[i] = -dual_clip(run.ratio[i], a, low, high, p["clip_c"])
+        losses[i] = -dual_clip(run.ratio[i], a, low, high, p["clip_ratio_c"])
         rho = run.ratio[i].item()
         clipped.append(min(max(rho, low), high) * a < rho * a)
     means = [mean(losses[i] for i in t.tokens(r)) for r in t.rollouts]
@@ -449,8 +449,8 @@ def streams(seed, **kw):
 
 @recipe("spo_stream", {"": streams(7070), "_first": streams(7071).without(
     "state/alpha", "state/alpha.key", "state/beta", "state/beta.key", "rollout/D"), "_logits": streams(7072, vocab=5),
-    "_set": (streams(7073, wild=0.3), dict(clip_c=1.5, half_life=0.1, rho_min=0.5))},
-    clip_low=0.2, clip_high=0.28, clip_c=10.0, half_life=0.06, rho_min=0.875, rho_max=0.96, explore=0.05)
+    "_set": (streams(7073, wild=0.3), dict(clip_ratio_c=1.5, half_life=0.1, rho_min=0.5))},
+    clip_low=0.2, clip_high=0.28, clip_ratio_c=10.0, half_life=0.06, rho_min=0.875, rho_max=0.96, explore=0.05)
 def spo_stream(table, p):
     t = table.masked()
     reward, prompt = t.col("rollout/reward"), t.ints("group/prompt")
@@ -470,7 +470,7 @@ def spo_stream(table, p):
     adv = {r: x / (deviation(everyone) + 1e-8) for r, x in zip(t.rollouts, minus_mean(everyone))}
     run = Policy(t, p)
     metrics = dict(mean_value=mean(const(x) for x in v), mean_rho=mean(kept))
-    return run.answer(adv, token_mean(t, run.losses(adv, dual=p["clip_c"])), metrics,
+    return run.answer(adv, token_mean(t, run.losses(adv, dual=p["clip_ratio_c"])), metrics,
                       {"prompt_weight": ("group", weight)}, states={k: write(before[k], news[k]) for k in before})
 
 

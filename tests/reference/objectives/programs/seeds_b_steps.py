@@ -292,8 +292,8 @@ def subgroups(seed, **kw):
 
 @recipe("treepo", {"": subgroups(7230), "_logits": subgroups(7231, vocab=4), "_size": (subgroups(7232), dict(by_size=True)),
                    "_filter": (subgroups(7234, groups=(5, 1, 4, 2), equal_group=3), dict(filter_equal=True)),
-                   "_skip": (subgroups(7233, wild=0.3), dict(skip_equal=True, clip_c=1.5))},
-        clip_low=0.2, clip_high=0.28, clip_c=10.0, by_size=False, skip_equal=False, filter_equal=False)
+                   "_skip": (subgroups(7233, wild=0.3), dict(skip_equal=True, clip_ratio_c=1.5))},
+        clip_low=0.2, clip_high=0.28, clip_ratio_c=10.0, by_size=False, skip_equal=False, filter_equal=False)
 def treepo(table, p):
     t = table.masked()
     if p["filter_equal"]:
@@ -315,7 +315,7 @@ def treepo(table, p):
             compared[r] = total(g * w for g, w in zip(gaps, weight)) / sum(weight)
     tokens = [compared[t.rollout_of[i]] for i in t.tokens()]
     adv = {i: v / torch.sqrt(variance(tokens) + 1e-8) for i, v in zip(t.tokens(), minus_mean(tokens))}
-    loss = token_mean(t, run.losses(adv, "token", dual=p["clip_c"]))
+    loss = token_mean(t, run.losses(adv, "token", dual=p["clip_ratio_c"]))
     return run.answer(adv, loss, {"depths": mean(depths)}, {"compared": ("rollout", compared)}, level="token")
 
 

@@ -92,8 +92,8 @@ def soft(seed, **kw):
     return b.put("token/old_logp", lp + rng.normal(0, 0.3, n)).put("token/ref_logp", lp + rng.normal(0, 0.4, n))
 
 
-@recipe("soft_grpo", {"": soft(7110), "_set": (soft(7111), dict(beta=0.5, clip_c=1.5, temperature=0.8))},
-        clip_low=0.2, clip_high=0.2, beta=0.002, clip_c=3.0, temperature=1.0)
+@recipe("soft_grpo", {"": soft(7110), "_set": (soft(7111), dict(beta=0.5, clip_ratio_c=1.5, temperature=0.8))},
+        clip_low=0.2, clip_high=0.2, beta=0.002, clip_ratio_c=3.0, temperature=1.0)
 def soft_grpo(table, p):
     t = table.masked()
     is_soft, usual, reward = t.ints("token/is_soft"), t.logp(p["temperature"]), t.col("rollout/reward")
@@ -108,7 +108,7 @@ def soft_grpo(table, p):
         a, gap = adv[t.rollout_of[i]], torch.clamp(ref[i] - run.lp[i], -20, 20)
         best = clip_objective(run.ratio[i], a, p["clip_low"], p["clip_high"])
         if a < 0:
-            best = torch.maximum(best, p["clip_c"] * a)
+            best = torch.maximum(best, p["clip_ratio_c"] * a)
         losses[i] = p["beta"] * torch.clamp(torch.exp(gap) - gap - 1, -10, 10) - best
     metrics = {"soft_share": share(is_soft[i] for i in t.tokens())}
     return run.answer(adv, token_mean(t, losses), metrics, {"logp": ("token", run.lp)})

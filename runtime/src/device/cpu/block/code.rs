@@ -1,11 +1,12 @@
-//! A loop over rows as straight code over blocks of them, for loops in which no row waits for another.
+//! A loop over rows as straight code over blocks of them, for loops in which no row waits for another. Elements of keys
+//! are read and folded into by number, row by row.
 //!
 //! What belongs to a coarser row, or to the whole batch, is one number for all rows of a segment: the rows within one
 //! row of the finest of those levels.
 
 use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::level::{BATCH, Level};
-use rlc_compiler::loops::{Item, Loop, Op, Plan, SlotId, V};
+use rlc_compiler::loops::{Direction, Item, Loop, Op, Plan, SlotId, V};
 use rlc_compiler::op::{Binary, Unary};
 
 /// An operand.
@@ -22,6 +23,8 @@ pub enum Arg {
 pub enum Value {
     /// The row's element of a column, by its position in [`Code::columns`].
     Load(u16),
+    /// The element of a column at the row of a number, 0 where it is none; by position in [`Code::gathers`].
+    Gather(u16, Arg),
     /// The row's number.
     RowNumber,
     /// Operator.
@@ -37,7 +40,7 @@ impl Value {
     pub fn args(self) -> impl Iterator<Item = Arg> {
         let found = match self {
             Value::Load(_) | Value::RowNumber => [None; 3],
-            Value::Unary(_, x) => [Some(x), None, None],
+            Value::Gather(_, x) | Value::Unary(_, x) => [Some(x), None, None],
             Value::Binary(_, a, b) => [Some(a), Some(b), None],
             Value::Select(c, a, b) => [Some(c), Some(a), Some(b)],
         };
@@ -56,6 +59,8 @@ pub enum Number {
     Parent(SlotId, Level),
     /// The segment's row of a level.
     RowOf(Level),
+    /// The first of the loop's rows in that row.
+    First(Level),
     /// Operator.
     Unary(Unary, u16),
     /// Operator.
@@ -88,6 +93,30 @@ pub struct Fold {
     pub level: Level,
 }
 
+/// What is added up row by row, into elements of a number.
+#[derive(Debug, Clone, Copy)]
+pub struct Scatter {
+    /// How; never a log-sum-exp.
+    pub op: ReduceOp,
+    /// Value.
+    pub x: Arg,
+    /// Rows that count, if not all.
+    pub filter: Option<Arg>,
+    /// Number of the element; rows of a number that is none do not count.
+    pub index: Arg,
+    /// Where to.
+    pub into: SlotId,
+    /// Its level.
+    pub level: Level,
+}
+
+impl Scatter {
+    /// What it reads.
+    pub fn args(&self) -> impl Iterator<Item = Arg> {
+        [Some(self.x), self.filter, Some(self.index)].into_iter().flatten()
+    }
+}
+
 /// What is done for a block of rows, in this order.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
@@ -97,6 +126,8 @@ pub enum Step {
     Store(u16),
     /// Adds to a fold.
     Fold(u16),
+    /// Adds to elements of numbers, by position in [`Code::scatters`].
+    Scatter(u16),
 }
 
 /// The code of one loop.
@@ -118,8 +149,12 @@ pub struct Code {
     pub factors: Vec<u16>,
     /// Slots that are written, with their values.
     pub stores: Vec<(SlotId, Arg)>,
+    /// Columns that are read at rows of a number.
+    pub gathers: Vec<(SlotId, Level)>,
     /// Folds.
     pub folds: Vec<Fold>,
+    /// Folds into elements of a number.
+    pub scatters: Vec<Scatter>,
     /// Everything in order.
     pub steps: Vec<Step>,
     /// The last step that reads each value.
@@ -142,7 +177,9 @@ pub fn code(plan: &Plan, of: &Loop) -> Option<Code> {
             when: Vec::new(),
             factors: Vec::new(),
             stores: Vec::new(),
+            gathers: Vec::new(),
             folds: Vec::new(),
+            scatters: Vec::new(),
             steps: Vec::new(),
             last: Vec::new(),
         },
@@ -235,7 +272,17 @@ impl Build<'_> {
                 }
                 (c, a, b) => self.value(Value::Select(c, a, b))?,
             },
-            Op::Indexed(..) | Op::Entry(_) | Op::EntryAt(..) | Op::EntryIndex | Op::InRow(_) => {
+            Op::Indexed(slot, index, _) => {
+                let from = (slot, self.plan.slot(slot).level);
+                let known = self.out.gathers.iter().position(|g| *g == from);
+                let gather = known.unwrap_or_else(|| {
+                    self.out.gathers.push(from);
+                    self.out.gathers.len() - 1
+                });
+                let index = self.arg(index)?;
+                self.value(Value::Gather(u16::try_from(gather).ok()?, index))?
+            }
+            Op::Entry(_) | Op::EntryAt(..) | Op::EntryIndex | Op::InRow(_) => {
                 return None;
             }
         };
@@ -253,6 +300,21 @@ impl Build<'_> {
                 self.out.steps.push(Step::Store(at));
                 Some(())
             }
+            // Rows are counted from the first of the scope on: positions.
+            &Item::Scan { into, x, filter: None, factor: None, scope, within: None, exclusive }
+                if self.of.direction == Direction::Forward && self.is_one(x) && scope != BATCH =>
+            {
+                self.scope(scope);
+                let row = self.value(Value::RowNumber)?;
+                let first = self.number(Number::First(scope))?;
+                let mut count = self.value(Value::Binary(Binary::Sub, row, first))?;
+                if !exclusive {
+                    let one = self.number(Number::Const(1.0))?;
+                    count = self.value(Value::Binary(Binary::Add, count, one))?;
+                }
+                *self.args.get_mut(into.index())? = Some(count);
+                Some(())
+            }
             Item::Fold { op, into, scale: None, x, filter, index: None } => {
                 let filter = match filter {
                     Some(f) => Some(self.arg(*f)?),
@@ -266,6 +328,18 @@ impl Build<'_> {
                 self.out.steps.push(Step::Fold(at));
                 Some(())
             }
+            Item::Fold { op, into, scale: None, x, filter, index: Some((index, _)) } => {
+                let filter = match filter {
+                    Some(f) => Some(self.arg(*f)?),
+                    None => None,
+                };
+                let (op, into, level) = (*op, *into, self.plan.slot(*into).level);
+                let (x, index) = (self.arg(*x)?, self.arg(*index)?);
+                let at = u16::try_from(self.out.scatters.len()).ok()?;
+                self.out.scatters.push(Scatter { op, x, filter, index, into, level });
+                self.out.steps.push(Step::Scatter(at));
+                Some(())
+            }
             Item::Fold { .. }
             | Item::Scan { .. }
             | Item::Shift { .. }
@@ -273,6 +347,11 @@ impl Build<'_> {
             | Item::SpreadAt { .. }
             | Item::Sweep(_) => None,
         }
+    }
+
+    fn is_one(&self, v: V) -> bool {
+        let Some(Arg::Number(n)) = self.arg(v) else { return false };
+        self.out.numbers.get(n as usize) == Some(&Number::Const(1.0))
     }
 
     fn finish(mut self) -> Option<Code> {
@@ -294,7 +373,7 @@ impl Build<'_> {
             let when = match *number {
                 Number::Const(_) | Number::Whole(_) => When::Once,
                 Number::Parent(_, BATCH) | Number::RowOf(BATCH) => When::Once,
-                Number::Parent(..) | Number::RowOf(_) => When::Segment,
+                Number::Parent(..) | Number::RowOf(_) | Number::First(_) => When::Segment,
                 Number::Unary(_, x) => of(x),
                 Number::Binary(_, a, b) => any(&[a, b]),
                 Number::Select(c, a, b) => any(&[c, a, b]),
@@ -325,6 +404,7 @@ impl Build<'_> {
                     let fold = out.folds[f as usize];
                     std::iter::once(fold.x).chain(fold.filter).for_each(&mut read);
                 }
+                Step::Scatter(s) => out.scatters[s as usize].args().for_each(&mut read),
             }
         }
         Some(self.out)

@@ -311,6 +311,12 @@ unsafe fn all(
                         // SAFETY: the column has an element for each row.
                         unsafe { load(data, element, first, block.register(v)) };
                     }
+                    Value::Gather(from, index) => {
+                        let from = rows.gathers[from as usize];
+                        let (out, [index]) = block.apart(v, [index]);
+                        // SAFETY: the column has this many rows.
+                        unsafe { gather(from, index, out) };
+                    }
                     Value::RowNumber => {
                         for (i, o) in block.register(v).iter_mut().enumerate() {
                             *o = (first + i) as f64;
@@ -334,9 +340,109 @@ unsafe fn all(
                     let kept = fold.filter.map(|f| block.read(f));
                     add(&mut folds[f as usize].0, fold.op, block.read(fold.x), kept, count);
                 }
+                Step::Scatter(s) => {
+                    let fold = &code.scatters[s as usize];
+                    let (into, len) = rows.scatters[s as usize];
+                    // SAFETY: the slot has these rows, and nothing else reads or writes it now.
+                    let into = unsafe { std::slice::from_raw_parts_mut(into, len) };
+                    let kept = fold.filter.map(|f| block.read(f));
+                    let (x, index) = (block.read(fold.x), block.read(fold.index));
+                    scatter(into, fold.op, x, kept, index, count);
+                }
             }
         }
         first += count;
+    }
+}
+
+/// The row of a number; one that no array has, where it is none.
+#[inline(always)]
+fn row_of(number: f64) -> u32 {
+    // Added to 2^52, a whole number lies in the lowest bits: a conversion that every machine has for vectors.
+    let row = (number + f64::from_bits(0x4330_0000_0000_0000)).to_bits() as u32;
+    if f64::from(row) == number { row } else { u32::MAX }
+}
+
+/// The rows of a block of numbers.
+#[inline(always)]
+fn rows_of(index: Operand, count: usize) -> [u32; BLOCK] {
+    let mut out = [u32::MAX; BLOCK];
+    match index {
+        Operand::Block(index) => {
+            for (o, i) in out.iter_mut().zip(index) {
+                *o = row_of(*i);
+            }
+        }
+        Operand::One(index) => out[..count].fill(row_of(index)),
+    }
+    out
+}
+
+/// Reads elements at rows of numbers.
+#[inline(always)]
+unsafe fn gather((data, element, len): super::Gather, index: Operand, out: &mut [f64]) {
+    let rows = rows_of(index, out.len());
+    if element == Element::F64 {
+        // SAFETY: the caller promises these rows.
+        let data = unsafe { std::slice::from_raw_parts(data.cast::<f64>(), len) };
+        for (o, row) in out.iter_mut().zip(rows) {
+            *o = data.get(row as usize).copied().unwrap_or(0.0);
+        }
+        return;
+    }
+    for (o, row) in out.iter_mut().zip(rows) {
+        let row = row as usize;
+        // SAFETY: the caller promises the rows.
+        *o = if row < len { unsafe { element.at(data, row) } } else { 0.0 };
+    }
+}
+
+/// Folds a block into the elements of numbers, row by row.
+#[inline(always)]
+fn scatter(
+    into: &mut [f64],
+    op: ReduceOp,
+    x: Operand,
+    kept: Option<Operand>,
+    index: Operand,
+    count: usize,
+) {
+    let mut rows = rows_of(index, count);
+    match kept {
+        Some(Operand::Block(kept)) => {
+            for (row, kept) in rows.iter_mut().zip(kept) {
+                *row = if *kept == 0.0 { u32::MAX } else { *row };
+            }
+        }
+        Some(Operand::One(0.0)) => return,
+        Some(Operand::One(_)) | None => {}
+    }
+    let rows = &rows[..count];
+    match op {
+        ReduceOp::Sum | ReduceOp::LogSumExp => one_by_one(into, rows, x, |a, b| a + b),
+        ReduceOp::Prod => one_by_one(into, rows, x, |a, b| a * b),
+        ReduceOp::Max => one_by_one(into, rows, x, |a, b| math::fold(ReduceOp::Max, a, b)),
+        ReduceOp::Min => one_by_one(into, rows, x, |a, b| math::fold(ReduceOp::Min, a, b)),
+    }
+}
+
+#[inline(always)]
+fn one_by_one(into: &mut [f64], rows: &[u32], x: Operand, f: impl Fn(f64, f64) -> f64) {
+    match x {
+        Operand::Block(x) => {
+            for (row, x) in rows.iter().zip(x) {
+                if let Some(element) = into.get_mut(*row as usize) {
+                    *element = f(*element, *x);
+                }
+            }
+        }
+        Operand::One(x) => {
+            for row in rows {
+                if let Some(element) = into.get_mut(*row as usize) {
+                    *element = f(*element, x);
+                }
+            }
+        }
     }
 }
 

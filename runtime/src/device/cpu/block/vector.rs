@@ -40,37 +40,39 @@ const KEPT_FOLDS: usize = 4;
 
 /// Whether every operator has instructions.
 fn fits(code: &Code) -> bool {
-    code.values.iter().all(|v| match *v {
-        Value::Unary(op, _) => match op {
-            Unary::Neg
-            | Unary::Not
-            | Unary::Exp
-            | Unary::Expm1
-            | Unary::Abs
-            | Unary::Relu
-            | Unary::Cast
-            | Unary::IsFinite
-            | Unary::IsNan
-            | Unary::Sqrt
-            | Unary::Sign
-            | Unary::Floor
-            | Unary::Ceil
-            | Unary::Round
-            | Unary::Trunc => true,
-            Unary::Log
-            | Unary::Log1p
-            | Unary::Log1mexp
-            | Unary::Log2
-            | Unary::Sigmoid
-            | Unary::LogSigmoid
-            | Unary::Tanh
-            | Unary::Softplus
-            | Unary::Sin
-            | Unary::Cos => false,
-        },
-        Value::Binary(op, ..) => op != Binary::Pow,
-        Value::Load(_) | Value::RowNumber | Value::Select(..) => true,
-    })
+    code.scatters.is_empty()
+        && code.values.iter().all(|v| match *v {
+            Value::Unary(op, _) => match op {
+                Unary::Neg
+                | Unary::Not
+                | Unary::Exp
+                | Unary::Expm1
+                | Unary::Abs
+                | Unary::Relu
+                | Unary::Cast
+                | Unary::IsFinite
+                | Unary::IsNan
+                | Unary::Sqrt
+                | Unary::Sign
+                | Unary::Floor
+                | Unary::Ceil
+                | Unary::Round
+                | Unary::Trunc => true,
+                Unary::Log
+                | Unary::Log1p
+                | Unary::Log1mexp
+                | Unary::Log2
+                | Unary::Sigmoid
+                | Unary::LogSigmoid
+                | Unary::Tanh
+                | Unary::Softplus
+                | Unary::Sin
+                | Unary::Cos => false,
+            },
+            Value::Binary(op, ..) => op != Binary::Pow,
+            Value::Gather(..) => false,
+            Value::Load(_) | Value::RowNumber | Value::Select(..) => true,
+        })
 }
 
 /// Compiles code for columns of these types; none where an operator has no instructions, or a step needs more
@@ -136,6 +138,7 @@ fn uses(code: &Code) -> Vec<Vec<usize>> {
                 let fold = code.folds[f as usize];
                 std::iter::once(fold.x).chain(fold.filter).for_each(&mut read);
             }
+            Step::Scatter(s) => code.scatters[s as usize].args().for_each(&mut read),
         }
     }
     uses
@@ -191,6 +194,7 @@ impl Emit<'_> {
                 Step::Value(v) => self.value(asm, v),
                 Step::Store(s) => self.store(asm, s as usize),
                 Step::Fold(f) => self.fold(asm, f as usize),
+                Step::Scatter(_) => self.lacks = true,
             }
             for v in 0..self.values.len() {
                 if self.code.last[v] <= at {
@@ -232,9 +236,13 @@ impl Emit<'_> {
             Step::Value(user) => match self.code.values[user as usize] {
                 Value::Select(_, a, b) => !is(a) && !is(b),
                 Value::Binary(Binary::And | Binary::Or, ..) | Value::Unary(Unary::Not, _) => true,
-                Value::Load(_) | Value::RowNumber | Value::Unary(..) | Value::Binary(..) => false,
+                Value::Load(_)
+                | Value::Gather(..)
+                | Value::RowNumber
+                | Value::Unary(..)
+                | Value::Binary(..) => false,
             },
-            Step::Store(_) => false,
+            Step::Store(_) | Step::Scatter(_) => false,
             Step::Fold(f) => !is(self.code.folds[f as usize].x),
         })
     }
@@ -257,6 +265,7 @@ impl Emit<'_> {
                     }
                 }
             }
+            Value::Gather(..) => self.lacks = true,
             Value::RowNumber => {
                 for copy in 0..self.copies {
                     let r = self.vector(asm);

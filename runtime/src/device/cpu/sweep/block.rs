@@ -34,6 +34,8 @@ pub(super) struct Row<'a> {
     pub scratch: &'a [*mut u8],
     pub numbers: &'a [f64],
     pub entries: usize,
+    /// The number of each entry, where they are some of a row.
+    pub some: Option<&'a [u32]>,
     /// Registers in the memory; one more block follows for weights.
     pub registers: usize,
 }
@@ -176,8 +178,17 @@ unsafe fn block(row: &Row, memory: &mut [f64], first: usize, count: usize) {
             }
             Code::Index { into } => {
                 let out = register(memory, into, count);
-                for (i, o) in out.iter_mut().enumerate() {
-                    *o = (first + i) as f64;
+                match row.some {
+                    Some(some) => {
+                        for (o, at) in out.iter_mut().zip(&some[first..]) {
+                            *o = f64::from(*at);
+                        }
+                    }
+                    None => {
+                        for (i, o) in out.iter_mut().enumerate() {
+                            *o = (first + i) as f64;
+                        }
+                    }
                 }
             }
             Code::Unary { op, into, x } => unary(op, row, memory, into, x, count),

@@ -4,19 +4,24 @@
 //! an entry and products of these, with numbers of the row before them, and single entries, row
 //! primitives do it at a tenth of the cost. The operators are run once over formulas; only
 //! coefficients are computed row by row, and a row that leaves the form goes through the blocks.
+//!
+//! The n largest entries may be treated in any other way: the form is that of the others, and they go through
+//! the blocks, put together (`inside`).
 
 mod algebra;
 mod apply;
+mod inside;
 mod tape;
 
 use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::loops::Guard;
+use rlc_compiler::op::Binary;
 
-use super::{Arg, Code, Fold};
-use algebra::{Algebra, COLUMNS, Form, Linear, Of, Term};
+use super::{Arg, Code, Fold, Mean};
+use algebra::{Algebra, COLUMNS, Form, Inside, Linear, Of, Term};
 use tape::{N, Tape, ZERO};
 
-pub(super) use apply::{Buffers, Later, run};
+pub(super) use apply::{Blocks, Buffers, Later, run};
 
 /// Shorter rows are not worth it.
 pub const ROW_FROM: usize = 256;
@@ -24,10 +29,22 @@ pub const ROW_FROM: usize = 256;
 /// A fold of known form.
 #[derive(Debug, Clone)]
 enum KnownFold {
-    /// Log-sum-exp of a linear formula, and means of linear formulas.
-    LogSumExp { x: Linear, means: Vec<(Linear, Guard)> },
+    /// Log-sum-exp of a linear formula, and means of linear formulas; none of those that no entry counts for.
+    LogSumExp { x: Linear, means: Vec<Option<(Linear, Guard)>> },
     /// Sum of exponentials and single entries.
     Sum(Form),
+    /// The number of the n-th entry of a linear formula.
+    Nth { x: Linear, n: N },
+    /// No entry adds anything: so many results.
+    Nothing(usize),
+}
+
+/// Something of known form, for all entries or those outside.
+#[derive(Debug, Clone)]
+struct Part<T> {
+    of: T,
+    /// It differs inside.
+    outside: bool,
 }
 
 /// What a sweep computes, as formulas.
@@ -35,8 +52,10 @@ enum KnownFold {
 pub(super) struct Known {
     tape: Tape,
     nonzero: Vec<N>,
-    folds: Vec<KnownFold>,
-    gradients: Vec<Form>,
+    folds: Vec<Part<KnownFold>>,
+    gradients: Vec<Part<Form>>,
+    /// Entries for which the formulas do not hold.
+    inside: Vec<Inside>,
 }
 
 /// The code that is looked at.
@@ -57,9 +76,14 @@ impl Known {
         if sweep.columns > COLUMNS || sweep.columns == 0 {
             return None;
         }
-        let mut algebra = Algebra { tape: Tape::new(), nonzero: Vec::new() };
+        let mut algebra = Algebra { tape: Tape::new(), nonzero: Vec::new(), inside: Vec::new() };
         let mut registers = vec![Of::Unknown; sweep.registers];
+        // What follows from whether an entry is inside.
+        let mut differs = vec![false; sweep.registers];
+        // Numbers that must not be 0 for what is in each register.
+        let mut conditions: Vec<Vec<N>> = vec![Vec::new(); sweep.registers];
         for code in sweep.code {
+            let known = algebra.inside.len();
             let of = |x: Arg, algebra: &mut Algebra| sweep.of(&registers, x, algebra);
             let (into, found) = match *code {
                 Code::Entry { into, column } => {
@@ -81,12 +105,60 @@ impl Known {
                     (into, algebra.select(c, a, b))
                 }
             };
+            let reads = |x: Arg| matches!(x, Arg::Block(r) if differs[r as usize]);
+            let any = match *code {
+                Code::Entry { .. } | Code::Index { .. } => false,
+                Code::Unary { x, .. } => reads(x),
+                Code::Binary { a, b, .. } => reads(a) || reads(b),
+                Code::Select { c, a, b, .. } => reads(c) || reads(a) || reads(b),
+            };
+            let condition = matches!(code, Code::Binary { op: Binary::Or, .. });
+            differs[into as usize] = any
+                || algebra.inside.len() > known
+                || condition && matches!(found, Of::Number(ZERO));
+            let mut own = std::mem::take(&mut algebra.nonzero);
+            let mut read = |x: Arg| {
+                if let Arg::Block(r) = x {
+                    own.extend_from_slice(&conditions[r as usize]);
+                }
+            };
+            match *code {
+                Code::Entry { .. } | Code::Index { .. } => {}
+                Code::Unary { x, .. } => read(x),
+                Code::Binary { a, b, .. } => [a, b].into_iter().for_each(read),
+                Code::Select { c, a, b, .. } => {
+                    let taken = match sweep.of(&registers, c, &mut algebra) {
+                        Of::Number(n) => algebra.tape.constant_of(n),
+                        _ => None,
+                    };
+                    match taken {
+                        Some(0.0) => read(b),
+                        Some(_) => read(a),
+                        None => [c, a, b].into_iter().for_each(read),
+                    }
+                }
+            }
+            conditions[into as usize] = own;
             registers[into as usize] = found;
         }
+        let mut nonzero = Vec::new();
+        let mut needs = |x: Arg| {
+            if let Arg::Block(r) = x {
+                nonzero.extend_from_slice(&conditions[r as usize]);
+            }
+        };
+        let differs = |x: Arg| matches!(x, Arg::Block(r) if differs[r as usize]);
         let form = |x: Arg, algebra: &mut Algebra| match sweep.of(&registers, x, algebra) {
             Of::Number(n) => Some(Form::linear(Linear::number(n))),
             Of::Form(f) => Some(f).filter(|f| f.held.is_empty()),
-            Of::Index | Of::Hit(_) | Of::Above(_) | Of::Unknown => None,
+            Of::Index
+            | Of::Hit(_)
+            | Of::Above(_)
+            | Of::Over(..)
+            | Of::Equal(..)
+            | Of::UpTo
+            | Of::Tied(..)
+            | Of::Unknown => None,
         };
         let linear = |x: Arg, algebra: &mut Algebra| {
             form(x, algebra).filter(Form::is_linear).map(|f| f.plain)
@@ -97,32 +169,73 @@ impl Known {
         for fold in sweep.folds {
             folds.push(match fold {
                 Fold::Plain { op: ReduceOp::Sum, x } => {
-                    KnownFold::Sum(form(*x, &mut algebra).and_then(sum)?)
+                    needs(*x);
+                    let of = KnownFold::Sum(form(*x, &mut algebra).and_then(sum)?);
+                    Part { of, outside: differs(*x) }
                 }
-                Fold::LogSumExp { x, means } if means.iter().all(|m| m.filter.is_none()) => {
-                    let x = linear(*x, &mut algebra)?;
+                Fold::LogSumExp { x, means } => {
+                    let reads = |m: &Mean| differs(m.f) || m.filter.is_some_and(&differs);
+                    let outside = differs(*x) || means.iter().any(reads);
+                    let arg = *x;
+                    let x = linear(arg, &mut algebra)?;
+                    let nothing =
+                        x.is_number() && algebra.tape.constant_of(x.c0) == Some(f64::NEG_INFINITY);
+                    if nothing && outside && !algebra.inside.is_empty() {
+                        let of = KnownFold::Nothing(1 + means.len());
+                        folds.push(Part { of, outside });
+                        continue;
+                    }
+                    needs(arg);
                     let mut known = Vec::new();
                     for mean in means {
-                        known.push((linear(mean.f, &mut algebra)?, mean.guard));
+                        let counts =
+                            match mean.filter.map(|f| sweep.of(&registers, f, &mut algebra)) {
+                                None => true,
+                                Some(Of::Number(n)) => algebra.tape.constant_of(n)? != 0.0,
+                                Some(_) => return None,
+                            };
+                        if counts {
+                            needs(mean.f);
+                            known.push(Some((linear(mean.f, &mut algebra)?, mean.guard)));
+                        } else {
+                            known.push(None);
+                        }
                     }
-                    KnownFold::LogSumExp { x, means: known }
+                    Part { of: KnownFold::LogSumExp { x, means: known }, outside }
                 }
-                Fold::Plain { .. } | Fold::LogSumExp { .. } | Fold::Nth { .. } => return None,
+                Fold::Nth { x, n: Arg::Row(n), .. } if !differs(*x) => {
+                    needs(*x);
+                    let x = linear(*x, &mut algebra)?;
+                    let Of::Number(n) = sweep.of(&registers, Arg::Row(*n), &mut algebra) else {
+                        return None;
+                    };
+                    Part { of: KnownFold::Nth { x, n }, outside: false }
+                }
+                Fold::Plain { .. } | Fold::Nth { .. } => return None,
             });
         }
         let mut gradients = Vec::new();
         for x in sweep.gradients {
-            gradients.push(form(*x, &mut algebra).filter(|f| f.plain.is_number())?);
+            needs(*x);
+            let of = form(*x, &mut algebra).filter(|f| f.plain.is_number())?;
+            gradients.push(Part { of, outside: differs(*x) });
         }
-        let Algebra { tape, nonzero } = algebra;
-        Some(Known { tape, nonzero, folds, gradients })
+        let Algebra { tape, inside, .. } = algebra;
+        if inside.iter().any(|i| single(i.x).is_none()) {
+            return None;
+        }
+        // Without such entries a condition that is always false is nothing special.
+        let special = !inside.is_empty();
+        folds.iter_mut().for_each(|f| f.outside &= special);
+        gradients.iter_mut().for_each(|g| g.outside &= special);
+        Some(Known { tape, nonzero, folds, gradients, inside })
     }
 
     /// Columns of whose exponentials it sums squares.
     pub(super) fn square_columns(&self) -> impl Iterator<Item = usize> + '_ {
-        let sums = self.folds.iter().filter_map(|f| match f {
-            KnownFold::Sum(f) => Some(&f.terms),
-            KnownFold::LogSumExp { .. } => None,
+        let sums = self.folds.iter().filter_map(|f| match &f.of {
+            KnownFold::Sum(form) => Some(&form.terms).filter(|_| !f.outside),
+            KnownFold::LogSumExp { .. } | KnownFold::Nth { .. } | KnownFold::Nothing(_) => None,
         });
         // Two exponentials of a column: one may be the square of the other.
         sums.flat_map(|terms| {

@@ -17,7 +17,7 @@ pub(super) struct Found {
 }
 
 /// Of the row at which the loop stands.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Memory {
     pub found: Vec<Found>,
     /// The least and the largest logit.

@@ -49,7 +49,20 @@ pub(super) enum Of {
     Hit(N),
     /// Whether the exponential of this is above 0.
     Above(Linear),
+    /// Whether an entry of a column is above a number, equal to it, or numbered at most this.
+    Over(Linear, N),
+    Equal(Linear, N),
+    UpTo,
+    /// Equal to a number, and numbered at most some other.
+    Tied(Linear, N),
     Unknown,
+}
+
+/// The entries whose formula, of one column, is above a number, and some of those that are equal to it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in super::super) struct Inside {
+    pub x: Linear,
+    pub least: N,
 }
 
 impl Linear {
@@ -212,8 +225,10 @@ impl Form {
 /// Runs operators over formulas.
 pub(super) struct Algebra {
     pub tape: Tape,
-    /// Numbers that must not be 0 for the formulas to hold, since they multiply what may be infinite.
+    /// Numbers that must not be 0 for what the last operator gave to hold, since they multiply what may be infinite.
     pub nonzero: Vec<N>,
+    /// Entries for which the formulas do not hold: those of which a condition is taken to be false.
+    pub inside: Vec<Inside>,
 }
 
 fn form(found: Option<Form>) -> Of {
@@ -226,7 +241,14 @@ impl Algebra {
         match of {
             Of::Number(n) => Some(Form::linear(Linear::number(n))),
             Of::Form(f) => Some(f),
-            Of::Index | Of::Hit(_) | Of::Above(_) | Of::Unknown => None,
+            Of::Index
+            | Of::Hit(_)
+            | Of::Above(_)
+            | Of::Over(..)
+            | Of::Equal(..)
+            | Of::UpTo
+            | Of::Tied(..)
+            | Of::Unknown => None,
         }
     }
 
@@ -279,8 +301,19 @@ impl Algebra {
             (Binary::Eq, Of::Index, Of::Number(at)) | (Binary::Eq, Of::Number(at), Of::Index) => {
                 Of::Hit(at)
             }
-            (Binary::Gt, Of::Form(f), Of::Number(ZERO)) => {
+            (Binary::Gt, Of::Form(f), Of::Number(ZERO)) if f.exponential().is_some() => {
                 f.exponential().map_or(Of::Unknown, Of::Above)
+            }
+            (Binary::Gt, Of::Form(f), Of::Number(n)) if f.is_linear() => Of::Over(f.plain, n),
+            (Binary::Eq, Of::Form(f), Of::Number(n)) if f.is_linear() => Of::Equal(f.plain, n),
+            (Binary::Le, Of::Index, Of::Number(_)) => Of::UpTo,
+            (Binary::And, Of::Equal(x, n), Of::UpTo) => Of::Tied(x, n),
+            (Binary::Or, Of::Over(x, least), Of::Tied(y, n)) if (x, least) == (y, n) => {
+                let inside = Inside { x, least };
+                if !self.inside.contains(&inside) {
+                    self.inside.push(inside);
+                }
+                Of::Number(ZERO)
             }
             _ => Of::Unknown,
         }
@@ -295,6 +328,9 @@ impl Algebra {
 
     pub(super) fn select(&mut self, c: Of, a: Of, b: Of) -> Of {
         match (c, a, b) {
+            (Of::Number(c), a, b) if self.tape.constant_of(c).is_some() => {
+                if self.tape.constant_of(c) == Some(0.0) { b } else { a }
+            }
             (Of::Number(c), Of::Number(a), Of::Number(b)) => Of::Number(self.tape.select(c, a, b)),
             (Of::Number(c), a, b) => match (Algebra::lift(a), Algebra::lift(b)) {
                 (Some(a), Some(b)) => {

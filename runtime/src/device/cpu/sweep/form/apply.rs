@@ -7,9 +7,9 @@ use rlc_compiler::table::Floats;
 
 use super::algebra::{COLUMNS, Form, Linear};
 use super::tape::{N, value};
-use super::{Known, KnownFold};
+use super::{Known, KnownFold, inside};
 use crate::device::cpu::rows::{self, Beside, Place, Source, Target, Terms, Wanted, Width};
-use crate::device::cpu::sweep::block::Row;
+use crate::device::cpu::sweep::block::{Row, Running};
 use crate::device::cpu::sweep::memory::{Found, Memory};
 
 /// Room that is used again for every row.
@@ -18,6 +18,14 @@ pub(in super::super) struct Buffers {
     values: Vec<f64>,
     wants: Vec<Want>,
     parts: Vec<Part>,
+    top: rows::top::Room,
+    inside: inside::Room,
+}
+
+/// The memory of blocks.
+pub(in super::super) struct Blocks<'a> {
+    pub memory: &'a mut [f64],
+    pub running: &'a mut Vec<Running>,
 }
 
 /// What later sweeps of the loop make of columns.
@@ -32,9 +40,9 @@ type Second = Option<(usize, f64)>;
 
 /// Statistics that a row needs.
 #[derive(Debug, Clone, Copy)]
-struct Want {
-    column: usize,
-    scale: f64,
+pub(super) struct Want {
+    pub column: usize,
+    pub scale: f64,
     moment: bool,
     square: bool,
     beside: Second,
@@ -42,7 +50,7 @@ struct Want {
 
 /// `(a + b e + d y) exp(s e + o)`, e of one column and y of another.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+pub(in super::super) struct Part {
     column: usize,
     scale: f64,
     offset: f64,
@@ -56,14 +64,14 @@ struct Part {
 
 /// A linear formula of a row.
 #[derive(Debug, Clone, Copy)]
-struct Line {
-    c0: f64,
-    c: [f64; COLUMNS],
+pub(super) struct Line {
+    pub c0: f64,
+    pub c: [f64; COLUMNS],
 }
 
 impl Line {
     /// None where a coefficient is not finite.
-    fn new(of: Linear, values: &[f64]) -> Option<Line> {
+    pub fn new(of: Linear, values: &[f64]) -> Option<Line> {
         if !of.numbers().all(|n: N| value(values, n).is_finite()) {
             return None;
         }
@@ -75,7 +83,7 @@ impl Line {
     }
 
     /// The only column with a part in it.
-    fn single(&self) -> Option<usize> {
+    pub fn single(&self) -> Option<usize> {
         let mut with = (0..COLUMNS).filter(|c| self.c[*c] != 0.0);
         with.next().filter(|_| with.next().is_none())
     }
@@ -207,11 +215,11 @@ pub(in super::super) unsafe fn run(
     width: Width,
     row: &Row,
     (known, later): (&Known, &Later),
-    (buffers, memory): (&mut Buffers, &mut Memory),
+    room: (&mut Buffers, &mut Memory, Blocks<'_>),
     results: &mut [f64],
 ) -> bool {
     // SAFETY: promised by the caller.
-    unsafe { attempt(width, row, (known, later), (buffers, memory), results).is_some() }
+    unsafe { attempt(width, row, (known, later), room, results).is_some() }
 }
 
 /// None, with nothing written, for a row of another form.
@@ -223,9 +231,10 @@ unsafe fn attempt(
     width: Width,
     row: &Row,
     (known, later): (&Known, &Later),
-    (Buffers { values, wants, parts: room }, memory): (&mut Buffers, &mut Memory),
+    (buffers, memory, blocks): (&mut Buffers, &mut Memory, Blocks<'_>),
     results: &mut [f64],
 ) -> Option<()> {
+    let Buffers { values, wants, parts: room, top, inside } = buffers;
     known.tape.run(row.numbers, values);
     if known.nonzero.iter().any(|n| value(values, *n) == 0.0) {
         return None;
@@ -240,24 +249,51 @@ unsafe fn attempt(
         [out] if out.align_offset(4) == 0 => Some(out.cast::<f32>()),
         _ => return None,
     };
-    let at = Columns { width, entries: row.entries, places: columns };
-    needs(known, values, room, wants)?;
+    let at = Columns { width, entries: row.entries, places: columns, hidden: [None; COLUMNS] };
+    let all = known.folds.iter().filter(|f| !f.outside).map(|f| &f.of);
+    needs(all, values, room, wants)?;
     for want in wants.iter() {
         at.statistics(*want, later, memory)?;
     }
+    if !known.inside.is_empty() {
+        // SAFETY: promised by the caller.
+        unsafe { inside.find(known, values, &at, row, blocks, results.len())? };
+    }
     let mut place = 0;
-    for fold in &known.folds {
-        place += fold_into(fold, values, &at, memory, room, &mut results[place..])?;
+    for fold in known.folds.iter().filter(|f| !f.outside) {
+        let results = &mut results[place_of(known, fold)..];
+        fold_into(&fold.of, values, &at, memory, (room, top), results)?;
+        place += 1;
+    }
+    if place < known.folds.len() {
+        inside.fold(known, values, &at, (room, wants, top), results)?;
     }
     let (Some(out), [form]) = (out, known.gradients.as_slice()) else {
         return (out.is_none() && known.gradients.is_empty()).then_some(());
     };
     // SAFETY: the gradient has a place for every entry, and no slice of a column lives on.
-    unsafe { gradient(form, values, &at, memory, room, out) }
+    unsafe {
+        gradient(&form.of, values, &at, memory, room, out)?;
+        if form.outside {
+            inside.write(out);
+        }
+    }
+    Some(())
+}
+
+/// Where the results of a fold begin.
+fn place_of(known: &Known, fold: &super::Part<KnownFold>) -> usize {
+    let before = known.folds.iter().take_while(|f| !std::ptr::eq(*f, fold));
+    before.map(|f| f.of.results()).sum()
 }
 
 /// Statistics that the folds of a row need, those of the same distribution together.
-fn needs(known: &Known, values: &[f64], room: &mut Vec<Part>, wants: &mut Vec<Want>) -> Option<()> {
+pub(super) fn needs<'a>(
+    folds: impl Iterator<Item = &'a KnownFold>,
+    values: &[f64],
+    room: &mut Vec<Part>,
+    wants: &mut Vec<Want>,
+) -> Option<()> {
     wants.clear();
     let mut want = |new: Want| {
         let fits = |w: &&mut Want| {
@@ -273,13 +309,14 @@ fn needs(known: &Known, values: &[f64], room: &mut Vec<Part>, wants: &mut Vec<Wa
             None => wants.push(new),
         }
     };
-    for fold in &known.folds {
+    for fold in folds {
         match fold {
+            KnownFold::Nth { .. } | KnownFold::Nothing(_) => {}
             KnownFold::LogSumExp { x, means } => {
                 let x = Line::new(*x, values)?;
                 // The sum itself has no factor.
                 want(Part::new(&x, &Line { c0: 1.0, c: [0.0; COLUMNS] }, false)?.want());
-                for (f, _) in means {
+                for (f, _) in means.iter().flatten() {
                     want(Part::new(&x, &Line::new(*f, values)?, false)?.want());
                 }
             }
@@ -295,11 +332,13 @@ fn needs(known: &Known, values: &[f64], room: &mut Vec<Part>, wants: &mut Vec<Wa
 }
 
 /// Columns of a row, each with `entries` numbers that no one writes but the gradient.
-struct Columns {
-    width: Width,
-    entries: usize,
+pub(super) struct Columns {
+    pub(super) width: Width,
+    pub(super) entries: usize,
     /// Those that are not there are the first.
-    places: [(Source, SlotId); COLUMNS],
+    pub(super) places: [(Source, SlotId); COLUMNS],
+    /// Copies in which some entries have probability 0, in place of those whose exponentials are summed.
+    pub(super) hidden: [Option<*const f32>; COLUMNS],
 }
 
 impl Columns {
@@ -308,13 +347,13 @@ impl Columns {
     }
 
     /// Never alive while the gradient is written, which may be here.
-    fn logits(&self, column: usize) -> Floats<'_> {
+    pub(super) fn logits(&self, column: usize) -> Floats<'_> {
         // SAFETY: there are as many entries, and they are not written meanwhile.
         unsafe { self.places[column].0.floats(self.entries) }
     }
 
     /// Computes statistics that are not known yet.
-    fn statistics(&self, want: Want, later: &Later, memory: &mut Memory) -> Option<()> {
+    pub(super) fn statistics(&self, want: Want, later: &Later, memory: &mut Memory) -> Option<()> {
         let Want { column, scale, moment, square, beside } = want;
         let slot = self.slot(column);
         let second = beside.map(|(y, share)| (self.slot(y), share));
@@ -322,7 +361,12 @@ impl Columns {
             return Some(());
         }
         let square = square || later.squares.contains(&slot);
-        let row = rows::Row { logits: self.logits(column), scale };
+        let logits = match self.hidden[column] {
+            // SAFETY: a copy has as many entries, which are not written meanwhile.
+            Some(copy) => unsafe { Source::F32(copy).floats(self.entries) },
+            None => self.logits(column),
+        };
+        let row = rows::Row { logits, scale };
         let beside = beside.map(|(y, share)| Beside { row: self.logits(y), share });
         let wanted = Wanted { moment, square, beside };
         let statistics = rows::statistics(self.width, row, &wanted);
@@ -376,15 +420,15 @@ impl Columns {
     }
 }
 
-/// Writes the results of a fold, and returns how many; none for a row of another form.
-fn fold_into(
+/// Writes the results of a fold; none for a row of another form.
+pub(super) fn fold_into(
     fold: &KnownFold,
     values: &[f64],
     at: &Columns,
     memory: &mut Memory,
-    room: &mut Vec<Part>,
+    (room, top): (&mut Vec<Part>, &mut rows::top::Room),
     results: &mut [f64],
-) -> Option<usize> {
+) -> Option<()> {
     let slot = |column: usize| at.slot(column);
     match fold {
         KnownFold::LogSumExp { x, means } => {
@@ -392,7 +436,11 @@ fn fold_into(
             let column = x.single()?;
             let found = *memory.statistics((slot(column), x.c[column]), false, false, None)?;
             results[0] = found.lse() + x.c0;
-            for ((f, guard), result) in means.iter().zip(&mut results[1..]) {
+            for (mean, result) in means.iter().zip(&mut results[1..]) {
+                let Some((f, guard)) = mean else {
+                    *result = 0.0;
+                    continue;
+                };
                 let part = Part::new(&x, &Line::new(*f, values)?, *guard == Guard::None)?;
                 if !at.holds(&part, memory) {
                     return None;
@@ -406,8 +454,26 @@ fn fold_into(
                     return None;
                 }
             }
-            Some(1 + means.len())
+            Some(())
         }
+        KnownFold::Nth { x, n } => {
+            let (x, n) = (Line::new(*x, values)?, value(values, *n));
+            let column = x.single().filter(|c| x.c[*c] > 0.0)?;
+            if n.is_nan() || n < 1.0 {
+                results[0] = -1.0;
+                return Some(());
+            }
+            let found = rows::top::nth(at.width, at.logits(column), n as usize, top)?;
+            // SAFETY: the row has this entry.
+            let part = x.c[column] * unsafe { at.places[column].0.get(found) };
+            // A large number added to small ones would make different entries equal.
+            if x.c0 != 0.0 && part.abs() < x.c0.abs() * 1e-6 {
+                return None;
+            }
+            results[0] = found as f64;
+            Some(())
+        }
+        KnownFold::Nothing(_) => None,
         KnownFold::Sum(form) => {
             parts(form, values, room)?;
             let mut sum = 0.0;
@@ -425,7 +491,7 @@ fn fold_into(
                 }
             }
             results[0] = sum;
-            sum.is_finite().then_some(1)
+            sum.is_finite().then_some(())
         }
     }
 }
