@@ -404,7 +404,9 @@ impl<'k> Run<'k> {
         let (mut changed, mut narrow) = (false, false);
         let mut of_type = |slot: SlotId, float: Float| {
             narrow |= float != Float::F32;
-            sweeps.iter_mut().for_each(|s| changed |= s.set_gradient(slot, float));
+            for sweep in sweeps.iter_mut() {
+                changed |= sweep.set_gradient(slot, float);
+            }
         };
         for ((id, slot), memory) in plan.all_slots().zip(memory) {
             let pointer = match memory {
