@@ -80,7 +80,7 @@ fn main() {
                 assert_eq!(program.graph.columns[column.0 as usize].level, VOCAB);
                 let rows = VocabRows { data: Floats::F32(&logits[range.clone()]), first: t.start };
                 let vocab = BTreeMap::from([(column, rows)]);
-                let mut gradients = [Gradient { column, data: &mut out[range] }];
+                let mut gradients = [Gradient { column, data: (&mut out[range]).into() }];
                 run.live(row..row + 1, &vocab, &mut gradients).unwrap();
             }
             run.after(&BTreeMap::new()).unwrap();

@@ -117,6 +117,13 @@ pub enum Logits {
         /// Entries per token.
         vocab: usize,
     },
+    /// The same, of another type than f32: bf16, or half precision. [`Step::live_in_place`] takes them.
+    LiveAs {
+        /// Entries per token.
+        vocab: usize,
+        /// Their type.
+        float: Float,
+    },
     /// From the memory of the device that runs the live stage, piece by piece: see [`Step::live_on_device`].
     OnDevice {
         /// Entries per token.
@@ -299,15 +306,18 @@ impl Objective {
                 let why = "logits on a device need a device that runs the live stage: none is set";
                 return Err(ObjectiveError::Backend(why.to_owned()));
             }
-            Logits::Live { vocab } | Logits::OnDevice { vocab, .. } => {
-                present.insert("vocab/logits".to_owned());
-                Some(vocab)
+            Logits::Live { vocab } => Some((vocab, Float::F32)),
+            Logits::LiveAs { vocab, float } | Logits::OnDevice { vocab, float } => {
+                Some((vocab, float))
             }
         };
+        if live.is_some() {
+            present.insert("vocab/logits".to_owned());
+        }
         let specialized = self.specialized(Some(present))?;
         let program = Arc::clone(&specialized.program);
         let mut shape = Shape::new(&program.graph.level_table, table)?;
-        if let Some(vocab) = live {
+        if let Some((vocab, _)) = live {
             shape.vocab = vocab;
         }
         let mut workers = Workers(self.workers.as_mut().map(|w| w.as_mut() as &mut dyn AllReduce));
@@ -336,15 +346,12 @@ impl Objective {
                 Run::Interp(Box::new(run))
             }
             Backend::Cpu => {
-                let mut floats = vocab_floats(&program, &vocab);
+                let own = live.map_or(Float::F32, |live| live.1);
+                let floats = vocab_floats(&program, &vocab, own);
                 let mut gradients = Vec::new();
-                if let Logits::OnDevice { float, .. } = logits {
+                if let Logits::OnDevice { .. } = logits {
                     let path = |id| program.graph.column_path(id);
-                    let own = floats.iter_mut().find(|(id, _)| path(*id) == "vocab/logits");
-                    gradients.extend(own.map(|of| {
-                        of.1 = float;
-                        *of
-                    }));
+                    gradients.extend(floats.iter().find(|(id, _)| path(*id) == "vocab/logits"));
                 }
                 let fits = |k: &Compiled| {
                     Arc::ptr_eq(&k.program, &program)
@@ -399,15 +406,16 @@ fn same_sides(graph: &Graph, a: &Settings, b: &Settings) -> bool {
     })
 }
 
-/// The float types of the vocab-level columns, f32 for those that come with the pieces.
+/// The float types of the vocab-level columns, `live` for those that come with the pieces.
 fn vocab_floats(
     program: &Program,
     vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+    live: Float,
 ) -> Vec<(ColumnId, Float)> {
     columns::needed(program)
         .into_iter()
         .filter(|id| program.graph.columns[id.0 as usize].level == VOCAB)
-        .map(|id| (id, vocab.get(&id).map_or(Float::F32, |rows| float(rows.data))))
+        .map(|id| (id, vocab.get(&id).map_or(live, |rows| float(rows.data))))
         .collect()
 }
 

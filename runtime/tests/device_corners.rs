@@ -43,7 +43,11 @@ fn run_with(
     run.recorded(vocab)?;
     let mut out = vec![f32::NAN; shape.count(VOCAB)];
     let column = program.grads[0].0;
-    run.live(0..shape.count(program.piece), vocab, &mut [Gradient { column, data: &mut out }])?;
+    run.live(
+        0..shape.count(program.piece),
+        vocab,
+        &mut [Gradient { column, data: (&mut out).into() }],
+    )?;
     run.after(vocab)?;
     Ok((run.value(program.loss).unwrap()[0], out))
 }
@@ -365,7 +369,7 @@ fn restarted(table: &Table, program: &Arc<Program>) {
         let mut out = vec![0.0; shape.count(VOCAB)];
         let column = program.grads[0].0;
         let rows = 0..shape.count(program.piece);
-        run.live(rows, &vocab, &mut [Gradient { column, data: &mut out }]).unwrap();
+        run.live(rows, &vocab, &mut [Gradient { column, data: (&mut out).into() }]).unwrap();
         run.after(&vocab).unwrap();
         losses.push((run.value(program.loss).unwrap()[0].to_bits(), out));
     }

@@ -148,6 +148,12 @@ impl Cost<'_> {
         bytes.written += sweep.gradients.iter().map(|(s, _)| self.slot(*s)).sum::<usize>();
     }
 
+    /// Bytes of an entry of a vocab-level column.
+    fn width(&self, column: ColumnId) -> usize {
+        let float = self.floats.iter().find(|(id, _)| *id == column);
+        width(float.map_or(Float::F32, |f| f.1))
+    }
+
     fn slot(&self, id: SlotId) -> usize {
         let slot = self.plan.slot(id);
         self.size(slot.level, slot.kind)
@@ -166,11 +172,9 @@ impl Cost<'_> {
             SlotKind::Scratch(numbers) => 8 * numbers * self.shape.vocab,
             SlotKind::Parents(_) => 4 * rows,
             SlotKind::Starts(_) => 4 * (rows + 1),
-            SlotKind::Gradient(_) => 4 * self.shape.count(VOCAB),
-            SlotKind::Entries(column) => {
-                let float = self.floats.iter().find(|(id, _)| *id == column);
-                width(float.map_or(Float::F32, |f| f.1)) * self.shape.count(VOCAB)
-            }
+            // In the type of the logits; f32 for those of f64.
+            SlotKind::Gradient(column) => self.width(column).min(4) * self.shape.count(VOCAB),
+            SlotKind::Entries(column) => self.width(column) * self.shape.count(VOCAB),
         }
     }
 }

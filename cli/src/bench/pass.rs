@@ -14,8 +14,8 @@ use rlc_compiler::level::{Level, ROLLOUT, TOKEN, VOCAB};
 use rlc_compiler::program::{Phase, Program};
 use rlc_compiler::shape::Shape;
 use rlc_compiler::table::{Array, Data, Table};
-use rlc_runtime::device::Gradient;
 use rlc_runtime::device::cpu::{Kernel, float};
+use rlc_runtime::device::{Entries, Gradient};
 use rlc_runtime::objective::{Logits, Objective};
 
 use super::cost::{Bytes, Cost};
@@ -263,7 +263,8 @@ pub(super) struct Batch<'a> {
     pub(super) given: Vec<(ColumnId, Numbers<'a>)>,
     pub(super) vocab: BTreeMap<ColumnId, VocabRows<'a>>,
     pub(super) floats: Vec<(ColumnId, Float)>,
-    gradients: Vec<(ColumnId, Vec<f32>)>,
+    /// In the type of their logits: f32 for those of f64.
+    gradients: Vec<(ColumnId, Data)>,
 }
 
 impl<'a> Batch<'a> {
@@ -288,9 +289,13 @@ impl<'a> Batch<'a> {
             .iter()
             .filter(|(id, g)| g.is_some() && graph.columns[id.0 as usize].level == VOCAB)
             .map(|(id, _)| {
-                let mut memory = vec![0.0; shape.count(VOCAB)];
-                // Touches the pages.
-                memory.fill(1.0);
+                // Writing touches the pages.
+                let entries = shape.count(VOCAB);
+                let memory = match vocab.get(id).map(|rows| float(rows.data)) {
+                    Some(Float::Bf16) => Data::Bf16(vec![1; entries]),
+                    Some(Float::F16) => Data::F16(vec![1; entries]),
+                    Some(Float::F32 | Float::F64) | None => Data::F32(vec![1.0; entries]),
+                };
                 (*id, memory)
             })
             .collect();
@@ -316,7 +321,16 @@ impl<'a> Batch<'a> {
             let mut outputs: Vec<Gradient<'_>> = self
                 .gradients
                 .iter_mut()
-                .map(|(id, all)| Gradient { column: *id, data: &mut all[entries.clone()] })
+                .filter_map(|(id, all)| {
+                    let here = entries.clone();
+                    let data = match all {
+                        Data::F32(x) => Entries::F32(&mut x[here]),
+                        Data::Bf16(x) => Entries::Bf16(&mut x[here]),
+                        Data::F16(x) => Entries::F16(&mut x[here]),
+                        Data::F64(_) | Data::I64(_) | Data::U8(_) => return None,
+                    };
+                    Some(Gradient { column: *id, data })
+                })
                 .collect();
             run.live(piece.clone(), &self.vocab, &mut outputs).map_err(device)?;
         }
@@ -342,9 +356,16 @@ impl<'a> Batch<'a> {
         for (id, rows) in found.below {
             table.set(name(id), Data::F64(rows));
         }
-        for (id, rows) in self.gradients.drain(..) {
+        for (id, data) in self.gradients.drain(..) {
             let shape = vec![shape.count(TOKEN), shape.vocab];
-            table.arrays.insert(name(id), Array { data: Data::F32(rows), shape });
+            // Every number of these types is one of f32, which all readers of results know.
+            let data = match data {
+                Data::Bf16(_) | Data::F16(_) => {
+                    Data::F32((0..data.len()).map(|i| data.get(i) as f32).collect())
+                }
+                data => data,
+            };
+            table.arrays.insert(name(id), Array { data, shape });
         }
         table
     }

@@ -86,6 +86,7 @@ impl Model {
 
     /// The same model, computed with candle's ops whatever the device. `dtype` is that of activations and products (in
     /// f16, small gradients vanish); weights, and so their gradients and an optimiser's state, stay f32.
+    #[must_use]
     pub fn with_candle_ops(mut self, dtype: Dtype) -> Self {
         self.how = How::Candle(match dtype {
             Dtype::Bf16 => DType::BF16,

@@ -7,7 +7,10 @@ pub mod cuda;
 use rlc_compiler::clif::Float;
 use rlc_compiler::fuse::Unsupported;
 use rlc_compiler::hir::ColumnId;
+use rlc_compiler::table::Floats;
 use thiserror::Error;
+
+use cpu::rows::{bf16, f16};
 
 /// The number type of a vocab-level column: f32 unless it is listed.
 pub fn float_of(floats: &[(ColumnId, Float)], column: ColumnId) -> Float {
@@ -105,5 +108,96 @@ pub struct Gradient<'a> {
     /// The column it belongs to.
     pub column: ColumnId,
     /// A row per token of the piece.
-    pub data: &'a mut [f32],
+    pub data: Entries<'a>,
+}
+
+/// Numbers of a gradient, computed in f32 and rounded once, to the nearest, ties to even.
+#[derive(Debug)]
+pub enum Entries<'a> {
+    /// As computed.
+    F32(&'a mut [f32]),
+    /// Raw bits of bf16.
+    Bf16(&'a mut [u16]),
+    /// Raw bits of half precision.
+    F16(&'a mut [u16]),
+}
+
+impl<'a> From<&'a mut [f32]> for Entries<'a> {
+    fn from(numbers: &'a mut [f32]) -> Self {
+        Entries::F32(numbers)
+    }
+}
+
+impl<'a> From<&'a mut Vec<f32>> for Entries<'a> {
+    fn from(numbers: &'a mut Vec<f32>) -> Self {
+        Entries::F32(numbers)
+    }
+}
+
+impl Entries<'_> {
+    /// Their type.
+    pub fn float(&self) -> Float {
+        match self {
+            Entries::F32(_) => Float::F32,
+            Entries::Bf16(_) => Float::Bf16,
+            Entries::F16(_) => Float::F16,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Entries::F32(x) => x.len(),
+            Entries::Bf16(x) | Entries::F16(x) => x.len(),
+        }
+    }
+
+    /// True without any.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same numbers for a while.
+    pub fn reborrow(&mut self) -> Entries<'_> {
+        match self {
+            Entries::F32(x) => Entries::F32(x),
+            Entries::Bf16(x) => Entries::Bf16(x),
+            Entries::F16(x) => Entries::F16(x),
+        }
+    }
+
+    /// The numbers, to be read.
+    pub fn floats(&self) -> Floats<'_> {
+        match self {
+            Entries::F32(x) => Floats::F32(x),
+            Entries::Bf16(x) => Floats::Bf16(x),
+            Entries::F16(x) => Floats::F16(x),
+        }
+    }
+
+    /// Rounds other numbers to these; zeros where there are none.
+    pub fn set(&mut self, numbers: &[f32]) {
+        let all = || numbers.iter().copied().chain(std::iter::repeat(0.0));
+        match self {
+            Entries::F32(own) => own.iter_mut().zip(all()).for_each(|(own, x)| *own = x),
+            Entries::Bf16(own) => own.iter_mut().zip(all()).for_each(|(own, x)| *own = bf16(x)),
+            Entries::F16(own) => own.iter_mut().zip(all()).for_each(|(own, x)| *own = f16(x)),
+        }
+    }
+
+    /// The first number that is infinite or NaN.
+    pub fn not_finite(&self) -> Option<usize> {
+        match self {
+            Entries::F32(x) => x.iter().position(|x| !x.is_finite()),
+            Entries::Bf16(x) => x.iter().position(|x| x & 0x7f80 == 0x7f80),
+            Entries::F16(x) => x.iter().position(|x| x & 0x7c00 == 0x7c00),
+        }
+    }
+
+    fn pointer(&mut self) -> *mut u8 {
+        match self {
+            Entries::F32(x) => x.as_mut_ptr().cast(),
+            Entries::Bf16(x) | Entries::F16(x) => x.as_mut_ptr().cast(),
+        }
+    }
 }

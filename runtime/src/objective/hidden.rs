@@ -203,7 +203,10 @@ impl Step<'_> {
                     let mut outputs: Vec<Gradient<'_>> = self
                         .grads
                         .iter_mut()
-                        .map(|(id, all)| Gradient { column: *id, data: &mut all[own.clone()] })
+                        .map(|(id, all)| Gradient {
+                            column: *id,
+                            data: (&mut all[own.clone()]).into(),
+                        })
                         .collect();
                     let mut sources =
                         Sources { each: &mut each, over: None, room, tokens: at_once };

@@ -34,7 +34,7 @@ impl Step<'_> {
         let mut outputs: Vec<Gradient<'_>> = self
             .grads
             .iter_mut()
-            .map(|(id, all)| Gradient { column: *id, data: &mut all[entries.clone()] })
+            .map(|(id, all)| Gradient { column: *id, data: (&mut all[entries.clone()]).into() })
             .collect();
         match &mut self.run {
             Run::Cpu(run) => run.live_resident(rows, &vocab, &mut outputs, &resident)?,

@@ -268,6 +268,15 @@ impl<'a> Step<'a> {
         rollouts: Range<usize>,
         logits: Option<&[f32]>,
     ) -> Result<LiveGrads, ObjectiveError> {
+        self.live_of(rollouts, logits.map(Floats::F32))
+    }
+
+    /// [`Step::live`] with logits of any type.
+    pub(super) fn live_of(
+        &mut self,
+        rollouts: Range<usize>,
+        logits: Option<Floats<'_>>,
+    ) -> Result<LiveGrads, ObjectiveError> {
         self.check_next(&rollouts)?;
         self.make_room();
         let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
@@ -275,14 +284,14 @@ impl<'a> Step<'a> {
         let mut vocab = self.table_vocab();
         let logits_id = self.logits_id();
         if let (true, Some(id)) = (self.live, logits_id) {
-            let found = logits.map_or(0, <[f32]>::len);
+            let found = logits.map_or(0, |l| l.len());
             if found != tokens.len() * width {
                 return Err(ObjectiveError::Batch(TableError(format!(
                     "the piece has {} tokens of {width} logits, but {found} numbers were given",
                     tokens.len()
                 ))));
             }
-            let data = Floats::F32(logits.unwrap_or(&[]));
+            let data = logits.unwrap_or(Floats::F32(&[]));
             vocab.insert(id, VocabRows { data, first: tokens.start });
         }
         let rows = self.piece_rows(&rollouts);
@@ -319,7 +328,10 @@ impl<'a> Step<'a> {
                 let mut outputs: Vec<Gradient<'_>> = self
                     .grads
                     .iter_mut()
-                    .map(|(id, all)| Gradient { column: *id, data: &mut all[entries.clone()] })
+                    .map(|(id, all)| Gradient {
+                        column: *id,
+                        data: (&mut all[entries.clone()]).into(),
+                    })
                     .collect();
                 let wanted = self
                     .specialized
@@ -329,7 +341,7 @@ impl<'a> Step<'a> {
                     .any(|(id, g)| Some(*id) == handed_over && g.is_some());
                 if let (Some(column), true) = (handed_over, wanted) {
                     logits.resize(entries.len(), 0.0);
-                    outputs.push(Gradient { column, data: &mut logits });
+                    outputs.push(Gradient { column, data: (&mut logits).into() });
                 }
                 let workers = &mut self.workers;
                 workers.merging(|merge| run.live_among(rows, vocab, &mut outputs, merge))?;

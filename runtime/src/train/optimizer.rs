@@ -37,11 +37,12 @@ impl AdamW {
         total: u64,
     ) -> Result<Self> {
         vars.sort_by(|a, b| a.0.cmp(&b.0));
-        let moments = vars.iter().map(|(_, v)| Moments::zeros(v)).collect::<Result<_>>()?;
+        let moments = vars.iter().map(|(_, v)| Moments::zeros(v)).collect();
         Ok(AdamW { vars, moments, steps: 0, settings: settings.clone(), total })
     }
 
     /// The same, with moments on the device and candle's ops, as on any device but the CPU: before its first step.
+    #[must_use]
     pub fn with_candle_ops(mut self) -> Self {
         self.moments.iter_mut().for_each(|m| *m = Moments::Device(None));
         self

@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::Device;
-use rlc_compiler::table::{Array, Data, Table};
 use rlc_model::{Dtype, Model};
 
 use super::assets::initial_model;
@@ -28,6 +26,8 @@ use super::prompts::Known;
 use super::report::{Evaluation, Prompts, Reporter, StepReport, Timing};
 use super::reward::Scorer;
 use super::rollouts::{Codec, model as model_error, sample_batch};
+
+mod models;
 
 /// Where batches come from.
 enum Feed {
@@ -346,20 +346,6 @@ impl Trainer {
         self.needs("token/ref_logp") || self.needs("vocab/ref_logits")
     }
 
-    /// Lends the reference model, where there is one, on the device that computes.
-    fn with_reference<R>(&self, use_it: impl FnOnce(&Model) -> Result<R>) -> Result<Option<R>> {
-        let Some(reference) = &self.reference else { return Ok(None) };
-        if !self.config.model.offload_reference {
-            return use_it(reference).map(Some);
-        }
-        use_it(&reference.copy(self.place.device()).map_err(model_error)?).map(Some)
-    }
-
-    /// Where the reference model waits.
-    fn reference_device(&self) -> &Device {
-        if self.config.model.offload_reference { &Device::Cpu } else { self.place.device() }
-    }
-
     fn one_step(&mut self) -> Result<StepReport> {
         let started = Instant::now();
         let Next { mut batch, position, prompts } = self.next_batch()?;
@@ -487,26 +473,6 @@ impl Trainer {
             rollouts: batch.rollouts.len() as f64 / problems.len().max(1) as f64,
         });
         Ok(Next { batch, position, prompts })
-    }
-
-    /// The reference's logits and those of the policy before its first update, where they are read.
-    fn add_logits(&self, table: &mut Table, batch: &Batch) -> Result<()> {
-        let shape = vec![batch.tokens(0..batch.rollouts.len()), self.model.config().vocab_size];
-        let budget = self.config.optimizer.micro_batch_tokens;
-        let logits = |model: &Model| forward::frozen_logits(model, &batch.rollouts, budget);
-        let mut add = |name: &str, values: Vec<f32>| {
-            let array = Array { data: Data::F32(values), shape: shape.clone() };
-            table.arrays.insert(name.to_owned(), array);
-        };
-        if self.needs("vocab/old_logits") {
-            add("vocab/old_logits", logits(&self.model)?);
-        }
-        if self.needs("vocab/ref_logits")
-            && let Some(values) = self.with_reference(logits)?
-        {
-            add("vocab/ref_logits", values);
-        }
-        Ok(())
     }
 
     /// Keeps what the program says of the batch's prompts, for the steps that follow.

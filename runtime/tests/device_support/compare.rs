@@ -94,7 +94,7 @@ pub fn compare_within(
                 .zip(&mut grads)
                 .map(|(c, g)| Gradient {
                     column: *c,
-                    data: &mut g[tokens.start * width..tokens.end * width],
+                    data: (&mut g[tokens.start * width..tokens.end * width]).into(),
                 })
                 .collect();
             run.live(start..end, &vocab, &mut out).unwrap();

@@ -364,14 +364,15 @@ impl<'k> Run<'k> {
         sources.room.buffers.resize_with(sources.each.len(), Buffer::default);
         sources.room.buffers.iter_mut().for_each(|b| b.held = None);
         let over = sources.over.as_mut();
-        let over = over.map(|g| (g.column, g.data.len(), g.data.as_mut_ptr().cast::<u8>()));
+        let over = over.map(|g| (g.column, g.data.len(), g.data.pointer(), g.data.float()));
         let resident = &self.resident;
         // Whoever computes them, or the device, has a place of its own for them.
         let computed = |column| {
             sources.each.iter().any(|s| s.column == column)
                 || resident.iter().any(|r| r.0 == column)
         };
-        let Kernel { plan, code, sweeps, memory, floats, graph, table, .. } = &mut *self.kernel;
+        let Kernel { plan, code, sweeps, memory, floats, graph, table, threads, live, .. } =
+            &mut *self.kernel;
         let outside = code.outside(phase);
         let mut table = std::mem::take(table);
         table.clear();
@@ -384,6 +385,13 @@ impl<'k> Run<'k> {
         if over.is_some_and(|o| !plan.in_place(o.0)) {
             return Err(DeviceError::Order(NOT_IN_PLACE));
         }
+        let (mut changed, mut narrow) = (false, false);
+        let mut of_type = |slot: SlotId, float: Float| {
+            narrow |= float != Float::F32;
+            for sweep in sweeps.iter_mut() {
+                changed |= sweep.set_gradient(slot, float);
+            }
+        };
         for ((id, slot), memory) in plan.all_slots().zip(memory) {
             let pointer = match memory {
                 Memory::Numbers(x) => x.as_mut_ptr().cast(),
@@ -413,11 +421,11 @@ impl<'k> Run<'k> {
                             table.all.push(std::ptr::null_mut());
                             continue;
                         }
-                        if let Some((_, given, at)) = over.filter(|o| o.0 == column) {
-                            is(Float::F32)?;
+                        if let Some((_, given, at, float)) = over.filter(|o| o.0 == column) {
+                            is(float)?;
                             long(&|| name.clone(), given)?;
                             table.all.push(at);
-                            table.moving.push((id, at, width * Float::F32.bytes()));
+                            table.moving.push((id, at, width * float.bytes()));
                             continue;
                         }
                         let Some(VocabRows { data, first }) = vocab.get(&column) else {
@@ -436,22 +444,26 @@ impl<'k> Run<'k> {
                         table.moving.push((id, at, width * compiled.bytes()));
                         at
                     }
-                    SlotKind::Gradient(column) if computed(column) => std::ptr::null_mut(),
+                    SlotKind::Gradient(column) if computed(column) => {
+                        of_type(id, Float::F32);
+                        std::ptr::null_mut()
+                    }
                     SlotKind::Gradient(column) => {
                         let name = || format!("the gradient of {}", graph.column_path(column));
-                        let at = match over.filter(|o| o.0 == column) {
-                            Some((_, given, at)) => {
+                        let (at, float) = match over.filter(|o| o.0 == column) {
+                            Some((_, given, at, float)) => {
                                 long(&name, given)?;
-                                at
+                                (at, float)
                             }
                             None => {
                                 let given = gradients.iter_mut().find(|g| g.column == column);
                                 let given = given.ok_or_else(|| DeviceError::Missing(name()))?;
                                 long(&name, given.data.len())?;
-                                given.data.as_mut_ptr().cast()
+                                (given.data.pointer(), given.data.float())
                             }
                         };
-                        table.moving.push((id, at, width * Float::F32.bytes()));
+                        of_type(id, float);
+                        table.moving.push((id, at, width * float.bytes()));
                         at
                     }
                     SlotKind::Column(_)
@@ -467,6 +479,12 @@ impl<'k> Run<'k> {
                 },
             };
             table.all.push(pointer);
+        }
+        if changed {
+            threads.forget();
+        }
+        if narrow && live.is_some() {
+            return Err(DeviceError::Order("the GPU writes gradients of f32"));
         }
         let counts =
             plan.levels.all().map(|l| std::ptr::without_provenance_mut(self.shape.count(l)));

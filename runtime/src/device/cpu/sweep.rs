@@ -109,6 +109,8 @@ pub struct SweepCode {
     columns: Vec<Column>,
     /// Gradient rows that are written.
     gradients: Vec<(SlotId, Arg)>,
+    /// Their number types.
+    written: Vec<Float>,
     /// Two rows of room for each n-th entry.
     scratch: Vec<SlotId>,
     /// How many row values the sweep reads, and how many it gives.
@@ -204,6 +206,7 @@ impl SweepCode {
         let row = vec![0.0; inputs + constants.len()];
         let memory = vec![0.0; (registers + 2) * BLOCK];
         SweepCode {
+            written: vec![Float::F32; gradients.len()],
             width: width.or_portable(),
             code,
             folds,
@@ -249,6 +252,12 @@ impl SweepCode {
         self.width = width.or_portable();
     }
 
+    /// Says of what type a gradient is; f32 at first. Gives whether that is new.
+    pub fn set_gradient(&mut self, slot: SlotId, float: Float) -> bool {
+        let own = self.gradients.iter().zip(&mut self.written).find(|(g, _)| g.0 == slot);
+        own.is_some_and(|(_, own)| std::mem::replace(own, float) != float)
+    }
+
     /// Runs the sweep over row `row` of the memory in `table`, an entry per slot.
     ///
     /// `inputs` and `results` are in the order of [`Sweep::inputs`] and of [`Sweep::results`].
@@ -256,8 +265,7 @@ impl SweepCode {
     /// # Safety
     ///
     /// Vocab-level slots of the sweep have `row + 1` rows of `entries` numbers of their type, scratch
-    /// one row, and that of n-th entries two; gradients (f32) and scratch are writable and no one
-    /// else's.
+    /// one row, and that of n-th entries two; gradients and scratch are writable and no one else's.
     unsafe fn run(
         &mut self,
         table: *const *mut u8,
@@ -276,7 +284,8 @@ impl SweepCode {
             let row = if column.scratch { 0 } else { row };
             self.places.push(of(column.slot, column.float.bytes(), row));
         }
-        self.places.extend(self.gradients.iter().map(|g| of(g.0, 4, row)));
+        let gradients = self.gradients.iter().zip(&self.written);
+        self.places.extend(gradients.map(|(g, float)| of(g.0, float.bytes(), row)));
         self.places.extend(self.scratch.iter().map(|s| of(*s, 8, 0)));
         let (columns, rest) = self.places.split_at(self.columns.len());
         let (gradients, scratch) = rest.split_at(self.gradients.len());
@@ -287,6 +296,7 @@ impl SweepCode {
             columns,
             gradients: &self.gradients,
             written: gradients,
+            types: &self.written,
             scratch,
             numbers: &self.row,
             entries,

@@ -15,12 +15,12 @@ pub(super) enum Moments {
 }
 
 impl Moments {
-    pub fn zeros(var: &Var) -> Result<Self> {
+    pub fn zeros(var: &Var) -> Self {
         if !var.device().is_cpu() {
-            return Ok(Moments::Device(None));
+            return Moments::Device(None);
         }
         let zeros = || vec![0f32; var.elem_count()];
-        Ok(Moments::Host([zeros(), zeros()]))
+        Moments::Host([zeros(), zeros()])
     }
 
     /// Saved ones.

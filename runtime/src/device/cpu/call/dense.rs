@@ -63,7 +63,7 @@ impl Span {
         out.extend(numbers.iter().map(|x| {
             let (whole, fits) = whole(*x);
             let at = whole.wrapping_sub(self.low) as u32;
-            if fits & (at < self.count) { at } else { self.count }
+            if fits && at < self.count { at } else { self.count }
         }));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use rlc_compiler::clif::Float;
 use rlc_compiler::table::{Floats, bf16_to_f32, f16_to_f32};
 
 use super::simd::Simd;
@@ -16,6 +17,8 @@ pub enum Out<'a> {
     F32(&'a mut [f32]),
     /// Raw bits, rounded to the nearest, ties to even.
     Bf16(&'a mut [u16]),
+    /// The same of half precision.
+    F16(&'a mut [u16]),
 }
 
 impl Out<'_> {
@@ -23,7 +26,7 @@ impl Out<'_> {
     pub fn len(&self) -> usize {
         match self {
             Out::F32(v) => v.len(),
-            Out::Bf16(v) => v.len(),
+            Out::Bf16(v) | Out::F16(v) => v.len(),
         }
     }
 
@@ -105,6 +108,7 @@ impl Source {
 pub(in crate::device::cpu) enum Target {
     F32(*mut f32),
     Bf16(*mut u16),
+    F16(*mut u16),
 }
 
 impl Target {
@@ -112,6 +116,7 @@ impl Target {
         match out {
             Out::F32(v) => Target::F32(v.as_mut_ptr()),
             Out::Bf16(v) => Target::Bf16(v.as_mut_ptr()),
+            Out::F16(v) => Target::F16(v.as_mut_ptr()),
         }
     }
 
@@ -119,19 +124,30 @@ impl Target {
     pub(super) fn address(self) -> *const u8 {
         match self {
             Target::F32(v) => v.cast_const().cast(),
-            Target::Bf16(v) => v.cast_const().cast(),
+            Target::Bf16(v) | Target::F16(v) => v.cast_const().cast(),
+        }
+    }
+
+    /// A row of this type in memory; none of f64.
+    pub(in crate::device::cpu) fn at(data: *mut u8, float: Float) -> Option<Target> {
+        match float {
+            Float::F32 => Some(Target::F32(data.cast())),
+            Float::Bf16 => Some(Target::Bf16(data.cast())),
+            Float::F16 => Some(Target::F16(data.cast())),
+            Float::F64 => None,
         }
     }
 
     /// # Safety
     ///
-    /// The target has an entry `i`.
-    pub(super) unsafe fn set(self, i: usize, x: f32) {
+    /// The target has an entry `i`; it may be unaligned.
+    pub(in crate::device::cpu) unsafe fn set(self, i: usize, x: f32) {
         // SAFETY: promised by the caller.
         unsafe {
             match self {
-                Target::F32(v) => *v.add(i) = x,
-                Target::Bf16(v) => *v.add(i) = bf16(x),
+                Target::F32(v) => v.add(i).write_unaligned(x),
+                Target::Bf16(v) => v.add(i).write_unaligned(bf16(x)),
+                Target::F16(v) => v.add(i).write_unaligned(f16(x)),
             }
         }
     }
@@ -243,11 +259,31 @@ pub(super) unsafe fn widen_with<S: Simd>(
 
 /// Rounds to bf16 bits: to the nearest, ties to even; NaN stays NaN.
 #[inline(always)]
-pub(super) fn bf16(x: f32) -> u16 {
+pub(in crate::device) fn bf16(x: f32) -> u16 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
     let nan = bits | 0x0040_0000;
     ((if x.is_nan() { nan } else { rounded }) >> 16) as u16
+}
+
+/// Rounds to the bits of half precision: to the nearest, ties to even; NaN stays NaN.
+#[inline(always)]
+pub(in crate::device) fn f16(x: f32) -> u16 {
+    let sign = (x.to_bits() >> 16 & 0x8000) as u16;
+    let bits = x.to_bits() & 0x7fff_ffff;
+    let number = if bits > 0x7f80_0000 {
+        0x7e00
+    } else if bits >= 0x477f_f000 {
+        // From halfway to what would come after the largest number.
+        0x7c00
+    } else if bits < 0x3880_0000 {
+        // Subnormal: added to 0.5 the number is rounded to multiples of 2^-24.
+        ((f32::from_bits(bits) + 0.5).to_bits() - 0.5f32.to_bits()) as u16
+    } else {
+        let rounded = bits + 0x0fff + (bits >> 13 & 1);
+        ((rounded >> 13) - (112 << 10)) as u16
+    };
+    sign | number
 }
 
 /// Writes a computed block to where it belongs, if it is not there yet.
@@ -270,6 +306,12 @@ pub(super) unsafe fn put(from: *const f32, target: Target, start: usize, n: usiz
                 let to = to.add(start);
                 for i in 0..n {
                     *to.add(i) = bf16(*from.add(i));
+                }
+            }
+            Target::F16(to) => {
+                let to = to.add(start);
+                for i in 0..n {
+                    *to.add(i) = f16(*from.add(i));
                 }
             }
         }

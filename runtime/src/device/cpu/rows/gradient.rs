@@ -82,6 +82,7 @@ pub fn gradient(width: Width, terms: &[Gradient], add: &[(usize, f64)], mut out:
     let own = match target {
         Target::F32(v) => Source::F32(v),
         Target::Bf16(v) => Source::Bf16(v),
+        Target::F16(v) => Source::F16(v),
     };
     let place = |t: &Gradient| {
         let logits = t.logits.map_or(own, |l| {
@@ -226,7 +227,7 @@ impl Kernel for Sweep<'_> {
             unsafe {
                 let to = match self.target {
                     Target::F32(to) if n.is_multiple_of(S::LANES) && !self.apart => to.add(start),
-                    Target::F32(_) | Target::Bf16(_) => z_buffer.pointer(),
+                    Target::F32(_) | Target::Bf16(_) | Target::F16(_) => z_buffer.pointer(),
                 };
                 if self.terms == 0 {
                     (0..count).for_each(|i| s.store(to.add(i * S::LANES), s.splat(0.0)));

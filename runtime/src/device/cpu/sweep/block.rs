@@ -17,7 +17,7 @@ use rlc_compiler::table::{bf16_to_f32, f16_to_f32};
 use super::lane::exp;
 use super::{Arg, BLOCK, Code, Column, Fold, Mean};
 use crate::device::cpu::row::nth;
-use crate::device::cpu::rows::Width;
+use crate::device::cpu::rows::{Target, Width};
 
 /// One sweep over one row.
 #[derive(Clone, Copy)]
@@ -27,9 +27,10 @@ pub(super) struct Row<'a> {
     /// Number types of columns, and the first entries of their rows.
     pub floats: &'a [Column],
     pub columns: &'a [*mut u8],
-    /// Values of gradients, and the first entries of their rows, of f32.
+    /// Values of gradients, the first entries of their rows, and their types.
     pub gradients: &'a [(SlotId, Arg)],
     pub written: &'a [*mut u8],
+    pub types: &'a [Float],
     /// Two rows of room, of f64, for each n-th entry.
     pub scratch: &'a [*mut u8],
     pub numbers: &'a [f64],
@@ -196,15 +197,15 @@ unsafe fn block(row: &Row, memory: &mut [f64], first: usize, count: usize) {
             Code::Select { into, c, a, b } => select(row, memory, into, [c, a, b], count),
         }
     }
-    for (data, (_, x)) in row.written.iter().zip(row.gradients) {
-        let data = data.cast::<f32>();
+    for ((data, float), (_, x)) in row.written.iter().zip(row.types).zip(row.gradients) {
+        let Some(to) = Target::at(*data, *float) else { continue };
         for i in 0..count {
             let value = match *x {
                 Arg::Block(r) => memory[r as usize * BLOCK + i],
                 Arg::Row(n) => row.numbers[n as usize],
             };
             // SAFETY: the gradient has an entry for each of the row's.
-            unsafe { data.add(first + i).write_unaligned(value as f32) };
+            unsafe { to.set(first + i, value as f32) };
         }
     }
 }

@@ -226,8 +226,12 @@ impl Known {
         }
         // Without such entries a condition that is always false is nothing special.
         let special = !inside.is_empty();
-        folds.iter_mut().for_each(|f| f.outside &= special);
-        gradients.iter_mut().for_each(|g| g.outside &= special);
+        for fold in &mut folds {
+            fold.outside &= special;
+        }
+        for gradient in &mut gradients {
+            gradient.outside &= special;
+        }
         Some(Known { tape, nonzero, folds, gradients, inside })
     }
 

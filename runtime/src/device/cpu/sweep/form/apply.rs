@@ -246,7 +246,9 @@ unsafe fn attempt(
     }
     let out = match row.written {
         [] => None,
-        [out] if out.align_offset(4) == 0 => Some(out.cast::<f32>()),
+        [out] if out.align_offset(row.types[0].bytes()) == 0 => {
+            Some(Target::at(*out, row.types[0])?)
+        }
         _ => return None,
     };
     let at = Columns { width, entries: row.entries, places: columns, hidden: [None; COLUMNS] };
@@ -500,14 +502,14 @@ pub(super) fn fold_into(
 ///
 /// # Safety
 ///
-/// Columns and `out` have `entries` numbers, and no one else writes them; `out` may be a column of f32.
+/// Columns and `out` have `entries` numbers, and no one else writes them; `out` may be a column of its type.
 unsafe fn gradient(
     form: &Form,
     values: &[f64],
     at: &Columns,
     memory: &mut Memory,
     room: &mut Vec<Part>,
-    out: *mut f32,
+    out: Target,
 ) -> Option<()> {
     let entries = at.entries;
     let plain = value(values, form.plain.c0);
@@ -540,7 +542,7 @@ unsafe fn gradient(
         }
     }
     let none = Terms {
-        row: Place { logits: Source::F32(out.cast_const()), scale: 1.0 },
+        row: Place { logits: at.places[0].0, scale: 1.0 },
         lse: 0.0,
         p: 0.0,
         p_log_p: 0.0,
@@ -564,16 +566,17 @@ unsafe fn gradient(
     if plain != 0.0 {
         // SAFETY: promised by the caller.
         unsafe {
-            (0..entries).for_each(|i| *out.add(i) = plain as f32);
-            add[..hits]
-                .iter()
-                .for_each(|(i, by)| *out.add(*i) = (f64::from(*out.add(*i)) + by) as f32);
+            (0..entries).for_each(|i| out.set(i, plain as f32));
+            for (i, _) in &add[..hits] {
+                let by = add[..hits].iter().filter(|a| a.0 == *i).map(|a| a.1);
+                out.set(*i, by.fold(plain, |sum, by| sum + by) as f32);
+            }
         }
         return Some(());
     }
     // SAFETY: promised by the caller.
     unsafe {
-        rows::gradient_at(at.width, entries, &terms[..room.len()], &add[..hits], Target::F32(out));
+        rows::gradient_at(at.width, entries, &terms[..room.len()], &add[..hits], out);
     }
     Some(())
 }

@@ -7,7 +7,7 @@ use super::algebra::COLUMNS;
 use super::apply::{Blocks, Columns, Later, Line, Part, Want, fold_into, needs};
 use super::tape::value;
 use super::{Known, KnownFold};
-use crate::device::cpu::rows;
+use crate::device::cpu::rows::{self, Target};
 use crate::device::cpu::sweep::Column;
 use crate::device::cpu::sweep::block::{self, Row};
 use crate::device::cpu::sweep::memory::Memory;
@@ -114,6 +114,7 @@ impl Room {
             floats: &self.floats,
             columns: &self.columns,
             written: &gradient[..row.written.len().min(1)],
+            types: &[Float::F32],
             entries: count,
             some: Some(&self.some),
             ..*row
@@ -207,10 +208,10 @@ impl Room {
     /// # Safety
     ///
     /// `out` has all entries of the row, and is no one else's.
-    pub(super) unsafe fn write(&self, out: *mut f32) {
+    pub(super) unsafe fn write(&self, out: Target) {
         for (at, gradient) in self.some.iter().zip(&self.gradient) {
             // SAFETY: as promised by the caller.
-            unsafe { *out.add(*at as usize) = *gradient };
+            unsafe { out.set(*at as usize, *gradient) };
         }
     }
 }
