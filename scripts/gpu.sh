@@ -4,6 +4,7 @@
 # with numpy, safetensors and torch, and NVRTC; no Rust.
 #
 #     scripts/gpu.sh target/release/rlc [FOLDER]      writes gpu.json, gpu.md and logs into FOLDER (target/gpu)
+#     scripts/gpu.sh target/cuda/release/rlc.gz       the same with training, of scripts/build_cuda.sh; unpacked there
 #
 # Exit codes: 0; 1 something failed on the device; 2 bad input; 3 everything that can be checked without a GPU is in order,
 # but there is none.
@@ -13,18 +14,32 @@ stop() { printf 'gpu.sh: %s\n' "$2" >&2; exit "$1"; }
 step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
 
 [ $# -ge 1 ] && [ $# -le 2 ] || stop 2 "usage: scripts/gpu.sh RLC [FOLDER]"
-[ -x "$1" ] && [ -f "$1" ] || stop 2 "\`$1\` is no program: \`cargo build --release\`, then target/release/rlc"
-rlc=$(realpath "$1")
 root=$(realpath "$(dirname "$0")/..")
 out=${2:-$root/target/gpu}
 mkdir -p "$out"
 out=$(realpath "$out")
+given=$1
+case $given in
+*.gz)
+    gzip -dc "$given" >"$out/rlc" || stop 2 "\`$given\` does not unpack"
+    chmod +x "$out/rlc"
+    given=$out/rlc
+    ;;
+esac
+[ -x "$given" ] && [ -f "$given" ] || stop 2 "\`$given\` is no program: \`cargo build --release\`, then target/release/rlc"
+rlc=$(realpath "$given")
 # Kernels are compiled for this run, not found from another.
 export RLC_CACHE="$out/cache"
 cd "$root"
 
 step "what is there"
-"$rlc" --version || stop 2 "\`$rlc\` does not start"
+# A binary that trains on a GPU is linked with CUDA's libraries, which torch's wheels have.
+if ldd "$rlc" 2>/dev/null | grep -q 'libcu.*not found'; then
+    wheels=$(python3 -c 'import glob, sys
+print(":".join(f for p in sys.path for f in sorted(glob.glob(p + "/nvidia/*/lib"))))')
+    export LD_LIBRARY_PATH="$wheels${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+fi
+"$rlc" --version || stop 2 "\`$rlc\` does not start; one of scripts/build_cuda.sh needs a driver and CUDA 13: without, take target/release/rlc"
 command -v python3 >/dev/null || stop 2 "python3 is missing: it compares numbers and measures torch"
 for file in tests/reference/objectives/check.py benches/gpu.py benches/batch.py benches/peer_torch.py benches/losses.py; do
     python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$file" || stop 2 "$file is no Python"
@@ -65,10 +80,10 @@ fi
 
 failed=0
 step "$cases reference cases on the device, whole"
-timeout 150 python3 tests/reference/objectives/check.py "$rlc" --backend cuda --whole --jobs 8 \
+timeout 180 python3 tests/reference/objectives/check.py "$rlc" --backend cuda --whole --jobs "$(nproc)" \
     2>&1 | tee "$out/cases.txt" || failed=1
 step "some in every legal piece"
-timeout 60 python3 tests/reference/objectives/check.py "$rlc" --backend cuda --only grpo_logits --jobs 8 \
+timeout 60 python3 tests/reference/objectives/check.py "$rlc" --backend cuda --only grpo_logits --jobs "$(nproc)" \
     2>&1 | tee -a "$out/cases.txt" || failed=1
 
 step "memory and races"
@@ -113,7 +128,9 @@ else
 fi
 
 step "benchmarks"
-(cd benches && timeout 240 python3 gpu.py "$rlc" "$out") 2>"$out/benchmarks.txt" || failed=1
+# What is left of ten minutes.
+left=$((590 - SECONDS))
+(cd benches && timeout "$((left > 60 ? left : 60))" python3 gpu.py "$rlc" "$out") 2>"$out/benchmarks.txt" || failed=1
 tail -20 "$out/benchmarks.txt" >&2
 
 step "done"
