@@ -9,7 +9,7 @@
 #
 # Family: off-policy.
 # Confidence: exact from code.
-# Choices: one weight per token; `sequence = 1` takes the product over the rollout, its logarithm bounded after
+# Choices: one weight per token; `sequence = true` takes the product over the rollout, its logarithm bounded after
 # the sum.
 # To train: the sampler's own log-probabilities, `token/sampler_logp`.
 
@@ -17,11 +17,11 @@ extend bnpo
 
 ## Largest weight. A ratio, no unit; 2.0 (verl, rollout_is_threshold).
 param is_cap = 2.0 in [0, inf]
-## Whether a rollout has one weight. 0 or 1; 0.
-param sequence = 0 in [0, 1]
+## Whether a rollout has one weight. Off.
+param sequence = false
 
 log_ratio      = logp - sampler_logp
-drift          = if sequence == 1 then clip(sum(log_ratio per rollout), -20, 20) @ token else clip(log_ratio, -20, 20)
+drift          = if sequence then clip(sum(log_ratio per rollout), -20, 20) @ token else clip(log_ratio, -20, 20)
 ## Probability of the token now over that under the sampler.
 ratio          = exp(drift)
 ## Weight of a token's gradient. No unit.

@@ -10,7 +10,7 @@
 #
 # Family: baseline.
 # Confidence: exact from code.
-# Choices: the price has no lower bound, as in verl; OpenRLHF caps the excess at the buffer (`cap = 1`).
+# Choices: the price has no lower bound, as in verl; OpenRLHF caps the excess at the buffer (`cap = true`).
 # Groups are compared by the reward before the price, as verl does with its metric `acc` or `score`.
 # To train: verl samples until the batch is full of kept groups; here a dropped group makes it smaller.
 
@@ -22,14 +22,14 @@ param max_length = 20480 in [0, inf]
 param overlong_buffer = 4096 in [0, inf]
 ## The price at the limit. Reward; 1.0 (the paper).
 param overlong_factor = 1.0 in [0, inf]
-## Whether the price is never more than overlong_factor. 0 or 1; 0 (verl; OpenRLHF: 1).
-param cap = 0 in [0, 1]
+## Whether the price is never more than overlong_factor. Off (verl; OpenRLHF: on).
+param cap = false
 
 keep group where max(reward per group) > min(reward per group)
 
 excess    = max(length - (max_length - overlong_buffer), 0) / overlong_buffer
 ## What a rollout's length costs, in the unit of the reward.
-price     = overlong_factor * (if cap == 1 then min(excess, 1) else excess)
+price     = overlong_factor * (if cap then min(excess, 1) else excess)
 advantage = group_norm(reward - price)
 
 ## Mean price of a rollout.

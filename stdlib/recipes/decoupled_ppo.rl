@@ -12,7 +12,7 @@
 # Family: off-policy.
 # Confidence: exact from code.
 # Choices: N counts the tokens before the weights' filter, as in AReaL. Weights above the cap are masked (its
-# action "mask"); `truncate = 1` cuts them instead ("clamp").
+# action "mask"); `truncate = true` cuts them instead ("clamp").
 # To train: log-probabilities of the proximal policy, `token/prox_logp`, and of the sampler,
 # `token/sampler_logp`.
 
@@ -23,15 +23,15 @@ input prox_logp : real @ token
 
 ## Largest weight. A ratio, no unit; 5.0 (AReaL, behave_imp_weight_cap).
 param is_cap = 5.0 in [0, inf]
-## Whether larger weights are cut instead of masked. 0 or 1; 0.
-param truncate = 0 in [0, 1]
+## Whether larger weights are cut instead of masked. Off.
+param truncate = false
 
 anchor         = prox_logp
 ratio          = exp(logp - anchor)
 ## The proximal policy's probability over the sampler's.
 mismatch       = exp(anchor - sampler_logp)
 ## Weight of a token's loss. No unit.
-sampler_weight = if truncate == 1 then min(mismatch, is_cap) else if mismatch > is_cap then 0 else mismatch
+sampler_weight = if truncate then min(mismatch, is_cap) else if mismatch > is_cap then 0 else mismatch
 surrogate      = sampler_weight * base.surrogate
 
 ## Share of the tokens whose weight is above the cap.

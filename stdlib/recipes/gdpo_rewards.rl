@@ -10,9 +10,10 @@
 #
 # Family: advantage.
 # Confidence: exact from code.
-# Choices: TRL's form (multi_objective_aggregation "normalize_then_sum"); `token_whitening = 1` is verl's,
+# Choices: TRL's form (multi_objective_aggregation "normalize_then_sum"); `token_whitening = true` is verl's,
 # with eps 1e-6 in the groups, groups of one kept, and moments over tokens. Up to four rewards: one that the
-# batch does not have is 0 everywhere and adds nothing.
+# batch does not have is 0 everywhere and adds nothing; a rollout without one has NaN there, which the
+# statistics leave out (TRL's nanmean and nanstd).
 # To train: one reward function each, recorded as `rollout/rewards.1`, `rollout/rewards.2`, ...
 
 extend grpo
@@ -22,12 +23,20 @@ input rewards[4] : real @ rollout = 0.0
 
 ## Weight of each reward. No unit; 1.0 (TRL, reward_weights; verl, gdpo_reward_weights).
 param weights[4] = 1.0 in [0, inf]
-## Whether the sum is whitened over tokens, with verl's group norm. 0 or 1; 0 (TRL; verl: 1).
-param token_whitening = 0 in [0, 1]
+## Whether the sum is whitened over tokens, with verl's group norm. Off (TRL; verl: on).
+param token_whitening = false
 
-fn one(x) = if token_whitening == 1 then group_norm_verl(x) else group_norm(x)
+## A reward in standard deviations of those that its group has; 0 where it is missing.
+fn one(x) =
+  there  = not isnan(x)
+  known  = if there then x else 0
+  middle = mean(known where there per group)
+  spread = std(known where there per group)
+  alone  = count(known where there per group) == 1
+  scaled = (known - middle) / (spread + (if token_whitening then 1e-6 else 1e-4))
+  if not there then 0 else if token_whitening and alone then known / (1 + 1e-6) else scaled
 ## Sum of the normalised rewards of a rollout.
 score     = sum(weights[k] * one(rewards[k]) for k in 1..4)
 ## Credit of a token, in standard deviations of the batch's scores.
-advantage = if token_whitening == 1 then batch_norm(score @ token)
+advantage = if token_whitening then batch_norm(score @ token)
             else (score - mean(score)) / (std(score) + 1e-4)

@@ -10,17 +10,17 @@
 # Family: baseline.
 # Confidence: exact from code.
 # Choices: the factor counts nonzero rewards, as verl does; the authors count rollouts of groups whose rewards
-# differ (`by_group = 1`). A group of one keeps its reward, as in verl. No rewards but 0 count as one.
+# differ (`by_group = true`). A group of one keeps its reward, as in verl. No rewards but 0 count as one.
 
 extend bnpo
 
 ## Divides the advantage. No unit; 1.0 (verl, f_norm).
 param f_norm = 1.0 in [0, inf]
-## Whether the factor counts rollouts of groups whose rewards differ. 0 or 1; 0 (verl).
-param by_group = 0 in [0, 1]
+## Whether the factor counts rollouts of groups whose rewards differ. Off (verl).
+param by_group = false
 
 mixed     = max(reward per group) > min(reward per group)
-teaching  = count(if by_group == 1 then mixed @ rollout else reward != 0)
+teaching  = count(if by_group then mixed @ rollout else reward != 0)
 above     = if count(rollout per group) == 1 then reward else center(reward)
 ## Credit of a token, in the unit of the reward.
 advantage = count(rollout) / max(teaching, 1) * above / f_norm

@@ -19,19 +19,19 @@ extend grpo
 param beta = 0.001 in [0, inf]
 ## Which estimator: 0 abs, 1 k1, 2 k2, 3 k3. 3 (verl's low_var_kl; TRL).
 param estimator = 3 in [0, 3]
-## Whether the gradient is that of k2. 0 or 1; 0.
-param straight_through = 0 in [0, 1]
-## Whether the estimator is weighed by the ratio. 0 or 1; 0 (verl; TRL 1.16,
-## use_bias_correction_kl: 1).
-param weighted = 0 in [0, 1]
+## Whether the gradient is that of k2. Off.
+param straight_through = false
+## Whether the estimator is weighed by the ratio. Off (verl; TRL 1.16,
+## use_bias_correction_kl: on).
+param weighted = false
 
 plain   = if estimator == 0 then abs(logp - ref_logp)
           else if estimator == 1 then kl_k1(logp, ref_logp)
           else if estimator == 2 then kl_k2(logp, ref_logp)
           else kl_k3(logp, ref_logp)
-bound   = if straight_through == 1 then with_grad(plain, kl_k2(logp, ref_logp)) else plain
+bound   = if straight_through then with_grad(plain, kl_k2(logp, ref_logp)) else plain
 ## What is paid for leaving the reference policy.
-kl      = if weighted == 1 then bound * ratio else bound
+kl      = if weighted then bound * ratio else bound
 penalty = if beta == 0 then 0 else beta * kl
 
 ## Mean estimate of the KL per token, in nats.

@@ -9,16 +9,16 @@
 # Family: advantage.
 # Confidence: exact from code.
 # Choices: of equal best rewards the first rollout counts, and its advantage is 0 then. A group of one, which
-# verl refuses, gives 0. `by_std = 0` leaves the division out (norm_adv_by_std_in_grpo).
+# verl refuses, gives 0. `by_std = false` leaves the division out (norm_adv_by_std_in_grpo).
 
 extend bnpo
 
-## Whether the advantage is divided by the group's deviation. 0 or 1; 1 (verl).
-param by_std = 1 in [0, 1]
+## Whether the advantage is divided by the group's deviation. On (verl).
+param by_std = true
 
 size      = count(rollout per group)
 second    = max(reward, default = 0 where not top(reward, 1 in group) per group)
 lead      = max(reward per group) - second
-scale     = if by_std == 1 then std(reward per group) + 1e-6 else 1
+scale     = if by_std then std(reward per group) + 1e-6 else 1
 ## Credit of a token, in standard deviations of the group's rewards.
 advantage = if size > 1 and top(reward, 1 in group) then lead / scale else 0

@@ -9,13 +9,13 @@
 #
 # Family: preferences.
 # Confidence: exact from code.
-# Choices: TRL averages the log-ratios over tokens (`per_token = 1`, the default; its authors confirmed it
-# with the paper's); OpenRLHF sums them as the paper prints it (`per_token = 0`).
+# Choices: TRL averages the log-ratios over tokens (`per_token = true`, the default; its authors confirmed it
+# with the paper's); OpenRLHF sums them as the paper prints it (`per_token = false`).
 
 extend dpo
 
-## Whether log-ratios are averaged over the tokens of a rollout. 0 or 1; 1 (TRL; OpenRLHF: 0).
-param per_token = 1 in [0, 1]
+## Whether log-ratios are averaged over the tokens of a rollout. On (TRL; OpenRLHF: off).
+param per_token = true
 
-score     = if per_token == 1 then mean(token_score per rollout) else sum(token_score per rollout)
+score     = if per_token then mean(token_score per rollout) else sum(token_score per rollout)
 pair_loss = (margin - 1 / (2 * beta)) ^ 2

@@ -13,7 +13,7 @@
 # Confidence: exact from code.
 # Choices: as in verl rollouts are aligned by their position, masked tokens included, while lengths are numbers
 # of kept tokens (tir_optimal_token_baseline closes the gaps first). In a group of one B is 0.
-# `is_weighted = 1` multiplies w by the square of the capped sampler weight, as verl does with rollout
+# `is_weighted = true` multiplies w by the square of the capped sampler weight, as verl does with rollout
 # correction.
 # To train: `token/sum_pi_squared`, the sum of squared probabilities under the policy that sampled.
 
@@ -22,10 +22,10 @@ extend bnpo
 ## Sum over the vocabulary of the squared probabilities of the policy that sampled. No unit, in (0, 1].
 input sum_pi_squared : real @ token
 
-## Whether rewards come per token, from `token_reward`. 0 or 1; 0.
-param per_token = 0 in [0, 1]
-## Whether the variance is weighed by the sampler's mismatch. 0 or 1; 0 (verl: where rollout_is is set).
-param is_weighted = 0 in [0, 1]
+## Whether rewards come per token, from `token_reward`. Off.
+param per_token = false
+## Whether the variance is weighed by the sampler's mismatch. Off (verl: where rollout_is is set).
+param is_weighted = false
 ## Largest sampler weight. A ratio, no unit; 2.0 (verl, rollout_is_threshold).
 param is_cap = 2.0 in [0, inf]
 
@@ -33,8 +33,8 @@ place    = position
 key slot = (group, place)
 
 ## Return of a token: what the rollout still gets, undiscounted.
-ret       = if per_token == 1 then rcumsum(token_reward in rollout) else reward @ token
-is_weight = if is_weighted == 1 then min(exp(old_logp - sampler_logp), is_cap) else 1
+ret       = if per_token then rcumsum(token_reward in rollout) else reward @ token
+is_weight = if is_weighted then min(exp(old_logp - sampler_logp), is_cap) else 1
 ## Variance of the score function gathered up to a token. No unit.
 energy    = cumsum((1 - 2 * exp(old_logp) + sum_pi_squared) * is_weight ^ 2 in rollout)
 

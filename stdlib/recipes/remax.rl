@@ -10,7 +10,7 @@
 # Family: advantage.
 # Confidence: exact from code.
 # Choices: as in verl, whose policy loss stays PPO's. The whole `reward` comes with the last token; with
-# `per_token = 1` the returns are those of `token/token_reward`.
+# `per_token = true` the returns are those of `token/token_reward`.
 # To train: one greedy rollout per prompt, its reward recorded as `rollout/greedy`.
 
 extend bnpo
@@ -18,10 +18,10 @@ extend bnpo
 ## Reward of the greedy answer to the rollout's prompt, in the unit of the reward.
 input greedy : real @ rollout
 
-## Whether rewards come per token, from `token_reward`. 0 or 1; 0.
-param per_token = 0 in [0, 1]
+## Whether rewards come per token, from `token_reward`. Off.
+param per_token = false
 
 ## Return of a token: what the rollout still gets, undiscounted.
-ret       = if per_token == 1 then rcumsum(token_reward in rollout) else reward @ token
+ret       = if per_token then rcumsum(token_reward in rollout) else reward @ token
 ## Credit of a token, in the unit of the reward.
 advantage = ret - greedy

@@ -9,13 +9,13 @@
 #
 # Family: advantage.
 # Confidence: exact from code.
-# Choices: a group of one keeps its reward (`rloo`); verl's vectorised form gives 0 (`singleton_zero = 1`).
+# Choices: a group of one keeps its reward (`rloo`); verl's vectorised form gives 0 (`singleton_zero = true`).
 
 extend bnpo
 
-## Whether a group of one has advantage 0. 0 or 1; 0 (verl: rloo 0, rloo_vectorized 1).
-param singleton_zero = 0 in [0, 1]
+## Whether a group of one has advantage 0. Off (verl: rloo off, rloo_vectorized on).
+param singleton_zero = false
 
 lonely    = count(rollout per group) == 1
 ## Credit of a token, in the unit of the reward.
-advantage = if singleton_zero == 1 and lonely then 0 else leave_one_out(reward)
+advantage = if singleton_zero and lonely then 0 else leave_one_out(reward)

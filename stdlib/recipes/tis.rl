@@ -10,7 +10,7 @@
 #
 # Family: off-policy.
 # Confidence: exact from code.
-# Choices: one weight per token; `sequence = 1` takes the product over the rollout (verl's rollout_is
+# Choices: one weight per token; `sequence = true` takes the product over the rollout (verl's rollout_is
 # "sequence", TRL's sequence_truncate). verl bounds the log of a weight at 20 on both sides, TRL does not. The
 # KL term is not weighed, as in TRL.
 # To train: the sampler's own log-probabilities, `token/sampler_logp`.
@@ -21,19 +21,19 @@ extend bnpo
 param is_cap = 2.0 in [0, inf]
 ## Smallest weight. A ratio, no unit; 0.0 (verl, TRL; OpenRLHF: 0.5).
 param is_floor = 0.0 in [0, inf]
-## Whether a rollout has one weight, the product of its tokens'. 0 or 1; 0.
-param sequence = 0 in [0, 1]
-## Whether weights are divided by their mean over the batch's tokens (with `sequence`: rollouts). 0 or 1; 0 (verl,
+## Whether a rollout has one weight, the product of its tokens'. Off.
+param sequence = false
+## Whether weights are divided by their mean over the batch's tokens (with `sequence`: rollouts). Off (verl,
 ## rollout_is_batch_normalize).
-param normalize = 0 in [0, 1]
+param normalize = false
 
 gap            = old_logp - sampler_logp
 ## The trainer's probability over the sampler's.
-mismatch       = exp(if sequence == 1 then sum(gap per rollout) @ token else gap)
+mismatch       = exp(if sequence then sum(gap per rollout) @ token else gap)
 cut            = clip(mismatch, is_floor, is_cap)
-average        = if sequence == 1 then mean(mean(cut per rollout) where count(token per rollout) > 0) else mean(cut)
+average        = if sequence then mean(mean(cut per rollout) where count(token per rollout) > 0) else mean(cut)
 ## Weight of a token's loss. No unit.
-sampler_weight = if normalize == 1 and average > 1e-8 then cut / average else cut
+sampler_weight = if normalize and average > 1e-8 then cut / average else cut
 surrogate      = sampler_weight * base.surrogate
 
 ## Share of the tokens whose weight is cut.

@@ -10,7 +10,7 @@
 #
 # Family: ratio and clip.
 # Confidence: exact from code.
-# Choices: `sampler_correction = 1` adds the clamped log-ratios of the trainer's old policy to the sampler,
+# Choices: `sampler_correction = true` adds the clamped log-ratios of the trainer's old policy to the sampler,
 # as TRL does with vLLM and token_truncate, here without its cap of 3.
 
 extend bnpo
@@ -23,10 +23,10 @@ param lambda_pos = 3.0 in [0, inf]
 param k_neg = 3.0 in [0, inf]
 ## Decay lambda of negative advantages. No unit; 2.0 (TRL).
 param lambda_neg = 2.0 in [0, inf]
-## Whether the sampler's mismatch is part of the ratio. 0 or 1; 0.
-param sampler_correction = 0 in [0, 1]
+## Whether the sampler's mismatch is part of the ratio. Off.
+param sampler_correction = false
 
-mismatch  = if sampler_correction == 0 then 0
+mismatch  = if not sampler_correction then 0
             else sum(clip(old_logp - sampler_logp, log(1e-8), 20) per rollout)
 drift     = sum(clip(logp - old_logp, -20, 20) per rollout)
 log_ratio = clip(drift + mismatch, log(1e-8), 20)

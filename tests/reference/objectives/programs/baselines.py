@@ -107,6 +107,36 @@ def luspo(g, p):
                   dict(clip_fraction=mean(hits), approx_kl=g.drift()), "rollout")
 
 
+@cases("gspo_areal", (small(7405), {}), (vocab(7406), {"beta": 0.04, "clip_low": 0.2, "clip_high": 0.3}),
+       clip_low=3e-4, clip_high=4e-4)
+def gspo_areal(g, p):
+    t, z = g.t, z_scores(g.t, g.reward, 1e-4)
+    losses, ratios, hits, n = [], {}, [], 0
+    for r in t.rollouts:
+        mine = t.tokens(r)
+        n += len(mine)
+        if not mine:
+            # Of no tokens the mean advantage is 0, and nothing is clipped.
+            ratios[r] = const(1.0)
+            hits.append(False)
+            continue
+        ratio = ratios[r] = torch.exp(mean(g.lp[i] - g.old[i] for i in mine))
+        kl = p.get("beta", 0.0) * mean(k3(g.lp[i], g.run.ref[i]) for i in mine) if p.get("beta") else ZERO
+        losses.append(len(mine) * (kl - clip_objective(ratio, z[r], g.low, g.high)))
+        hits.append(is_clipped(ratio, z[r], g.low, g.high))
+    return Answer(t, total(losses) / n, dict(ratio=("rollout", ratios)),
+                  dict(clip_fraction=mean(hits), approx_kl=g.drift()), "rollout")
+
+
+@cases("grpo_openrlhf", (small(7407, wild=0.3), {}), (vocab(7408), {"beta": 0.04, "eps": 0.01}), eps=1e-9)
+def grpo_openrlhf(g, p):
+    adv = g.z(p["eps"])
+    ratio = {i: torch.exp(torch.clamp(g.lp[i] - g.old[i], -20, 20)) for i in g.tokens}
+    paid = {i: p["beta"] * torch.clamp(k3(g.lp[i], g.run.ref[i]), -10, 10) if p.get("beta") else ZERO
+            for i in g.tokens}
+    return g.answer(g.ppo(adv, ratio), adv, paid, clip=g.clipped(adv, ratio))
+
+
 @cases("vespo", (small(7410), {}), (small(7411, wild=0.3), {"sampler_correction": 1, "beta": 0.03}),
        (vocab(7412), {"k_pos": 1.5, "lambda_neg": 1.0}), k_pos=2.0, lambda_pos=3.0, k_neg=3.0, lambda_neg=2.0)
 def vespo(g, p):
@@ -392,14 +422,32 @@ def several(seed, **kw):
     return b
 
 
+def gaps(b, seed):
+    """Every third reward of each kind missing, more or less: whole groups too."""
+    rng = np.random.default_rng(seed)
+    for k in (1, 2, 3):
+        x = np.array(b.columns[f"rollout/rewards.{k}"], dtype=np.float64)
+        x[rng.random(len(x)) < 0.35] = np.nan
+        b.put(f"rollout/rewards.{k}", x)
+    return b
+
+
 @cases("gdpo_rewards", (several(7580), {}), (several(7581), {"token_whitening": 1, "weights.2": 0.5}),
-       (several(7583, vocab=6), {"weights.1": 2.0, "weights.3": 0.0}))
+       (several(7583, vocab=6), {"weights.1": 2.0, "weights.3": 0.0}), (gaps(several(7584), 1), {}),
+       (gaps(several(7585), 2), {"token_whitening": 1}))
 def gdpo_rewards(g, p):
     t, verl = g.t, p.get("token_whitening")
     score = {r: ZERO for r in t.rollouts}
     for k in (1, 2, 3):
-        z = z_scores(t, t.col(f"rollout/rewards.{k}"), 1e-6 if verl else 1e-4, bool(verl))
-        score = {r: score[r] + p.get(f"weights.{k}", 1.0) * z[r] for r in score}
+        x, eps = t.col(f"rollout/rewards.{k}"), 1e-6 if verl else 1e-4
+        for mine in t.live_groups:
+            there = [r for r in mine if not math.isnan(float(x[r]))]
+            if not there:
+                continue
+            m, sd = mean(x[r] for r in there), deviation([x[r] for r in there])
+            for r in there:
+                z = x[r] / (1 + eps) if verl and len(there) == 1 else (x[r] - m) / (sd + eps)
+                score[r] = score[r] + p.get(f"weights.{k}", 1.0) * z
     if verl:
         adv = whiten(g.spread(score), g.tokens)
     else:
