@@ -4,7 +4,7 @@
 
 use rlc_compiler::link::{NoFiles, link};
 use rlc_compiler::source::{Source, Sources};
-use rlc_compiler::stdlib::OBJECTIVES;
+use rlc_compiler::stdlib::library;
 
 use super::typeset;
 
@@ -24,6 +24,7 @@ const COMMANDS: &[(&str, usize, usize)] = &[
     ("mathop", 1, 0),
     ("phantom", 1, 0),
     ("frac", 2, 0),
+    ("sqrt", 1, 0),
     ("exp", 0, 0),
     ("log", 0, 0),
     ("min", 0, 0),
@@ -210,7 +211,7 @@ const PROGRAMS: &[&str] = &[
 /// Everything that is typeset here, by name.
 fn texts() -> Vec<(String, String)> {
     let mut out: Vec<(String, String)> = Vec::new();
-    for (name, _, _) in OBJECTIVES {
+    for (name, _, _) in library() {
         out.push(((*name).to_owned(), of(&format!("extend {name}\n"))));
     }
     for program in PROGRAMS {
