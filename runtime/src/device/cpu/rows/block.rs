@@ -292,7 +292,8 @@ pub(in crate::device) fn f16(x: f32) -> u16 {
 ///
 /// `from` has `n` numbers, and the target has entries `start..start + n`.
 #[inline(always)]
-pub(super) unsafe fn put(from: *const f32, target: Target, start: usize, n: usize) {
+pub(super) unsafe fn put<S: Simd>(s: S, from: *const f32, target: Target, start: usize, n: usize) {
+    let whole = n - n % S::LANES;
     // SAFETY: as above.
     unsafe {
         match target {
@@ -304,13 +305,19 @@ pub(super) unsafe fn put(from: *const f32, target: Target, start: usize, n: usiz
             }
             Target::Bf16(to) => {
                 let to = to.add(start);
-                for i in 0..n {
+                for i in (0..whole).step_by(S::LANES) {
+                    s.store_bf16(to.add(i), s.load(from.add(i)));
+                }
+                for i in whole..n {
                     *to.add(i) = bf16(*from.add(i));
                 }
             }
             Target::F16(to) => {
                 let to = to.add(start);
-                for i in 0..n {
+                for i in (0..whole).step_by(S::LANES) {
+                    s.store_f16(to.add(i), s.load(from.add(i)));
+                }
+                for i in whole..n {
                     *to.add(i) = f16(*from.add(i));
                 }
             }

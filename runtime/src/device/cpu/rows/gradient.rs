@@ -258,7 +258,7 @@ impl Kernel for Sweep<'_> {
                         *to = (f64::from(*to) + value) as f32;
                     }
                 }
-                put(to, self.target, start, n);
+                put(s, to, self.target, start, n);
             }
             start += n;
         }

@@ -4,6 +4,7 @@
 //! `inline(always)`: code that stays behind a call is compiled for the oldest machine.
 
 use super::base::Base;
+use super::block::{bf16, f16};
 
 /// How wide the vectors are that a primitive uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,6 +128,26 @@ pub(super) trait Simd: Copy {
     ///
     /// `LANES` numbers can be read at `from`, which need not be aligned.
     unsafe fn load_bf16(self, from: *const u16) -> Self::V;
+    /// Rounded to bf16 bits, as [`bf16`] does.
+    ///
+    /// # Safety
+    ///
+    /// `LANES` numbers can be written at `to`, which need not be aligned.
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16, v: Self::V) {
+        // SAFETY: promised by the caller.
+        unsafe { narrow(self, to, v, bf16) }
+    }
+    /// Rounded to half-precision bits, as [`f16`] does.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    #[inline(always)]
+    unsafe fn store_f16(self, to: *mut u16, v: Self::V) {
+        // SAFETY: promised by the caller.
+        unsafe { narrow(self, to, v, f16) }
+    }
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// The larger; the second where either is NaN.
@@ -178,5 +199,22 @@ pub(super) trait Simd: Copy {
             p = self.mul_add(p, f, self.splat(*coefficient));
         }
         self.scale(p, k)
+    }
+}
+
+/// Stores a vector number by number.
+///
+/// # Safety
+///
+/// `LANES` numbers can be written at `to`.
+#[inline(always)]
+unsafe fn narrow<S: Simd>(s: S, to: *mut u16, v: S::V, round: impl Fn(f32) -> u16) {
+    let mut numbers = [0f32; 16];
+    // SAFETY: no vector has more numbers, and there is room for as many.
+    unsafe {
+        s.store(numbers.as_mut_ptr(), v);
+        for (i, x) in numbers.iter().enumerate().take(S::LANES) {
+            to.add(i).write_unaligned(round(*x));
+        }
     }
 }
