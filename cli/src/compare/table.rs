@@ -142,7 +142,7 @@ impl Found {
                 r.name.clone(),
                 r.accuracy.map_or_else(|| "-".to_owned(), |e| e.text(3)),
                 against.map_or_else(String::new, |a| a.text()),
-                against.map_or_else(String::new, |a| format!("{:.3}", a.p)),
+                against.map_or_else(String::new, |a| chance(a.p)),
                 against.map_or("", |a| a.word()).to_owned(),
                 format!("{}/{}", r.collapses(), r.runs.len()),
                 number(r.over(|r| r.end(Quantity::Entropy)), 3),
@@ -355,12 +355,12 @@ fn claims(calib: &Row, first: &Row) -> Vec<String> {
         };
         said.push(format!(
             "CalibAdv's first claim, fewer correct steps punished, {verdict}: {} of the tokens of correct steps have a \
-             negative advantage under calibadv, {} under {} (difference {}, p {:.3}).",
+             negative advantage under calibadv, {} under {} (difference {}, p {}).",
             own.text(3),
             other.text(3),
             first.name,
             against.text(),
-            against.p
+            chance(against.p)
         ));
     }
     let (a, b) = (calib.collapses(), first.collapses());
@@ -373,12 +373,18 @@ fn claims(calib: &Row, first: &Row) -> Vec<String> {
     };
     said.push(format!(
         "CalibAdv's second claim, fewer collapses, {verdict}: {a} of {} runs under calibadv, {b} of {} under {} (Fisher's \
-         exact test: p {p:.3}).",
+         exact test: p {}).",
         calib.runs.len(),
         first.runs.len(),
-        first.name
+        first.name,
+        chance(p)
     ));
     said
+}
+
+/// A p-value: three digits, and never a zero that it is not.
+fn chance(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
 
 /// A CSV field.
