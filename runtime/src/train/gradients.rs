@@ -42,10 +42,7 @@ impl Gradients {
         self.d_head.resize(head.elem_count(), 0.0);
         let mut grads: Vec<Option<Tensor>> = vec![None; vars.len()];
         for piece in pieces {
-            let hidden = match known.take_if(|_| piece.len() == batch.rollouts.len()) {
-                Some(hidden) => hidden,
-                None => forward::hidden(model, &batch.rollouts[piece.clone()])?,
-            };
+            let hidden = hidden_of(model, batch, piece, &mut known)?;
             let (rows, width) = hidden.dims2()?;
             let values = hidden.detach().flatten_all()?.to_vec1::<f32>()?;
             let mut d_hidden = vec![0.0; values.len()];
@@ -70,6 +67,19 @@ impl Gradients {
     }
 }
 
+/// The hidden states of a piece: those known, if it is the whole batch.
+fn hidden_of(
+    model: &Model,
+    batch: &Batch,
+    piece: &Range<usize>,
+    known: &mut Option<Tensor>,
+) -> Result<Tensor> {
+    match known.take_if(|_| piece.len() == batch.rollouts.len()) {
+        Some(hidden) => Ok(hidden),
+        None => forward::hidden(model, &batch.rollouts[piece.clone()]),
+    }
+}
+
 /// Bytes of logits that exist at once on a device, where the pieces allow it; their gradient has as many.
 const LOGITS: usize = 1 << 29;
 
@@ -86,10 +96,7 @@ fn on_device(
     let mut grads: Vec<Option<Tensor>> = vec![None; vars.len()];
     let mut d_head: Option<Tensor> = None;
     for piece in pieces {
-        let hidden = match known.take_if(|_| piece.len() == batch.rollouts.len()) {
-            Some(hidden) => hidden,
-            None => forward::hidden(model, &batch.rollouts[piece.clone()])?,
-        };
+        let hidden = hidden_of(model, batch, piece, &mut known)?;
         let head = model.head().as_detached_tensor().to_dtype(hidden.dtype())?;
         let rows = hidden.detach();
         let row = head.dim(0)? * head.dtype().size_in_bytes();
