@@ -13,7 +13,7 @@ use rlc_runtime::train::compiled::Compiled;
 use rlc_runtime::train::config::Config;
 use rlc_runtime::train::error::TrainError;
 use rlc_runtime::train::trainer::Summary;
-use rlc_runtime::train::{Ended, Trainer, arithmetic, assets, checkpoint, data};
+use rlc_runtime::train::{Ended, Trainer, arithmetic, assets, checkpoint};
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -191,7 +191,7 @@ pub fn learner(config: &Config, output: &Output) -> Outcome<(Box<Compiled>, u64)
         objective.set_param(name, value).map_err(|e| Failure::input(e.to_string(), ""))?;
     }
     let texts: Vec<&str> = program.sources.iter().map(|(_, s)| s.text.as_str()).collect();
-    Ok((Box::new(Compiled::new(objective)), data::fingerprint(texts.join("\0").as_bytes())))
+    Ok((Box::new(Compiled::new(objective)), rlc_runtime::fingerprint(texts.join("\0").as_bytes())))
 }
 
 fn train(mut trainer: Trainer, args: &Args, output: &Output) -> Outcome {

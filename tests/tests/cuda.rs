@@ -77,9 +77,16 @@ fn case(of: &Case, number: usize) -> Vec<String> {
     faults
 }
 
-/// Cases with a whole vocab row: one sweep and a gradient, entropies, a top-k, several sweeps.
-const ROWS: [&str; 5] =
-    ["grpo_logits", "vocab_entropies", "vocab_top_policy", "vocab_three_sweeps", "gspo_logits"];
+/// Cases with a whole vocab row: one sweep and a gradient, entropies, a top-k, several sweeps, and another vocab-level
+/// policy column, which comes from the host.
+const ROWS: [&str; 6] = [
+    "grpo_logits",
+    "vocab_entropies",
+    "vocab_top_policy",
+    "vocab_three_sweeps",
+    "gspo_logits",
+    "policy_second_logits",
+];
 
 #[test]
 fn logits_on_the_device() {

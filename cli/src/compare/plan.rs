@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rlc_compiler::check::Checked;
 use rlc_compiler::level::{Levels, TOKEN, VOCAB};
 use rlc_compiler::source::Sources;
+use rlc_runtime::fingerprint;
 use rlc_runtime::train::config::Config;
-use rlc_runtime::train::data::fingerprint;
 use serde::{Deserialize, Serialize};
 
 use super::Args;
@@ -50,6 +50,9 @@ pub struct Plan {
     pub seconds: f64,
     /// The folder.
     pub out: PathBuf,
+    /// Lines of the run file, and what the data's files are known by.
+    resolved: String,
+    data: String,
 }
 
 /// `compare.json`: what the folder's runs were made with.
@@ -99,8 +102,14 @@ impl Plan {
             let sets = shared.iter().map(|s| (*s).clone()).chain(own.map(|o| o.1)).collect();
             programs.push(Entry::read(given, name, sets, &args.out, output)?);
         }
-        let seeds = (0..args.seeds).collect();
-        Ok(Plan { programs, seeds, config, seconds: args.seconds, out: args.out.clone() })
+        let resolved = config.to_toml().map_err(super::failure)?;
+        let mut data = String::new();
+        for file in [&config.data.file, &config.data.eval_file].into_iter().flatten() {
+            let bytes = std::fs::read(file).map_err(|e| cannot("read", Path::new(file), &e))?;
+            data.push_str(&format!("{:016x}", fingerprint(&bytes)));
+        }
+        let (seeds, seconds, out) = ((0..args.seeds).collect(), args.seconds, args.out.clone());
+        Ok(Plan { programs, seeds, config, seconds, out, resolved, data })
     }
 
     /// Makes the folder, or takes up the one that is there.
@@ -113,7 +122,7 @@ impl Plan {
                 }
             }
         }
-        let mut saved = self.saved()?;
+        let mut saved = self.saved();
         if path.exists() && !force {
             let text = program::text_at(&path).map_err(|why| unreadable(&path, &why))?;
             let old: Saved =
@@ -159,7 +168,7 @@ impl Plan {
         let text = program::text_at(&path).map_err(|why| unreadable(&path, &why))?;
         let kept: Kept =
             serde_json::from_str(&text).map_err(|e| unreadable(&path, &e.to_string()))?;
-        if kept.identity != self.identity(program)? {
+        if kept.identity != self.identity(program) {
             return Err(Failure::input(
                 format!("`{}` is of another program or of other settings", path.display()),
                 "`--force` starts the comparison anew; `--out DIR` starts one elsewhere",
@@ -169,28 +178,20 @@ impl Plan {
     }
 
     /// Identity of program and settings together.
-    pub fn identity(&self, program: &Entry) -> Outcome<String> {
-        let saved = self.saved()?;
-        let all = [&program.identity, &saved.settings, &saved.data, &format!("{}", self.seconds)];
-        Ok(hash(&all.map(String::as_str).join("\0")))
+    pub fn identity(&self, program: &Entry) -> String {
+        let all = [&program.identity, &self.resolved, &self.data, &format!("{}", self.seconds)];
+        hash(&all.map(String::as_str).join("\0"))
     }
 
-    fn saved(&self) -> Outcome<Saved> {
-        let settings = self.config.to_toml().map_err(super::failure)?;
-        let files = [&self.config.data.file, &self.config.data.eval_file];
-        let mut data = String::new();
-        for file in files.into_iter().flatten() {
-            let bytes = std::fs::read(file).map_err(|e| cannot("read", Path::new(file), &e))?;
-            data.push_str(&format!("{:016x}", fingerprint(&bytes)));
-        }
+    fn saved(&self) -> Saved {
         let programs = self.programs.iter().map(|p| (p.name.clone(), p.identity.clone()));
-        Ok(Saved {
+        Saved {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seconds: self.seconds,
-            settings,
-            data,
+            settings: self.resolved.clone(),
+            data: self.data.clone(),
             programs: programs.collect(),
-        })
+        }
     }
 
     /// Finds what the folder's runs were made with otherwise.

@@ -166,7 +166,7 @@ fn keep(plan: &Plan, run: &Running<'_>, code: Option<i32>) -> Outcome {
         None => return Err(broken(run.job, "the process was ended from outside")),
     };
     let kept = Kept {
-        identity: plan.identity(run.job.program)?,
+        identity: plan.identity(run.job.program),
         end,
         core_seconds: run.core_seconds,
         before: printed.before,
@@ -179,7 +179,7 @@ fn keep(plan: &Plan, run: &Running<'_>, code: Option<i32>) -> Outcome {
 /// Keeps a run that was ended at its time; what it measured last is its end.
 fn cut(plan: &Plan, run: &Running<'_>) -> Outcome {
     let kept = Kept {
-        identity: plan.identity(run.job.program)?,
+        identity: plan.identity(run.job.program),
         end: End::Cut,
         core_seconds: run.core_seconds,
         before: None,

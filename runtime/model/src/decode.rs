@@ -8,7 +8,7 @@ use candle_core::{Device, Storage, Tensor};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::kv::Room;
-use crate::model::{EMBEDDING, HEAD, Model, NORM, name_of};
+use crate::model::{EMBEDDING, Model, NORM, head_name, name_of};
 use crate::ops::{HeadShape, Rope, norm, slice, swiglu, with_slice};
 use crate::packed::Packed;
 
@@ -103,7 +103,7 @@ impl Decoder {
                 down: projection(&["mlp.down_proj"], config.intermediate_size)?,
             });
         }
-        let head = if config.tie_word_embeddings { EMBEDDING } else { HEAD };
+        let head = head_name(&config);
         Ok(Self {
             shape: HeadShape::of(&config),
             rope: Rope::new(&config, positions),

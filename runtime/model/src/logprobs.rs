@@ -7,17 +7,19 @@
     reason = "kernels must be inlined into their dispatch, see simd.rs"
 )]
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use crate::error::{ModelError, Result};
-use crate::model::Model;
+use crate::model::{How, Model};
 use crate::ops::{ROWS_PER_TASK, map_each, with_slice};
 use crate::simd::{Kernel, exp_sum, max, run};
 
 /// Tokens whose hidden states exist at once (at least one whole sequence).
 const TOKENS: usize = 8192;
-/// Logits that exist at once.
+/// Logits that exist at once on the CPU, in its caches.
 const LOGITS: usize = 1 << 22;
+/// On a device.
+const THERE: usize = 1 << 27;
 
 /// The log-prob of `targets[i]` after the packed row `rows[i]`, at `temperature` (above 0).
 ///
@@ -94,16 +96,30 @@ pub fn logprobs_from_hidden(
     }
     let hidden = hidden.detach();
     let mut result = Vec::with_capacity(targets.len());
-    let step = (LOGITS / model.config().vocab_size).max(1);
+    let own = model.how() == How::Own;
+    let step = (if own { LOGITS } else { THERE } / model.config().vocab_size).max(1);
+    let head = model.frozen_head()?;
     for (index, targets) in targets.chunks(step).enumerate() {
         let rows = hidden.narrow(0, index * step, targets.len())?;
-        let logits = model.frozen_logits(&rows)?.to_device(&Device::Cpu)?;
-        with_slice(&logits, |logits| {
-            result.extend(of_rows(logits, targets, (1.0 / temperature) as f32));
-            Ok(())
-        })?;
+        let logits = model.project(&rows, &head)?;
+        if own {
+            with_slice(&logits, |logits| {
+                result.extend(of_rows(logits, targets, (1.0 / temperature) as f32));
+                Ok(())
+            })?;
+        } else {
+            result.extend(on_device(&logits, targets, 1.0 / temperature)?);
+        }
     }
     Ok(result)
+}
+
+/// The same where the logits are: one number a row comes back.
+fn on_device(logits: &Tensor, targets: &[u32], inverse_temperature: f64) -> Result<Vec<f32>> {
+    let scaled = (logits.to_dtype(DType::F32)? * inverse_temperature)?;
+    let targets = Tensor::new(targets, logits.device())?.unsqueeze(1)?;
+    let chosen = scaled.gather(&targets, 1)?.squeeze(1)?;
+    Ok((chosen - scaled.log_sum_exp(1)?)?.to_vec1()?)
 }
 
 fn check(model: &Model, targets: &[u32], temperature: f64) -> Result<()> {

@@ -200,13 +200,17 @@ impl Model {
         self.project(hidden_rows, self.head().as_tensor())
     }
 
-    /// The same without a gradient of the projection, in f32.
-    pub(crate) fn frozen_logits(&self, hidden_rows: &Tensor) -> Result<Tensor> {
-        let logits = self.project(hidden_rows, &self.head().as_detached_tensor())?;
-        Ok(logits.to_dtype(DType::F32)?)
+    /// The output projection without a gradient, in the type that is computed in: to be asked for once, since it may be a
+    /// copy.
+    pub fn frozen_head(&self) -> Result<Tensor> {
+        let head = self.head().as_detached_tensor();
+        Ok(match self.how {
+            How::Own => head,
+            How::Candle(dtype) => head.to_dtype(dtype)?,
+        })
     }
 
-    fn project(&self, rows: &Tensor, head: &Tensor) -> Result<Tensor> {
+    pub(crate) fn project(&self, rows: &Tensor, head: &Tensor) -> Result<Tensor> {
         Ok(match self.how {
             How::Own => ops::linear(rows, head)?,
             How::Candle(dtype) => {
@@ -217,8 +221,7 @@ impl Model {
 
     /// The output projection `[vocab_size, hidden_size]`: the embedding itself if tied.
     pub fn head(&self) -> &Var {
-        let name = if self.config.tie_word_embeddings { EMBEDDING } else { HEAD };
-        &self.weights[name]
+        &self.weights[head_name(&self.config)]
     }
 
     /// Lends the output projection, `[vocab_size, hidden_size]` row by row; from another device as a copy.
@@ -296,6 +299,11 @@ impl Model {
 /// The full name of a layer's tensor.
 pub(crate) fn name_of(layer: usize, part: &str) -> String {
     format!("model.layers.{layer}.{part}")
+}
+
+/// The name of the output projection: the embedding itself if tied.
+pub(crate) fn head_name(config: &Config) -> &'static str {
+    if config.tie_word_embeddings { EMBEDDING } else { HEAD }
 }
 
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";

@@ -14,7 +14,7 @@ impl Step<'_> {
     pub fn in_place(&self) -> bool {
         let column = self.logits_id().filter(|_| self.live);
         column.is_some_and(|c| match &self.run {
-            Run::Cpu(run) => run.in_place(c) && self.grads.is_empty(),
+            Run::Cpu(run) => run.in_place(c),
             Run::Interp(_) => false,
         })
     }
@@ -34,7 +34,8 @@ impl Step<'_> {
         let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
         let width = self.shape.vocab;
         self.make_room();
-        let Some(column) = self.logits_id().filter(|_| self.in_place()) else {
+        let alone = self.grads.is_empty();
+        let Some(column) = self.logits_id().filter(|_| alone && self.in_place()) else {
             // Empty where the loss reads no logits.
             let gradient = self.live_of(rollouts, Some(logits.floats()))?.logits;
             logits.set(&gradient);

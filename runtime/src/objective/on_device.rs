@@ -24,6 +24,7 @@ impl Step<'_> {
             let why = "a GPU runs the batch of one worker".to_owned();
             return Err(ObjectiveError::Backend(why));
         }
+        self.make_room();
         let tokens = self.shape.range(ROLLOUT, rollouts.clone(), TOKEN);
         let width = self.shape.vocab;
         let entries = tokens.start * width..tokens.end * width;

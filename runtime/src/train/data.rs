@@ -33,13 +33,6 @@ pub fn mix(a: u64, b: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Fingerprint of a text (FNV-1a), to notice that a file changed between a run and its resumption.
-pub fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
-}
-
 /// Where prompts come from.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -192,7 +185,7 @@ pub(crate) fn read_jsonl(file: &Path) -> Result<(Rows, u64)> {
     if rows.is_empty() {
         return Err(TrainError::Config(format!("{}: the file has no lines", file.display())));
     }
-    Ok((rows, fingerprint(&bytes)))
+    Ok((rows, crate::fingerprint(&bytes)))
 }
 
 /// A field as text; numbers are taken as they are written.

@@ -95,20 +95,19 @@ fn on_device(
 ) -> Result<Vec<Option<Tensor>>> {
     let mut grads: Vec<Option<Tensor>> = vec![None; vars.len()];
     let mut d_head: Option<Tensor> = None;
+    let head = model.frozen_head().map_err(model_error)?;
+    let at_once = LOGITS / (head.dim(0)? * head.dtype().size_in_bytes()).max(1);
+    let finest = update.pieces();
     for piece in pieces {
         let hidden = hidden_of(model, batch, piece, &mut known)?;
-        let head = model.head().as_detached_tensor().to_dtype(hidden.dtype())?;
         let rows = hidden.detach();
-        let row = head.dim(0)? * head.dtype().size_in_bytes();
         // The finest cut of this piece, joined again as far as memory goes.
-        let fine: Vec<Range<usize>> = update
-            .pieces()
-            .into_iter()
-            .filter(|p| piece.start <= p.start && p.end <= piece.end && !p.is_empty())
-            .collect();
+        let inside = |p: &&Range<usize>| piece.start <= p.start && p.end <= piece.end;
+        let fine: Vec<_> =
+            finest.iter().filter(inside).filter(|p| !p.is_empty()).cloned().collect();
         let tokens = |r: Range<usize>| batch.tokens(r);
         let (mut d_hidden, mut first) = (Vec::new(), 0);
-        for part in join_pieces(&fine, tokens, LOGITS / row.max(1)) {
+        for part in join_pieces(&fine, tokens, at_once) {
             let count = tokens(part.clone());
             let own = rows.narrow(0, first, count)?;
             first += count;

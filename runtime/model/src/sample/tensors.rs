@@ -13,7 +13,7 @@ use super::choose::Weights as Room;
 use super::{Completion, SampleOptions, stream};
 use crate::config::Config;
 use crate::error::Result;
-use crate::model::{EMBEDDING, Model, NORM, name_of};
+use crate::model::{EMBEDDING, Model, NORM, head_name, name_of};
 use crate::ops::plain::attention::{Heads, Places, Turn, read};
 use crate::ops::{HeadShape, Rope, plain};
 
@@ -73,8 +73,9 @@ pub(super) fn generate(
     let mut rollouts: Vec<Rollout> = Vec::new();
     for (prompt, count) in counts.iter().enumerate() {
         let room = (limit - prompts[prompt].len()).min(options.max_new_tokens);
+        let first = rollouts.len();
         rollouts.extend((0..*count).map(|n| Rollout {
-            index: 0,
+            index: first + n,
             prompt,
             room,
             rng: stream(options, prompt, n),
@@ -82,9 +83,6 @@ pub(super) fn generate(
         }));
     }
     let mut done = vec![Completion::default(); rollouts.len()];
-    for (index, rollout) in rollouts.iter_mut().enumerate() {
-        rollout.index = index;
-    }
     while !rollouts.is_empty() {
         let rest = rollouts.split_off(options.max_batch.min(rollouts.len()));
         decoder.run(prompts, rollouts, options, &mut done)?;
@@ -107,8 +105,7 @@ impl Decoder<'_> {
         done: &mut [Completion],
     ) -> Result<()> {
         let mut room = Room::default();
-        let (mut cache, logits) = self.prefill(prompts, &rollouts)?;
-        let mut logits = logits;
+        let (mut cache, mut logits) = self.prefill(prompts, &rollouts)?;
         // Rollouts in rows of the cache; those that are done stay until it is worth packing the rest.
         let mut rows: Vec<Option<Rollout>> = rollouts.into_iter().map(Some).collect();
         loop {
@@ -148,7 +145,8 @@ impl Decoder<'_> {
     /// Logits `[rows, vocab]` in f32 after the last layer.
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
         let x = plain::rms_norm(x, &self.weights[NORM], self.config.rms_norm_eps)?;
-        self.model.frozen_logits(&x)
+        let logits = plain::linear(&x, &self.weights[head_name(self.config)], None)?;
+        Ok(logits.to_dtype(DType::F32)?)
     }
 
     /// Computes each prompt once; gives the cache of all rollouts and the logits of their first tokens.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::nvrtc::{Cubin, Nvrtc, OPTIONS};
 use crate::device::DeviceError;
+use crate::fingerprint;
 
 /// Says what a file is, and the version of its form.
 const MAGIC: &[u8] = b"rlc kernels 1\n";
@@ -67,7 +68,7 @@ impl Cache {
     ) -> Result<Cubin, DeviceError> {
         let ((major, minor), options) = (nvrtc.version, OPTIONS.join(" "));
         let key = format!("NVRTC {major}.{minor} {architecture} {options}\n{text}");
-        let path = self.folder.join(format!("{:016x}.{ENDING}", sum(key.as_bytes())));
+        let path = self.folder.join(format!("{:016x}.{ENDING}", fingerprint(key.as_bytes())));
         match read(&path, &key) {
             Ok(Some(cubin)) => return Ok(cubin),
             Ok(None) => {}
@@ -96,7 +97,7 @@ fn pack(key: &str, cubin: &Cubin) -> Vec<u8> {
         out.extend((part.len() as u64).to_le_bytes());
         out.extend(part);
     }
-    let sum = sum(&out);
+    let sum = fingerprint(&out);
     out.extend(sum.to_le_bytes());
     out
 }
@@ -116,7 +117,7 @@ fn read(path: &Path, key: &str) -> Result<Option<Cubin>, String> {
 
 fn unpack(bytes: &[u8]) -> Option<(String, Cubin)> {
     let (rest, last) = bytes.split_last_chunk::<8>()?;
-    if u64::from_le_bytes(*last) != sum(rest) {
+    if u64::from_le_bytes(*last) != fingerprint(rest) {
         return None;
     }
     let mut rest = rest.strip_prefix(MAGIC)?;
@@ -128,12 +129,6 @@ fn unpack(bytes: &[u8]) -> Option<(String, Cubin)> {
     };
     let (key, log, code) = (part()?, part()?, part()?);
     Some((String::from_utf8(key).ok()?, Cubin { code, log: String::from_utf8(log).ok()? }))
-}
-
-/// FNV-1a: the same on every machine and for ever, which the standard library's hash does not promise.
-fn sum(bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 #[cfg(test)]

@@ -38,7 +38,6 @@ pub(super) fn draw(
         .collect();
     let best = if greedy { Some(logits.argmax(D::Minus1)?.to_vec1::<u32>()?) } else { None };
     let (mut places, mut found) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
-    let streams: Vec<_> = streams.into_iter().collect();
     let live: Vec<bool> = streams.iter().map(Option::is_some).collect();
     for (row, rng) in streams.into_iter().enumerate() {
         let mass: f64 = sums[row].iter().sum();

@@ -3,6 +3,8 @@
 //! Comparisons only, so every width finds the same entries. Chunks of a row are looked at as a whole first; few hold
 //! an entry that matters.
 
+use std::ops::ControlFlow;
+
 use rlc_compiler::table::Floats;
 
 use super::block::{BLOCK, Buffer, Source, widen};
@@ -69,6 +71,25 @@ pub fn at_least(width: Width, row: Floats, least: f32, most: usize, out: &mut Ve
     out.len() <= before + most
 }
 
+/// Hands a row to `block`, so many entries at a time with the place of the first, until it says that this is enough.
+#[inline(always)]
+fn blocks<S: Simd>(
+    s: S,
+    source: Source,
+    len: usize,
+    mut block: impl FnMut(usize, &[f32]) -> ControlFlow<()>,
+) {
+    let mut buffer = Buffer::new();
+    for start in (0..len).step_by(BLOCK) {
+        let n = BLOCK.min(len - start);
+        // SAFETY: the row has these entries, and the block as many numbers.
+        let x = unsafe { std::slice::from_raw_parts(widen(s, source, start, n, &mut buffer), n) };
+        if block(start, x).is_break() {
+            return;
+        }
+    }
+}
+
 struct Most<'a> {
     source: Source,
     len: usize,
@@ -80,13 +101,7 @@ impl Kernel for Most<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let mut buffer = Buffer::new();
-        for start in (0..self.len).step_by(BLOCK) {
-            let n = BLOCK.min(self.len - start);
-            // SAFETY: the row has these entries, and the block as many numbers.
-            let x = unsafe {
-                std::slice::from_raw_parts(widen(s, self.source, start, n, &mut buffer), n)
-            };
+        blocks(s, self.source, self.len, |_, x| {
             for chunk in x.chunks(CHUNK) {
                 let mut lanes = [f32::NEG_INFINITY; 16];
                 let (whole, rest) = chunk.as_chunks::<16>();
@@ -101,7 +116,8 @@ impl Kernel for Most<'_> {
                 let larger = |a: f32, b: &f32| if *b > a { *b } else { a };
                 self.out.push(lanes.iter().fold(f32::NEG_INFINITY, larger));
             }
-        }
+            ControlFlow::Continue(())
+        });
     }
 }
 
@@ -118,13 +134,7 @@ impl Kernel for AtLeast<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let mut buffer = Buffer::new();
-        for start in (0..self.len).step_by(BLOCK) {
-            let n = BLOCK.min(self.len - start);
-            // SAFETY: the row has these entries, and the block as many numbers.
-            let x = unsafe {
-                std::slice::from_raw_parts(widen(s, self.source, start, n, &mut buffer), n)
-            };
+        blocks(s, self.source, self.len, |start, x| {
             for (at, chunk) in x.chunks(CHUNK).enumerate() {
                 let any = chunk.iter().fold(0, |any, x| any | u32::from(*x >= self.least));
                 if any == 0 {
@@ -136,9 +146,10 @@ impl Kernel for AtLeast<'_> {
                 }
             }
             if self.out.len() > self.most {
-                return;
+                return ControlFlow::Break(());
             }
-        }
+            ControlFlow::Continue(())
+        });
     }
 }
 
