@@ -6,8 +6,9 @@
     cargo build --release
     python benches/step_trl.py --rlc target/release/rlc --threads 2 --out step
 
-Makes a random Llama (4.3 M parameters; `--shape qwen` for 30 M with grouped queries, biases and a large
-vocabulary), a tokenizer of one word a token and prompts, and has both train on them: the same weights,
+Makes a random Llama (4.3 M parameters; `--shape qwen` for 28 M with grouped queries, biases and a large
+vocabulary), a tokenizer of one word a token and prompts, or takes a trained story teller (`--model FOLDER`) and
+beginnings of stories, and has both train on them: the same weights,
 numbers of prompts, rollouts and tokens, GRPO with one update a batch, AdamW, a regular expression as
 reward. Each turn is a fresh process of several steps; turns alternate. TRL runs in f32 without
 activation checkpointing, which is its fastest way on a CPU, and with an allocator that keeps what is
@@ -16,9 +17,11 @@ freed; `--peer-allocator default` leaves the C library's alone. Nothing is downl
 
 import argparse
 import json
+import math
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -31,8 +34,9 @@ SHAPES = {
     "llama": ("llama", 256, 4, 4, 4, 704, 4096),
     "qwen": ("qwen2", 384, 6, 6, 2, 1024, 49152),
 }
-# About half of the completions of a random model contain one of these words.
-REWARD = r"\bw[1-4]\d\b"
+# Some completions of a random model, or of a story teller, contain one of these words, and some do not.
+REWARD = r"\bw[1-4]\d\b|\b(he|play)\b"
+NAMES = ("Lily", "Tom", "Ben", "Mia", "Sam", "Anna", "Max", "Sue", "Tim", "Lucy", "Jack", "Amy", "Joe", "Sara", "Bob", "Zoe")
 KEPT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
@@ -45,6 +49,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rlc", help="the rlc binary, built with --release; several, comma-separated, take turns")
     parser.add_argument("--shape", choices=SHAPES, default="llama")
+    parser.add_argument("--model", help="a folder with a model that tells stories, in place of a random one")
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--samples", type=int, default=8, help="rollouts of each prompt")
     parser.add_argument("--new", type=int, default=64, help="new tokens of each rollout")
@@ -60,8 +65,21 @@ def arguments():
     return parser.parse_args()
 
 
+def take(folder, args):
+    """A copy of a model, and prompts for it; returns the number of parameters."""
+    from safetensors import safe_open
+
+    shutil.copytree(args.model, folder / "model", dirs_exist_ok=True)
+    texts = [f"Once upon a time, there was a {word} child named {name}." for word in ("little", "big") for name in NAMES]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": t}) + "\n" for t in texts))
+    with safe_open(folder / "model" / "model.safetensors", "np") as weights:
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+
+
 def make(folder, args):
     """Model, tokenizer and prompts; returns the number of parameters."""
+    if args.model:
+        return take(folder, args)
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -167,6 +185,7 @@ def peer(args, folder):
         seed=0,
     )
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     before = resident()
     trainer = Timed(
@@ -283,7 +302,7 @@ def compare(args, folder):
             turns.setdefault("TRL", []).append(turn)
     tokens = args.prompts * args.samples * args.new
     results = {name: summary(t, tokens) for name, t in turns.items()}
-    head = f"{args.shape}, {count:,} parameters, {args.prompts} x {args.samples} x {args.new} tokens, {args.threads} threads"
+    head = f"{Path(args.model).name if args.model else args.shape}, {count:,} parameters, {args.prompts} x {args.samples} x {args.new} tokens, {args.threads} threads"
     print(head, versions, table(results), sep="\n")
     if args.out:
         settings = {k: v for k, v in vars(args).items() if k not in ("folder", "out", "peer", "rlc")}
