@@ -323,10 +323,43 @@ def subgroups(seed, **kw):
     return b.put("segment/node", rng.integers(0, 2, len(b.segmentations["segment"][0])), np.int64)
 
 
+@rebuildable
+def unmasked(seed):
+    """Leaves of a tree of segments, none of which goes on where another ends; children named by position."""
+    rng, paths = np.random.default_rng(seed), []
+    for shape in ([[1, 1, 1], [1, [1, 1]]], [1], [[[1, 1], 1], 1]):
+        walks = [([k], node) for k, node in enumerate(shape)]
+        first = len(paths)
+        while walks:
+            path, node = walks.pop(0)
+            if isinstance(node, list):
+                walks = [(path + [k], child) for k, child in enumerate(node)] + walks
+            else:
+                paths.append((path, rng.integers(1, 3, len(path)).tolist()))
+        paths[first:] = [paths[first + k] for k in rng.permutation(len(paths) - first)]
+    groups = [6, 1, 4]
+    b = flat(groups, [sum(n) for _, n in paths], seed, rollout__reward=rng.choice([0.0, 1.0, 0.3], len(paths)))
+    b.segment("segment", [n for _, sizes in paths for n in sizes])
+    return b.put("segment/node", [k for path, _ in paths for k in path], np.int64)
+
+
+def worth_of(rs, path, node, leaf):
+    """Mean of the children's worth; of a leaf its own."""
+    below = [r for r in rs if path[r][: len(node)] == node]
+    ends = [r for r in below if path[r] == node]
+    if ends:
+        return mean(leaf[r] for r in ends)
+    children = sorted({tuple(path[r][: len(node) + 1]) for r in below})
+    return mean(worth_of(rs, path, list(c), leaf) for c in children)
+
+
 @recipe("treepo", {"": subgroups(7230), "_logits": subgroups(7231, vocab=4), "_size": (subgroups(7232), dict(by_size=True)),
+                   "_nodes": (unmasked(7235), dict(by_segment=True)),
+                   "_nodes_eta": (unmasked(7236), dict(by_segment=True, eta=0.8)),
                    "_filter": (subgroups(7234, groups=(5, 1, 4, 2), equal_group=3), dict(filter_equal=True)),
                    "_skip": (subgroups(7233, wild=0.3), dict(skip_equal=True, clip_ratio_c=1.5))},
-        clip_low=0.2, clip_high=0.28, clip_ratio_c=10.0, by_size=False, skip_equal=False, filter_equal=False)
+        clip_low=0.2, clip_high=0.28, clip_ratio_c=10.0, by_size=False, skip_equal=False, filter_equal=False,
+        by_segment=False, eta=1.0)
 def treepo(table, p):
     t = table.masked()
     if p["filter_equal"]:
@@ -344,9 +377,15 @@ def treepo(table, p):
                     gaps.append(reward[r] - mean(reward[q] for q in same))
                     sizes.append(len(same))
             depths.append(const(len(gaps) - 1))
-            weight = sizes if p["by_size"] else [1] * len(gaps)
+            weight = sizes if p["by_size"] or p["by_segment"] else [1] * len(gaps)
             compared[r] = total(g * w for g, w in zip(gaps, weight)) / sum(weight)
-    tokens = [compared[t.rollout_of[i]] for i in t.tokens()]
+    credit = {i: compared[t.rollout_of[i]] for i in t.tokens()}
+    for rs in t.live_groups if p["by_segment"] else []:
+        for r in rs:
+            for d, e in enumerate(t.elements(r, "segment")):
+                up = p["eta"] ** d * worth_of(rs, path, path[r][:d], compared) if d else 0
+                credit.update({i: worth_of(rs, path, path[r][: d + 1], compared) - up for i in t.tokens_in(e, "segment")})
+    tokens = [credit[i] for i in t.tokens()]
     adv = {i: v / torch.sqrt(variance(tokens) + 1e-8) for i, v in zip(t.tokens(), minus_mean(tokens))}
     loss = token_mean(t, run.losses(adv, "token", dual=p["clip_ratio_c"]))
     return run.answer(adv, loss, {"depths": mean(depths)}, {"compared": ("rollout", compared)}, level="token")
