@@ -44,8 +44,8 @@ param prune_from  = 0 in [0, inf]
 param prune_interval = 30 in [1, inf]
 ## Least depth that the window moves to. Depths; 9 (the code).
 param prune_stop  = 9 in [0, inf]
-## Which paths are kept after their last split: 0 all, 1 the best of each split, 2 the tree's best and
-## worst. 0 (the code).
+## Which paths are kept after their last split: 0 all, 1 the best of each split, 2 the tree's best
+## and worst. 0 (the code).
 param width_mode  = 0 in [0, 2]
 ## Share of the paths that width_mode keeps. No unit; 0.5 (the code).
 param width_ratio = 0.5 in [0, 1]

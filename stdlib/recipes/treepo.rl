@@ -17,9 +17,9 @@
 # by their number of rollouts, skip_equal = true leaves out subgroups of equal rewards: both options
 # of the code. The whitening weighs long rollouts more. The recipe also samples until no group is of
 # equal rewards (filter_equal = true drops them here) and has DAPO's overlong penalty, which is the
-# reward's. by_segment = true is the code's ablation: leaves are worth their size-weighted A_i, nodes
-# the mean of their children, the root 0; a segment's tokens get V(node) - eta^k V(parent), whitened.
-# We take k for the parent's depth and eta = 1, which the source leaves open.
+# reward's. by_segment = true is the code's ablation: leaves are worth their size-weighted A_i,
+# nodes the mean of their children, the root 0; a segment's tokens get V(node) - eta^k V(parent),
+# whitened. That k is the parent's depth, and eta = 1, is our reading.
 # To train: a tree sampler that cuts rollouts into segments (512 tokens, at most 14) and records
 # `segment/node`: which child of the shared beginning a segment is.
 
@@ -64,8 +64,8 @@ weights     = sum(size @ segment where counted @ segment per rollout)
 ## How much better a rollout is than those it shares beginnings with, in the unit of the reward.
 compared    = (root_gap * root_size + branches) / (root_size + weights)
 
-# A node's parent is the node of the segment before; a leaf's share in a node's value is one over the
-# product of the numbers of siblings in between.
+# A node's parent is the node of the segment before; a leaf's share in a node's value is one over
+# the product of the numbers of siblings in between.
 stem = prev(index(subgroup in group) @ segment, -1 in rollout)
 key limb   = (group, stem, node)
 key family = (group, stem)
