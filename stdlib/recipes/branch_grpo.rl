@@ -16,8 +16,10 @@
 # in the first of them. A = 0 where a depth has one node or a std below 1e-6. fusion = 1 weighs
 # children by their edges' probabilities when sampled, 2 weighs them alike; use_group = true gives
 # the group-normed reward to leaf edges and 0 to the rest. fusion = 1 and use_group are options of
-# the code. Depth pruning is the code's window; width pruning, off there, is not here. Pruned edges
-# leave the denominator.
+# the code. Depth pruning is the code's window. Width pruning (width_mode), off in the code, drops
+# edges after the last split, where one path is left: 1 keeps the best paths of each last split, at
+# least one; 2 the best and the worst of the tree, half of the kept share each (our reading). Pruned
+# edges leave the denominator.
 # To train: a flow policy whose steps are tokens, and a sampler that splits (at steps 0, 3, 6, 9 of
 # 20) and records `token/node`, `token/depth` and, where used, `token/parent`, `token/is_sde`.
 
@@ -42,6 +44,11 @@ param prune_from  = 0 in [0, inf]
 param prune_interval = 30 in [1, inf]
 ## Least depth that the window moves to. Depths; 9 (the code).
 param prune_stop  = 9 in [0, inf]
+## Which paths are kept after their last split: 0 all, 1 the best of each split, 2 the tree's best
+## and worst. 0 (the code).
+param width_mode  = 0 in [0, 2]
+## Share of the paths that width_mode keeps. No unit; 0.5 (the code).
+param width_ratio = 0.5 in [0, 1]
 ## Share of the training in which edges are pruned. No unit; 1 (our choice).
 param prune_until = 1.0 in [0, 1]
 
@@ -71,12 +78,30 @@ node_value = if fusion == 0 then mean(reward @ token per edge)
 spread = std(node_value per layer)
 raw    = if spread < 1e-6 then 0 else (node_value - mean(node_value per layer)) / (spread + 1e-8)
 leaf   = if is_last(token in rollout) then norm(reward, eps = 1e-8) else 0
+credit = if use_group then leaf else raw @ token
 ## Credit of an edge, in standard deviations of its depth's values.
-advantage = clip(if use_group then leaf else raw @ token, -max_advantage, max_advantage)
+advantage = clip(credit, -max_advantage, max_advantage)
 
-window  = max(prune_from - train.step // prune_interval, min(prune_stop, prune_from))
-pruning = if prune_width == 0 then false else train.step <= prune_until * train.total
-pruned  = if pruning then depth >= window and depth < window + prune_width else false
+window = max(prune_from - train.step // prune_interval, min(prune_stop, prune_from))
+in_window = depth >= window and depth < window + prune_width
+
+# The node of a path's last split: the last that another path runs through too; 0 for the root.
+alone = count(token per edge) == 1
+split_node  = last(node where not alone @ token per rollout)
+split_depth = last(depth where not alone @ token per rollout)
+key fork = (group, split_depth, split_node)
+final    = last(credit per rollout)
+## Whether the path is kept after its last split.
+best     = top(final, max(1, floor(width_ratio * count(reward per fork))) in fork)
+half     = max(1, floor(width_ratio * count(reward per group) / 2))
+place    = rank(final in group)
+extreme  = place < half or place >= count(reward per group) - half
+narrowed = alone @ token and not (if width_mode == 1 then best else extreme)
+
+pruning = if prune_width == 0 and width_mode == 0 then false
+          else train.step <= prune_until * train.total
+pruned  = if not pruning then false
+          else if width_mode == 0 then in_window else narrowed or in_window
 ## Whether the edge is trained, here.
 trained = owned and is_sde and not pruned
 loss    = mean(mean(token_loss where trained per group))

@@ -11,9 +11,9 @@
 # Family: supervised.
 # Confidence: exact from paper.
 # Choices: Whether the statistics include the reference is open in the text ("in one group (o_i,
-# y)"): they do; reference_in_stats = false takes those of the rollouts. std divides by n, with 1e-6
-# added. Of several references the mean counts; a group without one has the terms that do not read
-# it.
+# y)"): they do; reference_in_stats = false takes those of the rollouts. std divides by n, with
+# nothing added; where it is 0, A is 0. Of several references the mean counts; a group without one
+# has the terms that do not read it.
 # To train: one row per group with `rollout/role` = 1, the reference answer with its reward.
 
 extend nothing
@@ -37,7 +37,7 @@ counted   = reference_in_stats or sampled
 spread    = std(reward, ddof = 0 where counted per group)
 ## Credit of a row, in standard deviations of the group's rewards.
 advantage = if spread == 0 then 0
-            else (reward - mean(reward where counted per group)) / (spread + 1e-6)
+            else (reward - mean(reward where counted per group)) / spread
 
 rollouts   = max(count(sampled per group), 1)
 references = max(count(not sampled per group), 1)

@@ -14,9 +14,10 @@
 # Confidence: exact from code.
 # Choices: A token is a denoising step, its number `position`. The KL is to the sampling policy, as
 # in the code. Four rewards (HPS, CLIP, ImageReward, PickScore): one of weight 0 needs no column.
-# reward_aggr = true adds the weighted rewards up before normalising. The code's other window
-# strategies (random start, shrinking intervals) are not here; at s = T_max the window is empty and
-# the loss 0.
+# reward_aggr = true adds the weighted rewards up before normalising. At s = T_max the window is
+# empty and the loss 0. The code's other windows are not here: how its intervals shrink was not
+# found; a random start is one line in a file of your own, `update window_start =
+# floor(uniform(batch) * (t_max - window + 1))`.
 # To train: a flow policy whose steps are tokens, sampled with noise inside the window only;
 # `rollout/rewards.1` to `rollout/rewards.4`.
 

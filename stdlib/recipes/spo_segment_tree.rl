@@ -45,7 +45,10 @@ share = if leaf_mean then 1 else 1 / round(exp(rcumsum(split in rollout) - split
 node_value   = sum(share * reward per edge) / sum(share per edge)
 parent_value = if leaf_mean then mean(reward @ segment per family) else mean(node_value per family)
 siblings_std = std(node_value, ddof = 0 per family)
-edge_gain    = (node_value - parent_value) / (if normalise then siblings_std + 1e-8 else 1)
+gap          = node_value - parent_value
+# Siblings equal up to rounding are equal.
+edge_gain    = if not normalise then gap
+               else if siblings_std > 1e-9 then gap / (siblings_std + 1e-8) else 0
 
 fn best_of_four(v) = 1 - (1 - v) ^ 4
 signal  = abs(edge_gain + best_of_four(node_value) - best_of_four(parent_value)) > 1e-9

@@ -17,7 +17,9 @@
 # by their number of rollouts, skip_equal = true leaves out subgroups of equal rewards: both options
 # of the code. The whitening weighs long rollouts more. The recipe also samples until no group is of
 # equal rewards (filter_equal = true drops them here) and has DAPO's overlong penalty, which is the
-# reward's. The code's segment-wise ablation is not here.
+# reward's. by_segment = true is the code's ablation: leaves are worth their size-weighted A_i,
+# nodes the mean of their children, the root 0; a segment's tokens get V(node) - eta^k V(parent),
+# whitened. That k is the parent's depth, and eta = 1, is our reading.
 # To train: a tree sampler that cuts rollouts into segments (512 tokens, at most 14) and records
 # `segment/node`: which child of the shared beginning a segment is.
 
@@ -30,6 +32,10 @@ param by_size = false
 ## Whether subgroups of equal rewards are left out. Off (the code).
 param skip_equal = false
 
+## Whether every segment has a credit of its own, from the values of the nodes. Off (the code).
+param by_segment = false
+## Discount of a parent's value for each of its depths, with by_segment. No unit; 1 (our choice).
+param eta = 1.0 in [0, inf]
 ## Whether groups of equal rewards are dropped, as in DAPO's dynamic sampling. Off, as in dapo.
 param filter_equal = false
 
@@ -47,18 +53,31 @@ leaves  = count(segment per subgroup)
 varied  = max(outcome per subgroup) > min(outcome per subgroup)
 counted = leaves > 1 and (varied or not skip_equal)
 gap     = outcome - mean(outcome per subgroup) @ segment
-size    = if by_size then real(leaves) else 1
+sized   = by_size or by_segment
+size    = if sized then real(leaves) else 1
 
 group_count = count(reward per group)
 root_gap    = if group_count == 1 then reward else center(reward)
-root_size   = if by_size then real(group_count) else 1
+root_size   = if sized then real(group_count) else 1
 branches    = sum(gap * (size @ segment) where counted @ segment per rollout)
 weights     = sum(size @ segment where counted @ segment per rollout)
 ## How much better a rollout is than those it shares beginnings with, in the unit of the reward.
 compared    = (root_gap * root_size + branches) / (root_size + weights)
-## Credit of a rollout, in standard deviations over the batch's tokens.
-advantage   = batch_norm(compared @ token)
-surrogate   = dual_clipped(ratio, advantage, clip_low, clip_high, clip_ratio_c)
+
+# A node's parent is the node of the segment before; a leaf's share in a node's value is one over
+# the product of the numbers of siblings in between.
+stem = prev(index(subgroup in group) @ segment, -1 in rollout)
+key limb   = (group, stem, node)
+key family = (group, stem)
+split = log(real(count(limb per family))) @ segment
+share = 1 / round(exp(rcumsum(split in rollout) - split))
+## Value of the node that a segment leads to, in the unit of the reward.
+node_value   = (sum(share * compared per limb) / sum(share per limb)) @ segment
+segment_gain = node_value - eta ^ index(segment in rollout) * prev(node_value, 0 in rollout)
+
+## Credit of a token, in standard deviations over the batch's tokens.
+advantage = batch_norm(if by_segment then segment_gain @ token else compared @ token)
+surrogate = dual_clipped(ratio, advantage, clip_low, clip_high, clip_ratio_c)
 
 ## Mean number of depths, beside the root, at which a rollout is compared.
 metric depths = mean(count(counted @ segment per rollout))

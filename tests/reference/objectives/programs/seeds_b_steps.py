@@ -180,6 +180,8 @@ def tree_value(nodes, node, reward, leaf_mean=False):
 @recipe("spo_segment_tree", {"": tree(7210), "_free": (tree(7211), dict(max_ratio=math.inf, beta=0.1)),
                              "_norm": (tree(7212), dict(normalise=True, prob_max=0.7)),
                              "_leaves": (tree(7214), dict(leaf_mean=True)),
+                             "_near": (tree(7215, shapes=[[[1, 1, 1], [1, 1, 1], [1, 1, 1]], [1, [1, 1, 1]]], rewards=[
+                                 0.1, 0.7, 0.4, 0.4, 0.1, 0.7, 0.7, 0.4, 0.1, 0.3, 0.1, 0.2, 0.6]), dict(normalise=True)),
                              "_equal": tree(7213, shapes=[[[1, 1], [1, 1]], [[1, 1], 1]], rewards=[0.1] * 4 + [0, 1, 0.5])},
         clip_low=0.2, clip_high=0.2, beta=1e-4, prob_max=0.9, max_ratio=10.0, kl_token_mean=False, normalise=False, leaf_mean=False)
 def spo_segment_tree(table, p):
@@ -195,7 +197,9 @@ def spo_segment_tree(table, p):
             v, up = siblings[near.index(node)], mean(siblings)
             if p["leaf_mean"]:
                 up = mean(reward[r] for n in near for r in nodes[n][1])
-            a = (v - up) / ((deviation(siblings, 0) + 1e-8) if p["normalise"] else 1)
+            a, spread = v - up, deviation(siblings, 0)
+            if p["normalise"]:
+                a = a / (spread + 1e-8) if spread > 1e-9 else ZERO
             signal = abs(a + (1 - (1 - v) ** 4) - (1 - (1 - up) ** 4)) > 1e-9
             for e in places:
                 gain.update({i: a for i in t.tokens_in(e, "segment")})
@@ -230,20 +234,28 @@ def branches(seed, step=0, **kw):
     return b
 
 
+# Splits in two, three times; one that splits late, one without a split, one that splits once.
+WIDE = [[[[[[1], [1]], [[1], [1]]]], [[[[1], [1]], [[1], [1]]]]], [[[1]], [[1, [1], [[1]]]]], [[1]], [1, [1], 1]]
+
+
 @recipe("branch_grpo", {"": branches(7220), "_softmax": (branches(7221), dict(fusion=1, clip_low=0.2)),
                         "_children": (branches(7225, shapes=[[1, [[1], [1], [1]]], [[[1, 1], 1], [1]]]), dict(fusion=2)),
                         "_group": (branches(7222), dict(use_group=True)),
                         "_pruned": (branches(7223, step=70), dict(prune_width=1, prune_from=4, prune_stop=1)),
-                        "_over": (branches(7224, step=70), dict(prune_width=1, prune_from=2, prune_stop=1, prune_until=0.5))},
+                        "_over": (branches(7224, step=70), dict(prune_width=1, prune_from=2, prune_stop=1, prune_until=0.5)),
+                        "_best": (branches(7226, shapes=WIDE, step=9), dict(width_mode=1)),
+                        "_most": (branches(7227, shapes=WIDE, step=9), dict(width_mode=1, width_ratio=0.7, use_group=True)),
+                        "_ends": (branches(7228, shapes=WIDE, step=9), dict(width_mode=2, prune_width=1, prune_from=1)),
+                        "_late": (branches(7229, shapes=WIDE, step=70), dict(width_mode=2, prune_until=0.5))},
         clip_low=1e-3, clip_high=1e-3, max_advantage=5.0, fusion=0, use_group=False, prune_width=0,
-        prune_from=0, prune_interval=30, prune_stop=9, prune_until=1.0)
+        prune_from=0, prune_interval=30, prune_stop=9, prune_until=1.0, width_mode=0, width_ratio=0.5)
 def branch_grpo(table, p):
     t = table.masked()
     run, reward, ids, parents = Policy(t, p), t.col("rollout/reward"), t.ints("token/node"), t.ints("token/parent")
     depth, sde = t.ints("token/depth"), t.ints("token/is_sde") if t.has("token/is_sde") else None
     step, end = ((t.ints(f"batch/train.{k}")[0] for k in ("step", "total")) if t.has("batch/train.step") else (0, 1))
     start = max(p["prune_from"] - step // p["prune_interval"], min(p["prune_stop"], p["prune_from"]))
-    active = p["prune_width"] and step <= p["prune_until"] * end
+    active = step <= p["prune_until"] * end
     leaf = normed(t, reward, 1e-8)
     adv, losses, trained, trees = {}, run.losses({r: ZERO for r in t.rollouts}), [], []
 
@@ -254,10 +266,23 @@ def branch_grpo(table, p):
         odds = torch.softmax(torch.stack([(p["fusion"] == 1) * run.old[nodes[c][2][0]] for c in children]), 0)
         return total(o * value(nodes, c) for o, c in zip(odds, children))
 
+    def narrow(rs, nodes, final):
+        """The paths that width pruning keeps; of equal ones the earlier is the worse, but the better of its split."""
+        if p["width_mode"] == 2:
+            order, half = sorted(rs, key=lambda r: final[r]), max(1, int(p["width_ratio"] * len(rs) / 2))
+            return order[:half] + order[-half:]
+        forks, kept = {}, []
+        for r in rs:
+            shared = [ids[i] for i in t.tokens(r) if len(nodes[ids[i]][1]) > 1]
+            forks.setdefault(shared[-1] if shared else None, []).append(r)
+        for paths in forks.values():
+            kept += sorted(paths, key=lambda r: -final[r])[: max(1, int(p["width_ratio"] * len(paths)))]
+        return kept
+
     for rs in t.live_groups:
         nodes = tree_of(t, rs, ids, parents, t.tokens)
         v = {n: value(nodes, n) for n in nodes}
-        mine = []
+        mine, edges, final = [], [], {}
         for node, (_, _, places) in nodes.items():
             d = depth[places[0]]
             peers = [v[n] for n in nodes if depth[nodes[n][2][0]] == d]
@@ -267,7 +292,15 @@ def branch_grpo(table, p):
                 r = t.rollout_of[i]
                 if p["use_group"]:
                     a = leaf[r] if i == t.tokens(r)[-1] else ZERO
+                if i == t.tokens(r)[-1]:
+                    final[r] = float(a)
                 adv[i] = torch.clamp(const(a), -p["max_advantage"], p["max_advantage"])
+            edges.append((d, places))
+        kept = narrow(rs, nodes, final) if p["width_mode"] and active else rs
+        for d, places in edges:
+            paths = [t.rollout_of[i] for i in places]
+            if len(paths) == 1 and paths[0] not in kept:
+                continue
             if (sde is None or sde[places[0]]) and not (active and start <= d < start + p["prune_width"]):
                 mine.append(places[0])
         trained += mine
@@ -290,10 +323,43 @@ def subgroups(seed, **kw):
     return b.put("segment/node", rng.integers(0, 2, len(b.segmentations["segment"][0])), np.int64)
 
 
+@rebuildable
+def unmasked(seed):
+    """Leaves of a tree of segments, none of which goes on where another ends; children named by position."""
+    rng, paths = np.random.default_rng(seed), []
+    for shape in ([[1, 1, 1], [1, [1, 1]]], [1], [[[1, 1], 1], 1]):
+        walks = [([k], node) for k, node in enumerate(shape)]
+        first = len(paths)
+        while walks:
+            path, node = walks.pop(0)
+            if isinstance(node, list):
+                walks = [(path + [k], child) for k, child in enumerate(node)] + walks
+            else:
+                paths.append((path, rng.integers(1, 3, len(path)).tolist()))
+        paths[first:] = [paths[first + k] for k in rng.permutation(len(paths) - first)]
+    groups = [6, 1, 4]
+    b = flat(groups, [sum(n) for _, n in paths], seed, rollout__reward=rng.choice([0.0, 1.0, 0.3], len(paths)))
+    b.segment("segment", [n for _, sizes in paths for n in sizes])
+    return b.put("segment/node", [k for path, _ in paths for k in path], np.int64)
+
+
+def worth_of(rs, path, node, leaf):
+    """Mean of the children's worth; of a leaf its own."""
+    below = [r for r in rs if path[r][: len(node)] == node]
+    ends = [r for r in below if path[r] == node]
+    if ends:
+        return mean(leaf[r] for r in ends)
+    children = sorted({tuple(path[r][: len(node) + 1]) for r in below})
+    return mean(worth_of(rs, path, list(c), leaf) for c in children)
+
+
 @recipe("treepo", {"": subgroups(7230), "_logits": subgroups(7231, vocab=4), "_size": (subgroups(7232), dict(by_size=True)),
+                   "_nodes": (unmasked(7235), dict(by_segment=True)),
+                   "_nodes_eta": (unmasked(7236), dict(by_segment=True, eta=0.8)),
                    "_filter": (subgroups(7234, groups=(5, 1, 4, 2), equal_group=3), dict(filter_equal=True)),
                    "_skip": (subgroups(7233, wild=0.3), dict(skip_equal=True, clip_ratio_c=1.5))},
-        clip_low=0.2, clip_high=0.28, clip_ratio_c=10.0, by_size=False, skip_equal=False, filter_equal=False)
+        clip_low=0.2, clip_high=0.28, clip_ratio_c=10.0, by_size=False, skip_equal=False, filter_equal=False,
+        by_segment=False, eta=1.0)
 def treepo(table, p):
     t = table.masked()
     if p["filter_equal"]:
@@ -311,9 +377,15 @@ def treepo(table, p):
                     gaps.append(reward[r] - mean(reward[q] for q in same))
                     sizes.append(len(same))
             depths.append(const(len(gaps) - 1))
-            weight = sizes if p["by_size"] else [1] * len(gaps)
+            weight = sizes if p["by_size"] or p["by_segment"] else [1] * len(gaps)
             compared[r] = total(g * w for g, w in zip(gaps, weight)) / sum(weight)
-    tokens = [compared[t.rollout_of[i]] for i in t.tokens()]
+    credit = {i: compared[t.rollout_of[i]] for i in t.tokens()}
+    for rs in t.live_groups if p["by_segment"] else []:
+        for r in rs:
+            for d, e in enumerate(t.elements(r, "segment")):
+                up = p["eta"] ** d * worth_of(rs, path, path[r][:d], compared) if d else 0
+                credit.update({i: worth_of(rs, path, path[r][: d + 1], compared) - up for i in t.tokens_in(e, "segment")})
+    tokens = [credit[i] for i in t.tokens()]
     adv = {i: v / torch.sqrt(variance(tokens) + 1e-8) for i, v in zip(t.tokens(), minus_mean(tokens))}
     loss = token_mean(t, run.losses(adv, "token", dual=p["clip_ratio_c"]))
     return run.answer(adv, loss, {"depths": mean(depths)}, {"compared": ("rollout", compared)}, level="token")

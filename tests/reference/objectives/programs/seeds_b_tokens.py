@@ -281,7 +281,7 @@ def grao(table, p):
         counted = [reward[r] for r in (rs if p["reference_in_stats"] else own)]
         for r in rs:
             spread = deviation(counted, 0)
-            adv[r] = (reward[r] - mean(counted)) / (spread + 1e-6) if spread else ZERO
+            adv[r] = (reward[r] - mean(counted)) / spread if spread else ZERO
         a_y, j_y = mean(adv[r] for r in refs), mean(score[r] for r in refs)
         imitate = p["beta"] * a_y * j_y
         objectives.append(imitate + mean(adv[r] * score[r] + p["lam"] * adv[r] * (score[r] - j_y) for r in own))
