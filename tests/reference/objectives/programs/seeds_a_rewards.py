@@ -81,35 +81,39 @@ def with_tree(seed, **kw):
     return b.put("token/action", np.random.default_rng(seed).integers(0, 2, sum(b.rollout_size)), I)
 
 
-def tempo(printed=None):
+def tempo(whole=False, printed=None):
+    """A rollout begins with a prefix if its tokens do: the policy's alone, or (whole) those of observations too."""
+
     def reference(table, p):
         run = Run(table, p)
         t, reward, action, adv, parts = run.t, table.col("rollout/reward"), table.ints("token/action"), {}, []
+        words = {r: t.all_tokens[r] if whole else t.tokens(r) for r in t.rollouts}
+
+        def value(rollouts, begin):
+            mine = [reward[q] for q in rollouts if [action[j] for j in words[q][: len(begin)]] == begin]
+            return mine[0] if len({v.item() for v in mine}) == 1 else mean(mine)
+
         for rollouts in t.live_groups:
             s = deviation([reward[r] for r in rollouts])
-            m = mean(reward[r] for r in rollouts)
             for r, above in zip(rollouts, minus_mean([reward[r] for r in rollouts])):
-                value = m
-                for k, i in enumerate(t.all_tokens[r]):
-                    if not t.kept[i]:
-                        continue
-                    # Rollouts that still have a kept token in the node are those the node consists of.
-                    begin = [action[j] for j in t.all_tokens[r][: k + 1]]
-                    mine = [q for q in rollouts if [action[j] for j in t.all_tokens[q][: k + 1]] == begin
-                            and t.kept[t.all_tokens[q][k]]]
-                    new = reward[mine[0]] if len({reward[q].item() for q in mine}) == 1 else mean(reward[q] for q in mine)
-                    adv[i] = (above + new - value) / (s + 1e-6)
-                    parts.append(const(new.item() != value.item()))
-                    value = new
+                path = [action[j] for j in words[r]]
+                for k, i in enumerate(words[r]):
+                    if t.kept[i]:
+                        gain = value(rollouts, path[: k + 1]) - value(rollouts, path[:k])
+                        adv[i] = (above + gain) / (s + 1e-6)
+                        parts.append(const(gain.item() != 0))
         if printed:
             assert np.allclose([v.item() for v in adv.values()], printed, atol=6e-5), adv
-        return usual(run, adv, seq_mean, level="token", branching=mean(parts))
+        out = usual(run, adv, seq_mean, level="token", branching=mean(parts))
+        out.table = table  # the program keeps every token, and leaves the masked ones out of its means
+        return out
 
     return reference
 
 
 stdlib_case("recipe_tempo", "tempo", with_tree(3071), tempo())
-stdlib_case("recipe_tempo_whole", "tempo", with_tree(3072, mask=False, equal_group=0), tempo())
+stdlib_case("recipe_tempo_unmasked", "tempo", with_tree(3072, mask=False, equal_group=0), tempo())
+stdlib_case("recipe_tempo_whole", "tempo", with_tree(3073, equal_group=0), tempo(whole=True), {"whole_prefix": True})
 
 
 def tempo_example():
@@ -119,7 +123,7 @@ def tempo_example():
 
 # The recipe prints std0; with std1 its numbers are to be taken times 0.866.
 stdlib_case("recipe_tempo_worked", "tempo", tempo_example(), tempo(
-    [x * math.sqrt(3) / 2 for x in (4 / 3, 2 / 3, 2, -2 / 3, -4 / 3, -2, 4 / 3, 5 / 3, -2)]))
+    printed=[x * math.sqrt(3) / 2 for x in (4 / 3, 2 / 3, 2, -2 / 3, -4 / 3, -2, 4 / 3, 5 / 3, -2)]))
 
 # ---- 11: Ada-GRPO
 
