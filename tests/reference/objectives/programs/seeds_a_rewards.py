@@ -39,7 +39,7 @@ def with_entities(seed, **kw):
     return columns(b.put("rollout/gamma", found), seed, err=flag(0.2), overlong=flag(0.2))
 
 
-def e_grpo(alpha=0.3, high=0.28, printed=None):
+def e_grpo(alpha=0.3, high=0.28, count=False, printed=None):
     def reference(table, p):
         run = Run(table, p)
         t, gamma, right = run.t, table.col("rollout/gamma"), bools(table, "rollout/correct")
@@ -54,7 +54,8 @@ def e_grpo(alpha=0.3, high=0.28, printed=None):
         adv = zG(t, reward)
 
         def reduce(t, losses):
-            return mean(mean(losses[i] for i in t.tokens(r)) for r in t.rollouts if not long[r])
+            short = [mean(losses[i] for i in t.tokens(r)) for r in t.rollouts if not long[r]]
+            return total(short) / (len(t.rollouts) if count else len(short))
 
         near = mean(const(reward[r] > 0 and not right[r]) for r in t.rollouts)
         return usual(run, adv, reduce, 0.2, high, extra=shaped(t, reward, adv, printed), near_miss=near)
@@ -65,6 +66,7 @@ def e_grpo(alpha=0.3, high=0.28, printed=None):
 stdlib_case("recipe_e_grpo", "e_grpo", with_entities(3031), e_grpo())
 stdlib_case("recipe_e_grpo_logits", "e_grpo", with_entities(3032, vocab=5, groups=(3, 1, 2), max_len=4), e_grpo(0.6, 0.4),
             {"alpha": 0.6, "clip_high": 0.4})
+stdlib_case("recipe_e_grpo_count", "e_grpo", with_entities(3033), e_grpo(count=True), {"count_overlong": True})
 stdlib_case("recipe_e_grpo_worked", "e_grpo",
             example(1, [2, 3, 1, 2], gamma=(F, [0.5, 0.25, 0, 0.5]), correct=(U, [1, 0, 0, 0]), overlong=(U, [0, 0, 0, 1])),
             e_grpo(printed=dict(reward=[1, 0.15, 0, 0], advantage=[1.4837, -0.2863, -0.5987, -0.5987])))
