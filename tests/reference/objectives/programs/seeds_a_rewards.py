@@ -232,12 +232,14 @@ def with_budget(seed, step=320, **kw):
         "batch/train.step", [step], I)
 
 
-def curriculum(b0=256.0, g=0.7, every=150, lc=0.3, ll=0.6, lf=0.1, band=False, beta=0.0, eps=1e-6, printed=None):
+def curriculum(b0=256.0, g=0.7, every=150, lc=0.3, ll=0.6, lf=0.1, band=False, beta=0.0, eps=1e-6, end=None, printed=None):
     def reference(table, p):
         run = Run(table, p)
         t, right, step = run.t, table.ints("rollout/correct"), int(table.col("batch/train.step"))
         think, ans = t.ints("rollout/think_ok"), t.ints("rollout/ans_ok")
         budget, reward, adv, lengths = max(1.0, b0 * g ** (step // every)), {}, {}, []
+        if end:
+            budget = [b0, (2 * b0 + end) / 3, (b0 + 2 * end) / 3, end][min(step // every, 3)]
         for r in t.rollouts:
             n = t.ints("rollout/length")[r] if t.has("rollout/length") else len(t.all_tokens[r])
             if n <= budget:
@@ -262,6 +264,9 @@ stdlib_case("recipe_curriculum_grpo", "curriculum_grpo", with_budget(3101), curr
 stdlib_case("recipe_curriculum_grpo_band", "curriculum_grpo", with_budget(3102, step=80, vocab=5, max_len=4).without("rollout/length"),
             curriculum(6.0, 0.34, 75, 0.6, 0.3, band=True, beta=0.04),
             {"B0": 6.0, "g": 0.34, "T": 75, "lc": 0.6, "ll": 0.3, "band": "true", "beta": 0.04})
+for step in (80, 340, 700):
+    stdlib_case(f"recipe_curriculum_grpo_linear_{step}", "curriculum_grpo", with_budget(3103 + step, step=step), curriculum(end=87.0),
+                {"linear": True})
 for step, budget in ((0, 256), (150, 179.2), (300, 125.44), (450, 87.808)):
     # At 179.2 the recipe prints lengths 60, 179.2, 300 and 400; lengths are whole here, 179 stands at 0.9989.
     paid = [0.3348, 0.9989, 0.3259, 0] if step == 150 else [x / budget if x <= budget else max(0, 2 - x / budget)
