@@ -10,7 +10,8 @@
 #
 # Family: credit assignment.
 # Confidence: exact from code.
-# Choices: The paper exactly: verl's group norm (eps 1e-6), token mean, no KL.
+# Choices: The paper exactly: verl's group norm (eps 1e-6), token mean, no KL. The code's switches, all off by
+# default, are in `calibadv_full`; `calibadv_docs` computes the correctness of a step from its documents.
 
 extend bnpo
 

@@ -4,7 +4,7 @@
 #
 # The token budget that a rollout is paid to meet shrinks in steps as training goes on.
 #
-#     L(t)   = max(1, B0 g^floor(t / T))
+#     L(t)   = max(1, B0 g^floor(t / T))          linear: B0 - (B0 - B_end) / 3 min(floor(t / T), 3)
 #     Rlen_i = Rmax l / L up to L, then down to 0 at 2 L
 #     R_i    = lc Rcor correct + ll Rlen + lf (a_think think_ok + a_ans ans_ok)
 #     A_i    = (R_i - mean_G R) / sqrt(var_G R + eps)          loss as in grpo
@@ -14,7 +14,8 @@
 # Choices: The text prints a ratio per rollout; training was TRL's GRPO, so it is per token here. ddof = 0 and
 # eps inside the root, as the formula reads. Of the two published weightings, (lc, ll) = (0.3, 0.6), the other
 # being (0.6, 0.3); lf is what is missing to 1. Rcor, Rmax, a_think, a_ans, eps and beta are not stated: 1, 1,
-# 0.5, 0.5, 1e-6 and GRPO's 0. The variant with about three equal drops is not given exactly enough.
+# 0.5, 0.5, 1e-6 and GRPO's 0. The variant `linear` has "about three" equal drops, which are three here, to the last
+# budget of the other, as whole tokens 87.
 # To train: prompts that name the present budget, and checks of the tags (`rollout/think_ok`,
 # `rollout/ans_ok`).
 
@@ -31,6 +32,10 @@ param B0 = 256.0 in [1, inf]
 param g = 0.7 in [0, 1]
 ## How many steps a budget lasts. In optimiser steps; 150 (the paper, of 600).
 param T = 150 in [1, inf]
+## Whether the budget falls by equal amounts, not by equal shares. A switch; false (the paper's main runs).
+param linear = false
+## The last budget where it falls by equal amounts. In tokens; 87 (the paper).
+param B_end = 87.0 in [1, inf]
 ## Weight of correctness. No unit; 0.3 (the paper).
 param lc = 0.3
 ## Weight of length. No unit; 0.6 (the paper).
@@ -50,8 +55,9 @@ param band = false
 ## What is added to the variance. In squared units of the reward; 1e-6 (ours).
 param eps = 1e-6 in [0, inf]
 
+drops  = floor(train.step / T)
 ## The token budget of this step.
-budget = max(1, B0 * g ^ floor(train.step / T))
+budget = max(1, if linear then B0 - (B0 - B_end) / 3 * min(drops, 3) else B0 * g ^ drops)
 used   = length / budget
 ## What the rollout's length earns.
 length_reward = if used <= 1 then (if band then Rmax else Rmax * used) else Rmax * max(2 - used, 0)

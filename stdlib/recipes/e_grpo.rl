@@ -12,8 +12,8 @@
 # Family: reward.
 # Confidence: exact from paper.
 # Choices: An error outweighs a correct answer. Over-length rollouts count in the group's mean and deviation
-# and leave the loss, numerator and count alike. The clip is not given; DAPO's 0.2 and 0.28. The deviation
-# has ddof = 1 and eps 1e-6; the paper says neither.
+# and leave the loss, numerator and count alike; with `count_overlong` they stay in the count, as in a loss mask.
+# The clip is not given; DAPO's 0.2 and 0.28. The deviation has ddof = 1 and eps 1e-6; the paper says neither.
 # To train: a judge of entity matches in the rollout's own thoughts (`rollout/gamma`: the share of the
 # question's entities that occur there) and flags for errors and over-length rollouts.
 
@@ -30,6 +30,8 @@ input overlong : bool @ rollout = false
 param alpha = 0.3 in [0, 1]
 ## How far the ratio may rise above 1. No unit; 0.28 (DAPO; the paper says "clip-higher").
 param clip_high = 0.28
+## Whether the mean over rollouts counts over-length ones, with a loss of 0. A switch; false (ours).
+param count_overlong = false
 
 best    = max(gamma per group)
 ## The rollout's matches, measured by the best of its group.
@@ -37,7 +39,7 @@ matched = if best > 0 then gamma / best else 0
 reward  = if err or overlong then 0 else if correct then 1 else alpha * matched
 
 advantage = norm(reward)
-loss      = mean(mean(token_loss per rollout) where not overlong)
+loss      = mean((if overlong then 0 else mean(token_loss per rollout)) where count_overlong or not overlong)
 
 ## Share of the rollouts that are wrong, and earn something.
 metric near_miss = mean(reward > 0 and not correct)

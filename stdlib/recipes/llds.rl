@@ -16,7 +16,7 @@
 # Choices: Rollouts with an advantage of exactly 0 are kept, as in the code. The gate is the code's default
 # ("action"); `response_gate` is its other. The mean is over all policy tokens, not over the kept ones. For the
 # code's other base, GSPO, `ratio = exp(mean(logp - old_logp per rollout))` in your own file. CalibAdv's account
-# of this method differs: A > 0 strictly, weight 0.1, mean over kept tokens.
+# of this method is `llds_calibadv`.
 # To train: several updates per batch of rollouts, as nothing has moved in the first. The answer's own weight
 # needs `token/answer`, its adaptive form `rollout/searches`.
 

@@ -10,18 +10,34 @@
 #
 # Family: trees.
 # Confidence: secondary.
-# Choices: The notes do not say which deviation; ddof = 1 and eps 1e-6. Clip and aggregation are GRPO's. All
-# tokens make the prefix, those of tools too: rollouts that saw something else are somewhere else. The value
-# before a token is that after the policy's last token.
+# Choices: The notes do not say which deviation; ddof = 1 and eps 1e-6. Clip and aggregation are GRPO's. Only
+# the policy's tokens make a prefix, so that observations that differ by chance part no rollouts;
+# `whole_prefix` counts every token.
 
 extend grpo
 
-key node = prefix(action in group)
+## Whether observations are part of the prefix too. A switch; false (the notes' choice).
+param whole_prefix = false
+
+# No token is removed, as a rollout's prefix may end in an observation; means go over the policy's tokens.
+loss_mask = true
+fn token_mean(x) = mean(x @ token where mask)
+fn seq_mean(x)   = mean(mean(x @ token where mask per rollout))
+
+# The policy's tokens, moved to the front of their rollout; behind them -1, which is no token.
+own    = cumsum(int(mask) in rollout)
+order  = sort(if mask then position else position + length in rollout)
+packed = if position < max(own per rollout) then pick(action, order, -1 in rollout) else -1
+place  = if whole_prefix then position else own - 1
+
+key node = prefix(if whole_prefix then action else packed in group)
 
 usual  = mean(reward per group)
-## Value of the prefix that ends with the token: the mean reward of the rollouts that share it.
-after  = mean(reward @ token per node)
-before = prev(after @ token, usual in rollout)
+## Mean reward of the rollouts that share the prefix which ends here.
+shared = mean(reward @ token per node) @ token
+## Value of the prefix that ends with the token, and of that before it.
+after  = pick(shared, place, usual in rollout)
+before = pick(shared, place - 1, usual in rollout)
 ## What the token changed, in the unit of the reward.
 gain   = after - before
 

@@ -37,8 +37,9 @@ class Batch:
         self.segmentations[level] = (list(sizes), None if counts is None else list(counts))
 
     def hang(self, level, parent, sizes):
-        """Rows under each token or rollout."""
-        assert len(sizes) == (sum(self.rollout_size) if parent == "token" else len(self.rollout_size))
+        """Rows under each token, rollout or element of a segmentation."""
+        above = {"token": sum(self.rollout_size), "rollout": len(self.rollout_size)}
+        assert len(sizes) == (above[parent] if parent in above else len(self.segmentations[parent][0]))
         self.rows[level] = (parent, [int(n) for n in sizes])
 
     def put(self, name, values, dtype=np.float32, policy=False):

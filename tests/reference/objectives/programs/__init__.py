@@ -9,7 +9,7 @@ from . import keys, keys_wide, spans, duels, rows, ordering, rows_of_vocab, filt
 from . import preferences, baselines, mismatch
 from . import off_policy, rewards_and_rows
 from . import seeds_b, seeds_b_tokens, seeds_b_steps, seeds_b_flow
-from . import seeds_a, seeds_a_rewards, seeds_a_agents
+from . import seeds_a, seeds_a_rewards, seeds_a_agents, seeds_a_search
 from .common import PROGRAMS, Case
 
 __all__ = ["PROGRAMS", "Case"]

@@ -39,7 +39,7 @@ def with_entities(seed, **kw):
     return columns(b.put("rollout/gamma", found), seed, err=flag(0.2), overlong=flag(0.2))
 
 
-def e_grpo(alpha=0.3, high=0.28, printed=None):
+def e_grpo(alpha=0.3, high=0.28, count=False, printed=None):
     def reference(table, p):
         run = Run(table, p)
         t, gamma, right = run.t, table.col("rollout/gamma"), bools(table, "rollout/correct")
@@ -54,7 +54,8 @@ def e_grpo(alpha=0.3, high=0.28, printed=None):
         adv = zG(t, reward)
 
         def reduce(t, losses):
-            return mean(mean(losses[i] for i in t.tokens(r)) for r in t.rollouts if not long[r])
+            short = [mean(losses[i] for i in t.tokens(r)) for r in t.rollouts if not long[r]]
+            return total(short) / (len(t.rollouts) if count else len(short))
 
         near = mean(const(reward[r] > 0 and not right[r]) for r in t.rollouts)
         return usual(run, adv, reduce, 0.2, high, extra=shaped(t, reward, adv, printed), near_miss=near)
@@ -65,6 +66,7 @@ def e_grpo(alpha=0.3, high=0.28, printed=None):
 stdlib_case("recipe_e_grpo", "e_grpo", with_entities(3031), e_grpo())
 stdlib_case("recipe_e_grpo_logits", "e_grpo", with_entities(3032, vocab=5, groups=(3, 1, 2), max_len=4), e_grpo(0.6, 0.4),
             {"alpha": 0.6, "clip_high": 0.4})
+stdlib_case("recipe_e_grpo_count", "e_grpo", with_entities(3033), e_grpo(count=True), {"count_overlong": True})
 stdlib_case("recipe_e_grpo_worked", "e_grpo",
             example(1, [2, 3, 1, 2], gamma=(F, [0.5, 0.25, 0, 0.5]), correct=(U, [1, 0, 0, 0]), overlong=(U, [0, 0, 0, 1])),
             e_grpo(printed=dict(reward=[1, 0.15, 0, 0], advantage=[1.4837, -0.2863, -0.5987, -0.5987])))
@@ -81,35 +83,39 @@ def with_tree(seed, **kw):
     return b.put("token/action", np.random.default_rng(seed).integers(0, 2, sum(b.rollout_size)), I)
 
 
-def tempo(printed=None):
+def tempo(whole=False, printed=None):
+    """A rollout begins with a prefix if its tokens do: the policy's alone, or (whole) those of observations too."""
+
     def reference(table, p):
         run = Run(table, p)
         t, reward, action, adv, parts = run.t, table.col("rollout/reward"), table.ints("token/action"), {}, []
+        words = {r: t.all_tokens[r] if whole else t.tokens(r) for r in t.rollouts}
+
+        def value(rollouts, begin):
+            mine = [reward[q] for q in rollouts if [action[j] for j in words[q][: len(begin)]] == begin]
+            return mine[0] if len({v.item() for v in mine}) == 1 else mean(mine)
+
         for rollouts in t.live_groups:
             s = deviation([reward[r] for r in rollouts])
-            m = mean(reward[r] for r in rollouts)
             for r, above in zip(rollouts, minus_mean([reward[r] for r in rollouts])):
-                value = m
-                for k, i in enumerate(t.all_tokens[r]):
-                    if not t.kept[i]:
-                        continue
-                    # Rollouts that still have a kept token in the node are those the node consists of.
-                    begin = [action[j] for j in t.all_tokens[r][: k + 1]]
-                    mine = [q for q in rollouts if [action[j] for j in t.all_tokens[q][: k + 1]] == begin
-                            and t.kept[t.all_tokens[q][k]]]
-                    new = reward[mine[0]] if len({reward[q].item() for q in mine}) == 1 else mean(reward[q] for q in mine)
-                    adv[i] = (above + new - value) / (s + 1e-6)
-                    parts.append(const(new.item() != value.item()))
-                    value = new
+                path = [action[j] for j in words[r]]
+                for k, i in enumerate(words[r]):
+                    if t.kept[i]:
+                        gain = value(rollouts, path[: k + 1]) - value(rollouts, path[:k])
+                        adv[i] = (above + gain) / (s + 1e-6)
+                        parts.append(const(gain.item() != 0))
         if printed:
             assert np.allclose([v.item() for v in adv.values()], printed, atol=6e-5), adv
-        return usual(run, adv, seq_mean, level="token", branching=mean(parts))
+        out = usual(run, adv, seq_mean, level="token", branching=mean(parts))
+        out.table = table  # the program keeps every token, and leaves the masked ones out of its means
+        return out
 
     return reference
 
 
 stdlib_case("recipe_tempo", "tempo", with_tree(3071), tempo())
-stdlib_case("recipe_tempo_whole", "tempo", with_tree(3072, mask=False, equal_group=0), tempo())
+stdlib_case("recipe_tempo_unmasked", "tempo", with_tree(3072, mask=False, equal_group=0), tempo())
+stdlib_case("recipe_tempo_whole", "tempo", with_tree(3073, equal_group=0), tempo(whole=True), {"whole_prefix": True})
 
 
 def tempo_example():
@@ -119,7 +125,7 @@ def tempo_example():
 
 # The recipe prints std0; with std1 its numbers are to be taken times 0.866.
 stdlib_case("recipe_tempo_worked", "tempo", tempo_example(), tempo(
-    [x * math.sqrt(3) / 2 for x in (4 / 3, 2 / 3, 2, -2 / 3, -4 / 3, -2, 4 / 3, 5 / 3, -2)]))
+    printed=[x * math.sqrt(3) / 2 for x in (4 / 3, 2 / 3, 2, -2 / 3, -4 / 3, -2, 4 / 3, 5 / 3, -2)]))
 
 # ---- 11: Ada-GRPO
 
@@ -226,12 +232,14 @@ def with_budget(seed, step=320, **kw):
         "batch/train.step", [step], I)
 
 
-def curriculum(b0=256.0, g=0.7, every=150, lc=0.3, ll=0.6, lf=0.1, band=False, beta=0.0, eps=1e-6, printed=None):
+def curriculum(b0=256.0, g=0.7, every=150, lc=0.3, ll=0.6, lf=0.1, band=False, beta=0.0, eps=1e-6, end=None, printed=None):
     def reference(table, p):
         run = Run(table, p)
         t, right, step = run.t, table.ints("rollout/correct"), int(table.col("batch/train.step"))
         think, ans = t.ints("rollout/think_ok"), t.ints("rollout/ans_ok")
         budget, reward, adv, lengths = max(1.0, b0 * g ** (step // every)), {}, {}, []
+        if end:
+            budget = [b0, (2 * b0 + end) / 3, (b0 + 2 * end) / 3, end][min(step // every, 3)]
         for r in t.rollouts:
             n = t.ints("rollout/length")[r] if t.has("rollout/length") else len(t.all_tokens[r])
             if n <= budget:
@@ -256,6 +264,9 @@ stdlib_case("recipe_curriculum_grpo", "curriculum_grpo", with_budget(3101), curr
 stdlib_case("recipe_curriculum_grpo_band", "curriculum_grpo", with_budget(3102, step=80, vocab=5, max_len=4).without("rollout/length"),
             curriculum(6.0, 0.34, 75, 0.6, 0.3, band=True, beta=0.04),
             {"B0": 6.0, "g": 0.34, "T": 75, "lc": 0.6, "ll": 0.3, "band": "true", "beta": 0.04})
+for step in (80, 340, 700):
+    stdlib_case(f"recipe_curriculum_grpo_linear_{step}", "curriculum_grpo", with_budget(3103 + step, step=step), curriculum(end=87.0),
+                {"linear": True})
 for step, budget in ((0, 256), (150, 179.2), (300, 125.44), (450, 87.808)):
     # At 179.2 the recipe prints lengths 60, 179.2, 300 and 400; lengths are whole here, 179 stands at 0.9989.
     paid = [0.3348, 0.9989, 0.3259, 0] if step == 150 else [x / budget if x <= budget else max(0, 2 - x / budget)
