@@ -226,18 +226,32 @@ for n, given in enumerate(({"upper": 0.2}, {"estimator": 2, "upper": 0.15}, {"es
     stdlib_case(f"recipe_rollout_rejection{n or ''}", "rollout_rejection", apart(7810 + n, groups=(4, 3, 1)), rollout_rejection, given)
 
 
-def decoupled(g, p, anchor):
+def decoupled(g, p, anchor, coupling="token"):
     samp, adv = g.t.col("token/sampler_logp"), g.z()
     g.ratio = {i: torch.exp(g.lp[i] - anchor[i]) for i in g.tokens}
     full, gained, cut = g.ppo(adv), {}, []
-    for i in g.tokens:
-        x, cap = math.exp(anchor[i] - samp[i]), p.get("is_cap", 5.0)
-        cut.append(x > cap)
-        gained[i] = (min(x, cap) if p.get("truncate") else 0.0 if x > cap else x) * full[i]
-    return g.answer(gained, adv, metrics=dict(cut_fraction=kept_mean(cut)), drift=mean(anchor[i] - g.lp[i].item() for i in g.tokens))
+    kind, whole, low, high = p.get("estimator", 0), p.get("aggregation", 0), p.get("is_floor", -math.inf), p.get("is_cap", 5.0)
+    estimate = [lambda x: x, lambda x: x, lambda x: x * x / 2, lambda x: math.exp(-x) - 1 + x][kind]
+    for r in g.t.rollouts:
+        mine = g.t.tokens(r)
+        gap = {i: (anchor[i] - samp[i]).item() for i in mine}
+        each = [estimate(x) for x in gap.values()]
+        for i in mine:
+            m = [estimate(gap[i]), sum(each) / len(mine), sum(each), max(each)][whole]
+            inside = low <= (math.exp(m) if kind == 0 else m) <= high
+            x = math.exp(sum(gap.values()) / len(mine) if kind == 0 and whole else gap[i])
+            cut.append(not inside)
+            bounded = x if inside and whole else min(max(x, low), high)
+            gained[i] = (bounded if p.get("truncate") else x if inside else 0.0) * full[i]
+    return g.answer(gained, adv, coupling=coupling, metrics=dict(cut_fraction=kept_mean(cut)), drift=mean(anchor[i] - g.lp[i].item() for i in g.tokens))
 
 
-@cases("decoupled_ppo", (apart(7820), {}), (apart(7821, vocab=6), {"is_cap": 1.3}), (apart(7822), {"is_cap": 1.1, "truncate": 1, "beta": 0.02}))
+@cases("decoupled_ppo", (apart(7820), {}), (apart(7821, vocab=6), {"is_cap": 1.3}), (apart(7822), {"is_cap": 1.1, "truncate": True, "beta": 0.02}),
+       (apart(7823), {"is_cap": 1.3, "is_floor": 0.9}), (apart(7824), {"is_cap": 1.2, "is_floor": 0.9, "aggregation": 1}),
+       (apart(7825), {"is_cap": 1.2, "aggregation": 2, "truncate": True}), (apart(7826), {"is_cap": 1.3, "aggregation": 3}),
+       (apart(7827), {"estimator": 1, "is_cap": 0.1, "is_floor": -0.2}), (apart(7828), {"estimator": 2, "aggregation": 1, "is_cap": 0.05}),
+       (apart(7829), {"estimator": 3, "aggregation": 2, "is_cap": 0.3, "truncate": True}),
+       (apart(7833), {"estimator": 3, "aggregation": 3, "is_cap": 0.05}))
 def decoupled_ppo(g, p):
     return decoupled(g, p, {i: g.t.col("token/prox_logp")[i].item() for i in g.tokens})
 
@@ -255,10 +269,11 @@ def decoupled_ppo_version(table, p):
         age = 7 - version[i]
         share = 0.0 if age == 0 else min(max((6 - version[i]) / age, 0.0), 1.0)
         anchor[i] = samp[i].item() + share * (g.lp[i].item() - samp[i].item())
-    return decoupled(g, p, anchor)
+    # The interpolation reads the policy, so a rollout's measure does.
+    return decoupled(g, p, anchor, "rollout" if p.get("aggregation") else "token")
 
 
-for n, (batch, given) in enumerate(((versions(7830), {}), (versions(7831, vocab=6), {"is_cap": 1.2}))):
+for n, (batch, given) in enumerate(((versions(7830), {}), (versions(7831, vocab=6), {"is_cap": 1.2}), (versions(7832), {"is_cap": 1.1, "aggregation": 1}))):
     stdlib_case(f"recipe_decoupled_ppo_version{n or ''}", "decoupled_ppo_version", batch, decoupled_ppo_version, given)
 
 

@@ -432,8 +432,9 @@ def srft(table, p):
     tokens = {True: [], False: []}
     for i in t.tokens():
         tokens[bool(demo[t.rollout_of[i]])].append(i)
-    w_sft = 0.5 * torch.exp(-mean(entropy[i].detach() for i in tokens[True]))
-    w_rl = 0.5 * torch.exp(mean(entropy[i].detach() for i in tokens[False]))
+    joint = p.get("joint_entropy", False)
+    w_sft = 0.5 * torch.exp(-mean(entropy[i].detach() for i in (t.tokens() if joint else tokens[True])))
+    w_rl = 0.5 * torch.exp(mean(entropy[i].detach() for i in (t.tokens() if joint else tokens[False])))
     q = {i: torch.exp(run.logp[i]) for i in t.tokens()}
 
     def nll(value):
@@ -456,6 +457,7 @@ def demonstrations(batch, seed):
 
 stdlib_case("recipe_srft", "srft", demonstrations(ragged(5410), 1), srft)
 stdlib_case("recipe_srft_logits", "srft", demonstrations(logits(5411), 2), srft)
+stdlib_case("recipe_srft_joint", "srft", demonstrations(logits(5412), 3), srft, {"joint_entropy": True})
 
 
 # ---- DisCO, GEPO ----
