@@ -11,6 +11,8 @@
 #
 # Family: ratio and clip.
 # Confidence: exact from code.
+# Choices: As in TRL and verl the mean is over tokens, then rollouts; AReaL's is
+# `loss = token_mean(token_loss)`.
 
 extend grpo
 

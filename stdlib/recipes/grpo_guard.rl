@@ -14,9 +14,10 @@
 # Family: diffusion.
 # Confidence: exact from code.
 # Choices: read in two ports, not in the authors' repository. The advantage is GRPO's (group, sample std,
-# eps 1e-4). `dance = true` takes DanceGRPO's delta, beta_s / (dt_s + dt_eps) with
-# beta_s = 1 + eta^2 (1 - time_s) / (2 time_s). How large dt_eps is they do not agree on (one has none):
-# 1e-6 here, as under the bias.
+# eps 1e-4); over the batch it is `advantage = (reward - mean(reward)) / (std(reward) + 1e-4)`.
+# `dance = true` takes DanceGRPO's delta, beta_s / (dt_s + dt_eps) with
+# beta_s = 1 + eta^2 (1 - time_s) / (2 time_s). The ports do not agree on dt_eps (one has none): 1e-6 here,
+# as under the bias.
 # To train: a diffusion sampler that records `token/sigma`, `token/dt`, `token/time`, the step's mean
 # Gaussian log-probs as `token/logp` and `token/old_logp`, and `token/mean_diff_sq` with its gradient.
 
