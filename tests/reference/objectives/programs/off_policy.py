@@ -134,23 +134,9 @@ both("asymre", 5020, asymre, shift={"shift": 0.2})
 # ---- the REC family ----
 
 
-def mixed(x):
-    """splitmix64's output function, which `uniform` is made of."""
-    word = (1 << 64) - 1
-    x = (x + 0x9E3779B97F4A7C15) & word
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & word
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & word
-    return x ^ (x >> 31)
-
-
-def uniform_rollouts(t):
-    seed = mixed(t.ints("batch/seed")[0] ^ mixed(2))
-    return [(mixed((seed + r) & ((1 << 64) - 1)) >> 11) / 2.0 ** 53 for r in range(t.rollout_count)]
-
-
 def dropped(t, reward):
     """The surplus of a group's negatives with the smallest draws."""
-    out, draw = set(), uniform_rollouts(t)
+    out, draw = set(), uniform(t, 2, t.rollout_count)
     for rs in t.live_groups:
         centre = mean(reward[r] for r in rs)
         alike = len({reward[r].item() for r in rs}) == 1
