@@ -58,16 +58,39 @@ def dro(g, p):
 
 def prime(kind):
     def reference(g, p):
-        samp, tau = g.t.col("token/sampler_logp"), p.get("tau", 1e-3)
+        samp, tau, more = g.t.col("token/sampler_logp"), p.get("tau", 1e-3), {}
         d = {i: g.lp[i] - samp[i] for i in g.tokens}
         if kind == "ref_kl":
             adv = {i: (g.run.ref[i] - g.lp[i]).detach() for i in g.tokens}
+            more = dict(reverse_kl=-mean(adv.values()))
         elif kind == "max_rl":
             above, adv = g.centred(), {}
             for mine in g.t.live_groups:
                 m = mean(g.reward[r] for r in mine)
                 for r in mine:
                     adv.update({i: above[i] / m if m != 0 else ZERO for i in g.t.tokens(r)})
+        elif kind == "hierarchical":
+            agent, problem, solver = g.t.ints("rollout/agent"), g.t.ints("rollout/problem"), p.get("solver", 1)
+            peer = {r: (agent[r], problem[r] if agent[r] == solver else None) for r in g.t.rollouts}
+            above, more = {}, []
+            for mine in g.t.live_groups:
+                for r in mine:
+                    same = [g.reward[k] for k in mine if peer[k] == peer[r]]
+                    above[r] = g.reward[r] - mean(same)
+                    more.append(len(same) > 1)
+            adv, more = g.spread(above), dict(compared=kept_mean(more))
+        elif kind == "length":
+            above, more = {}, []
+            parts = [({r: g.size[r] for r in g.t.rollouts}, p.get("output_weight", 0.25)),
+                     ({r: g.t.col("rollout/input_tokens")[r].item() if g.t.has("rollout/input_tokens") else 0 for r in g.t.rollouts},
+                      p.get("input_weight", 0.1)),
+                     ({r: len(g.t.elements(r)) for r in g.t.rollouts}, p.get("turns_weight", 0.1))]
+            for mine in g.t.live_groups:
+                rate = mean(g.reward[r] for r in mine)
+                price = {r: sum(w * x[r] / max(*(x[k] for k in mine), 1) for x, w in parts) for r in mine}
+                more += price.values()
+                above.update(zip(mine, minus_mean([g.reward[r] - rate * price[r] for r in mine])))
+            adv, more = g.spread(above), dict(price=kept_mean(more))
         else:
             adv = g.centred()
         kept, gained = {}, {}
@@ -78,7 +101,6 @@ def prime(kind):
             else:
                 kept[i] = moved <= g.high if adv[i] > 0 and kind != "ref_kl" else moved >= -g.low
             gained[i] = torch.exp(d[i]) * adv[i] if kept[i] else ZERO
-        more = dict(reverse_kl=-mean(adv.values())) if kind == "ref_kl" else {}
         return g.answer(gained, adv, {i: tau * d[i] ** 2 for i in g.tokens}, clip=kept_mean(not k for k in kept.values()),
                         drift=-mean(v.detach() for v in d.values()), metrics=more)
 
@@ -91,6 +113,18 @@ cases("prime_rl_ref_kl", (small(7733, wild=0.3), {}), (vocab(7734), {"clip_low":
 nothing_right = small(7735, groups=(3, 2, 1, 3))
 nothing_right.columns["rollout/reward"][:3] = 0
 cases("max_rl", (nothing_right, {}))(prime("max_rl"))
+
+
+def proposed(seed, **kw):
+    b, rng = small(seed, **kw), np.random.default_rng(seed)
+    n = len(b.rollout_size)
+    return b.put("rollout/agent", rng.integers(0, 2, n), np.int64).put("rollout/problem", rng.integers(0, 2, n), np.int64)
+
+
+cases("hierarchical_grpo", (proposed(7736, groups=(7, 1, 5)), {}), (proposed(7737, groups=(6, 4)), {"solver": 0}))(prime("hierarchical"))
+read = small(7739)
+read.put("rollout/input_tokens", np.random.default_rng(7739).integers(0, 50, len(read.rollout_size)))
+cases("prime_rl_length_penalty", (small(7738), {}), (read, {"output_weight": 0.5, "turns_weight": 0.3}))(prime("length"))
 
 
 def with_agents(seed, known=None, make=small):
@@ -279,16 +313,21 @@ for n, (batch, given) in enumerate(((versions(7830), {}), (versions(7831, vocab=
     stdlib_case(f"recipe_decoupled_ppo_version{n or ''}", "decoupled_ppo_version", batch, decoupled_ppo_version, given)
 
 
-@cases("m2po", (apart(7840), {}), (apart(7841, vocab=6), {"tau": 0.3}), (apart(7842), {"tau": 1e-9}), tau=0.04)
+@cases("m2po", (apart(7840), {}), (apart(7841, vocab=6), {"tau": 0.3}), (apart(7842), {"tau": 1e-9}),
+       (apart(7843), {"count_kept": True, "weighted": True}), tau=0.04)
 def m2po(g, p):
     t, adv = g.t, g.z()
     prox, samp = t.col("token/prox_logp"), t.col("token/sampler_logp")
     left = sorted(g.tokens, key=lambda i: ((samp[i] - prox[i]) ** 2).item())
-    while left and sum(((samp[i] - prox[i]) ** 2).item() for i in left) / len(left) >= p["tau"]:
+    while len(left) > 1 and sum(((samp[i] - prox[i]) ** 2).item() for i in left) / len(left) >= p["tau"]:
         left.pop()
     g.ratio = {i: torch.exp(g.lp[i] - prox[i]) for i in g.tokens}
-    full = g.ppo(adv)
-    return g.answer({i: full[i] if i in left else ZERO for i in g.tokens}, adv, drift=mean(prox[i] - g.lp[i].item() for i in g.tokens),
+    full, reduce = g.ppo(adv), token_mean
+    if p.get("weighted"):
+        full = {i: math.exp(prox[i] - samp[i]) * full[i] for i in g.tokens}
+    if p.get("count_kept"):
+        reduce = lambda t, losses: sum(losses[i] for i in left) / len(left)
+    return g.answer({i: full[i] if i in left else ZERO for i in g.tokens}, adv, reduce=reduce, drift=mean(prox[i] - g.lp[i].item() for i in g.tokens),
                     metrics=dict(masked_fraction=1 - len(left) / len(g.tokens)))
 
 
