@@ -325,8 +325,13 @@ def mixture(kind):
         n_usual = p.get("expected_usual") or max(len(usual), 1)
         n_expert = p.get("expected_expert") or max(len(traces), 1)
         mu = p.get("mu", 0.1) if kind == "plain" else schedule(table.ints("batch/train.step")[0], p)
-        loss = ((1 - mu) * total(mean(rl[i] for i in t.tokens(r)) for r in usual) / n_usual
-                + mu * total(mean(sft[i] for i in t.tokens(r)) for r in traces) / n_expert)
+
+        def part(losses, rows):
+            if p.get("token_level"):
+                return len(rows) * mean(losses[i] for r in rows for i in t.tokens(r))
+            return total(mean(losses[i] for i in t.tokens(r)) for r in rows)
+
+        loss = (1 - mu) * part(rl, usual) / n_usual + mu * part(sft, traces) / n_expert
         own = [i for r in usual for i in t.tokens(r)]
         metrics = {
             "clip_fraction": mean(is_clipped(ratio[i], adv[t.rollout_of[i]], low, high) for i in own),
@@ -355,6 +360,7 @@ stdlib_case("recipe_mix", "mix", experts(ragged(5300), 1), mixture("plain"))
 stdlib_case("recipe_mix_logits", "mix", experts(logits(5301), 2), mixture("plain"), {"mu": 0.4, "beta": 0.02})
 stdlib_case("recipe_mix_expected", "mix", experts(ragged(5302), 3), mixture("plain"),
             {"expected_usual": 12, "expected_expert": 5})
+stdlib_case("recipe_mix_tokens", "mix", experts(ragged(5303), 3), mixture("plain"), {"token_level": True, "expected_usual": 7})
 DECAY = {"mu_warmup_steps": 10, "mu_decay_steps": 40, "mu_peak": 0.9, "mu_valley": 0.05}
 stdlib_case("recipe_chord", "chord", experts(ragged(5310), 4, 0), mixture("phi"))
 stdlib_case("recipe_chord_logits", "chord", experts(logits(5311), 5, 27), mixture("phi"), DECAY)
