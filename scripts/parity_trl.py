@@ -139,9 +139,9 @@ def policy_rows(table):
     row("luspo", "", '`loss_type="luspo"` alone', grpo(b, loss_type="luspo"), differs="TRL's default ratio is the token's")
     veto = {"vespo_k_pos": 2.0, "vespo_lambda_pos": 3.0, "vespo_k_neg": 3.0, "vespo_lambda_neg": 2.0}
     row("vespo", "", '`loss_type="vespo"`', grpo(b, veto, loss_type="vespo"))
-    row("vespo", "`sampler_correction=1`", "the same with vLLM, `token_truncate`, no cap",
+    row("vespo", "`sampler_correction=true`", "the same with vLLM, `token_truncate`, no cap",
         grpo(b, veto, loss_type="vespo", use_vllm=True, vllm_importance_sampling_correction=True,
-             vllm_importance_sampling_mode="token_truncate", vllm_importance_sampling_clip_max=1e9), settings={"sampler_correction": 1})
+             vllm_importance_sampling_mode="token_truncate", vllm_importance_sampling_clip_max=1e9), settings={"sampler_correction": True})
     row("grpo_delta", "", "`delta=4`", grpo(b, {"delta": 4.0}))
     row("grpo_delta", "`delta=1.3`", "`delta=1.3`", grpo(b, {"delta": 1.3}), settings={"delta": 1.3})
     masked = dict(off_policy_mask_threshold=0.1)
@@ -159,16 +159,16 @@ def policy_rows(table):
     later = table.batch({**columns, "state/entropy_coef": np.asarray([0.03]), "state/last_entropy": np.asarray([0.1])})
     row("adaptive_entropy", "after a step of low entropy", "the same", grpo(
         later, aim, use_adaptive_entropy=True, entropy_coef=0.03, _last_world_entropy=0.1, _entropy_window_stats=None, **bonus), batch=later)
-    row("grpo_kl", "`weighted=1`, `beta=0.04`", "`beta=0.04`, `use_bias_correction_kl=True` (the default)",
-        grpo(b, {"use_bias_correction_kl": True}, beta=0.04), settings={"weighted": 1, "beta": 0.04})
+    row("grpo_kl", "`weighted=true`, `beta=0.04`", "`beta=0.04`, `use_bias_correction_kl=True` (the default)",
+        grpo(b, {"use_bias_correction_kl": True}, beta=0.04), settings={"weighted": True, "beta": 0.04})
     # The KL, unweighed, to see that the sampler's weights leave it alone.
     sampler = dict(use_vllm=True, vllm_importance_sampling_correction=True, beta=0.04)
     row("mis", "`beta=0.04`", '`vllm_importance_sampling_mode="sequence_mask"` (the default), `use_bias_correction_kl=False`', grpo(b, **sampler), settings={"beta": 0.04})
     row("tis", "`is_cap=3`, `beta=0.04`", '`"token_truncate"`, `loss_type="bnpo"`, `use_bias_correction_kl=False`',
         grpo(b, loss_type="bnpo", vllm_importance_sampling_mode="token_truncate", **sampler), settings={"is_cap": 3.0, "beta": 0.04})
-    row("tis", "`sequence=1`, `is_cap=3`, `beta=0.04`", '`"sequence_truncate"`, `loss_type="bnpo"`, `use_bias_correction_kl=False`',
+    row("tis", "`sequence=true`, `is_cap=3`, `beta=0.04`", '`"sequence_truncate"`, `loss_type="bnpo"`, `use_bias_correction_kl=False`',
         grpo(b, loss_type="bnpo", vllm_importance_sampling_mode="sequence_truncate", **sampler),
-        settings={"is_cap": 3.0, "beta": 0.04, "sequence": 1})
+        settings={"is_cap": 3.0, "beta": 0.04, "sequence": True})
     row("icepop", "`is_cap=1.2`, `is_floor=0.8`", '`"token_mask"`, clip 0.8 to 1.2, `loss_type="bnpo"`',
         grpo(b, loss_type="bnpo", vllm_importance_sampling_mode="token_mask", vllm_importance_sampling_clip_max=1.2,
              vllm_importance_sampling_clip_min=0.8, **{**sampler, "beta": 0.0}), settings={"is_cap": 1.2, "is_floor": 0.8})

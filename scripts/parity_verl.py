@@ -94,7 +94,7 @@ def advantage_rows(table, row, b):
         batch=table.even)
     for name, theirs in (("reinforce_pp_baseline", "reinforce_plus_plus_baseline"), ("rloo_verl", "rloo"), ("opo", "opo")):
         row(name, "", f'`adv_estimator="{theirs}"`', whole(b, theirs))
-    row("rloo_verl", "`singleton_zero=1`", '`adv_estimator="rloo_vectorized"`', whole(b, "rloo_vectorized"), settings={"singleton_zero": 1})
+    row("rloo_verl", "`singleton_zero=true`", '`adv_estimator="rloo_vectorized"`', whole(b, "rloo_vectorized"), settings={"singleton_zero": True})
     row("rloo", "`beta=0`", '`adv_estimator="rloo"`', whole(b, "rloo"), settings={"beta": 0.0},
         differs="ours has one ratio per rollout (TRL), verl's policy loss one per token")
     row("reinforce_pp", "", '`adv_estimator="reinforce_plus_plus"`, gamma 1',
@@ -108,8 +108,8 @@ def advantage_rows(table, row, b):
     collision = lambda v: {"old_log_probs": v.old, "sum_pi_squared": b.padded("token/sum_pi_squared")}
     row("optimal_token_baseline", "", '`adv_estimator="optimal_token_baseline"`', whole(b, "optimal_token_baseline", options=collision))
     weighed = lambda v: {**collision(v), "rollout_is_weights": correction(v, rollout_is="token", rollout_is_threshold=2.0)[0]}
-    row("optimal_token_baseline", "`is_weighted=1`", "the same with `rollout_is` weights", whole(b, "optimal_token_baseline", options=weighed),
-        settings={"is_weighted": 1})
+    row("optimal_token_baseline", "`is_weighted=true`", "the same with `rollout_is` weights", whole(b, "optimal_token_baseline", options=weighed),
+        settings={"is_weighted": True})
     row("tir_optimal_token_baseline", "", '`adv_estimator="tir_optimal_token_baseline"`',
         whole(b, "tir_optimal_token_baseline", options=collision))
     several = table.several
@@ -120,8 +120,8 @@ def advantage_rows(table, row, b):
         return {"config": AlgoConfig(gdpo_reward_keys=list(keys), gdpo_reward_weights=[1.0, 0.5]), "non_tensor_batch": keys,
                 "batch": {"prompts": v.mask[:, :0], "attention_mask": lengths.long()}}
 
-    row("gdpo_rewards", "`token_whitening=1`, `weights.2=0.5`", '`adv_estimator="gdpo"`, `seq-mean-token-mean`',
-        whole(several, "gdpo", mode="seq-mean-token-mean", options=gdpo), settings={"token_whitening": 1, "weights.2": 0.5},
+    row("gdpo_rewards", "`token_whitening=true`, `weights.2=0.5`", '`adv_estimator="gdpo"`, `seq-mean-token-mean`',
+        whole(several, "gdpo", mode="seq-mean-token-mean", options=gdpo), settings={"token_whitening": True, "weights.2": 0.5},
         batch=several, near=(1e-6, "verl keeps the rewards in float32"))
 
 
@@ -167,8 +167,8 @@ def loss_rows(table, row, b):
         program=both("grpo", "\nloss = sum(token_loss @ token)"))
     row("tis", "verl's advantage", '`rollout_is="token"`, threshold 2', whole(
         b, weights=lambda v: correction(v, rollout_is="token", rollout_is_threshold=2.0)[0]), program=both("tis"))
-    row("tis", "verl's advantage, `sequence=1`", '`rollout_is="sequence"`, threshold 2', whole(
-        b, weights=lambda v: correction(v, rollout_is="sequence", rollout_is_threshold=2.0)[0]), program=both("tis"), settings={"sequence": 1})
+    row("tis", "verl's advantage, `sequence=true`", '`rollout_is="sequence"`, threshold 2', whole(
+        b, weights=lambda v: correction(v, rollout_is="sequence", rollout_is_threshold=2.0)[0]), program=both("tis"), settings={"sequence": True})
     for kind, bound in ((1, "0.9_1.2"), (2, 0.02), (3, 0.02)):
         given = {"estimator": kind, **({"lower": 0.9, "upper": 1.2} if kind == 1 else {"upper": bound})}
         row("rollout_rejection", ", ".join(f"`{k}={x}`" for k, x in given.items()), f'`rollout_rs="seq_mean_k{kind}"`, threshold {bound}', whole(
@@ -177,20 +177,23 @@ def loss_rows(table, row, b):
         row("rollout_rejection", f"`aggregation={kind}`, `estimator=2`, `upper=0.1`", f'`rollout_rs="{name}_k2"`, threshold 0.1', whole(
             b, config=actor(c=3.0), mask=lambda v: correction(v, rollout_rs=f"{name}_k2", rollout_rs_threshold=0.1)[1]),
             settings={"aggregation": kind, "estimator": 2, "upper": 0.1})
-    for sequence, level in ((0, "token"), (1, "sequence")):
-        row("tis", f"verl's advantage, `sequence={sequence}`, `normalize=1`", f'`rollout_is="{level}"`, `rollout_is_batch_normalize=True`', whole(
+    for sequence, level in ((False, "token"), (True, "sequence")):
+        row("tis", f"verl's advantage, `sequence={str(sequence).lower()}`, `normalize=true`", f'`rollout_is="{level}"`, `rollout_is_batch_normalize=True`', whole(
             b, weights=lambda v: correction(v, rollout_is=level, rollout_is_batch_normalize=True)[0]), program=both("tis"),
-            settings={"sequence": sequence, "normalize": 1}, near=MEAN if sequence else None)
-    for sequence, level in ((0, "token"), (1, "sequence")):
+            settings={"sequence": sequence, "normalize": True}, near=MEAN if sequence else None)
+    for sequence, level in ((False, "token"), (True, "sequence")):
         rollout = {"loss_type": "reinforce", "rollout_is": level, "rollout_is_threshold": 2.0}
-        row("bypass_reinforce", f"verl's advantage, `sequence={sequence}`", f'`loss_mode="bypass_mode"`, `reinforce`, `rollout_is="{level}"`', whole(
+        row("bypass_reinforce", f"verl's advantage, `sequence={str(sequence).lower()}`", f'`loss_mode="bypass_mode"`, `reinforce`, `rollout_is="{level}"`', whole(
             b, loss="bypass_mode", config=actor(loss={"rollout_correction": rollout}), old=lambda v: v.sampler),
             program=both("bypass_reinforce"), settings={"sequence": sequence})
+    row("grpo_verl", "`old_logp = sampler_logp`", '`loss_mode="bypass_mode"`, `ppo_clip`', whole(
+        b, loss="bypass_mode", config=actor(c=3.0, loss={"rollout_correction": {"loss_type": "ppo_clip"}}), old=lambda v: v.sampler),
+        program="extend grpo_verl\nold_logp = sampler_logp")
 
 
 def kl_rows(row, b):
     raw = "extend grpo_kl\nadvantage = group_norm_verl(reward)"
-    kinds = {"abs": (0, 0), "k1": (1, 0), "k2": (2, 0), "low_var_kl": (3, 0), "k1+": (1, 1), "k3+": (3, 1)}
+    kinds = {"abs": (0, False), "k1": (1, False), "k2": (2, False), "low_var_kl": (3, False), "k1+": (1, True), "k3+": (3, True)}
     for name, (estimator, straight) in kinds.items():
 
         def step(name=name):
@@ -200,7 +203,7 @@ def kl_rows(row, b):
             return loss, gradients(loss, v.leaves)
 
         given = {"estimator": estimator, "straight_through": straight, "beta": 0.1}
-        row("grpo_kl", "verl's advantage, " + ", ".join(f"`{k}={x}`" for k, x in given.items() if x), f'`kl_loss_type="{name}"`', step,
+        row("grpo_kl", "verl's advantage, " + ", ".join(f"`{k}={str(x).lower()}`" for k, x in given.items() if x), f'`kl_loss_type="{name}"`', step,
             program=raw, settings=given, near=MEAN)
 
 

@@ -9,6 +9,7 @@
 #
 # Family: ratio and clip.
 # Confidence: exact from code.
+# Choices: verl bounds s_t at 10 from above; TRL and we do not.
 
 extend gspo
 

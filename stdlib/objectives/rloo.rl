@@ -9,7 +9,8 @@
 #
 # Family: baseline.
 # Confidence: exact from code.
-# Choices: As in TRL: the KL is in the reward, so it carries no gradient of its own.
+# Choices: As in TRL: the KL is in the reward, so it carries no gradient of its own. `normalize = true` is its
+# normalize_advantages: (A - mean_B A) / (std_B A + 1e-4) over the rollouts of the batch.
 
 extend gspo
 
@@ -22,12 +23,16 @@ param clip_low  = 0.2
 param clip_high = 0.2
 ## Price of the KL to the reference policy. Reward per nat; 0.05 (TRL). At 0 no reference is needed.
 param beta      = 0.05
+## Whether the advantage is centred and scaled over the batch. Off (TRL, normalize_advantages).
+param normalize = false
 
 ## The reward less the rollout's KL to the reference policy, in the unit of the reward.
 net_reward = if beta == 0 then reward
              else reward - beta * sum(kl_k1(old_logp, ref_logp) per rollout)
-## Credit of a rollout, in the unit of the reward.
-advantage  = leave_one_out(net_reward)
+## Credit of a rollout, in the unit of the reward (normalised: in standard deviations of the batch's).
+advantage =
+  a = leave_one_out(net_reward)
+  if normalize then (a - mean(a)) / (std(a) + 1e-4) else a
 ## The rollout's ratio: the product of its tokens' ratios.
-ratio      = exp(sum(logp - old_logp per rollout))
-penalty    = 0
+ratio   = exp(sum(logp - old_logp per rollout))
+penalty = 0

@@ -11,8 +11,9 @@
 #
 # Family: ratio and clip.
 # Confidence: exact from code.
-# Choices: GRPO's advantage (eps 1e-4, a single rollout 0) and mean over rollouts, as in TRL. For verl's, where eps is
-# 1e-6 and a single rollout keeps its reward, write `advantage = group_norm_verl(reward)`.
+# Choices: GRPO's advantage (eps 1e-4, a single rollout 0), as in TRL. For verl's, where eps is 1e-6 and a single
+# rollout keeps its reward, write `advantage = group_norm_verl(reward)`. As in both, the mean is over tokens, then
+# rollouts; AReaL's is `loss = token_mean(token_loss)`.
 
 extend grpo
 

@@ -10,7 +10,8 @@
 # Family: off-policy.
 # Confidence: exact from code.
 # Choices: one weight per token; `sequence = true` takes the product over the rollout, its logarithm bounded after
-# the sum.
+# the sum. The other loss of that mode, PPO's clip around the sampler ("ppo_clip"), is the line
+# `old_logp = sampler_logp` in a file that extends grpo_verl; OpenRLHF does the same to GSPO.
 # To train: the sampler's own log-probabilities, `token/sampler_logp`.
 
 extend bnpo

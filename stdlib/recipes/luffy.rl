@@ -12,7 +12,9 @@
 # Confidence: exact from code.
 # Choices: Read in a port to verl, so the group norm is verl's. The expert's probability is taken as 1;
 # with `use_target_prob = true` q is exp(logp) / (target_prob + 1e-6), which that port leaves unshaped
-# (`reshape = false`). The Dr. GRPO variant is `advantage = center(reward)` with your own denominator.
+# (`reshape = false`). Other shapes there are one line: `shaped = logp`,
+# `shaped = sqrt(off_ratio)`, `gamma` 0.3 or 0.5. The Dr. GRPO variant is `advantage = center(reward)` with
+# your own denominator.
 # To train: a sampler that puts expert traces into the groups and records `token/prefix_mask`.
 
 extend bnpo

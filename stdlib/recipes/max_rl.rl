@@ -7,7 +7,8 @@
 #
 # Family: advantage.
 # Confidence: exact from code.
-# Choices: the loss is prime_rl's, without which only the advantage is defined.
+# Choices: the loss is prime_rl's, without which only the advantage is defined. Where rewards are negative the
+# formula holds; the code gives 0 to groups of a negative mean too.
 # To train: the sampler's own log-probabilities, `token/sampler_logp`.
 
 extend prime_rl

@@ -8,6 +8,8 @@
 #
 # Family: supervised.
 # Confidence: exact from code.
+# Choices: verl's distillation losses k1 to k3 are the estimators themselves: `token_loss = kl_k2(logp,
+# ref_logp)` in a file that extends sft.
 # To train: a teacher as the reference policy (`token/ref_logp`), and `token/sampler_logp`.
 
 extend prime_rl

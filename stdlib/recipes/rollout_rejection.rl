@@ -12,7 +12,8 @@
 # Family: off-policy.
 # Confidence: exact from code.
 # Choices: bounds of k1 are ratios of the sampler's probability to the trainer's, as verl has them, so that
-# asymmetric bounds act the other way round than on exp(x). verl has no default bounds.
+# asymmetric bounds act the other way round than on exp(x). verl has no default bounds. Several
+# criteria at once, as verl joins them, are `loss_mask = base.loss_mask and ...` in a file of yours.
 # To train: the sampler's own log-probabilities, `token/sampler_logp`.
 
 extend grpo_verl

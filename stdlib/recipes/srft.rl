@@ -12,8 +12,9 @@
 # Family: off-policy.
 # Confidence: reconstructed.
 # Choices: Read from quoted equations. H is the mean entropy of the part's tokens over the batch, without
-# gradient; every part is a mean over its own tokens (an empty part is 0). The demonstrations' behaviour
-# probability is 1, as in LUFFY. A is z_G over demonstrations and rollouts together, as verl has it.
+# gradient (`joint_entropy = true`: of all tokens, one H for both weights); every part is a mean over its
+# own tokens (an empty part is 0). The demonstrations' behaviour probability is 1, as in LUFFY. A is z_G
+# over demonstrations and rollouts together, as verl has it.
 # To train: a sampler that puts demonstrations into the groups and records `rollout/is_demo`; rewards 0
 # and 1.
 
@@ -23,14 +24,16 @@ extend bnpo
 param sft_scale = 0.5
 ## Weight of the right rollouts' likelihood at entropy 0. No unit; 0.5 (the paper).
 param rl_scale  = 0.5
+## Whether both weights read the entropy of all tokens instead of their own part's. false (ours).
+param joint_entropy = false
 
 ## Whether the rollout is a demonstration.
 input is_demo : bool @ rollout
 
 right = not is_demo and reward == 1
 wrong = not is_demo and reward == 0
-w_sft = sft_scale * exp(-detach(mean(entropy where is_demo)))
-w_rl  = rl_scale * exp(detach(mean(entropy where not is_demo)))
+w_sft = sft_scale * exp(-detach(mean(entropy where joint_entropy or is_demo)))
+w_rl  = rl_scale * exp(detach(mean(entropy where joint_entropy or not is_demo)))
 
 advantage = group_norm_verl(reward)
 # Over the demonstrations' own probability, taken as 1.

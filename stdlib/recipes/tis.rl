@@ -11,7 +11,8 @@
 # Family: off-policy.
 # Confidence: exact from code.
 # Choices: one weight per token; `sequence = true` takes the product over the rollout (verl's rollout_is
-# "sequence", TRL's sequence_truncate). verl bounds the log of a weight at 20 on both sides, TRL does not. The
+# "sequence", TRL's sequence_truncate), and `mismatch = exp(mean(gap per rollout))` in your file the geometric
+# mean. verl bounds the log of a weight at 20 on both sides, TRL does not. The
 # KL term is not weighed, as in TRL.
 # To train: the sampler's own log-probabilities, `token/sampler_logp`.
 

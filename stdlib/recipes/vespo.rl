@@ -11,7 +11,8 @@
 # Family: ratio and clip.
 # Confidence: exact from code.
 # Choices: `sampler_correction = true` adds the clamped log-ratios of the trainer's old policy to the sampler,
-# as TRL does with vLLM and token_truncate, here without its cap of 3.
+# as TRL does with vLLM and token_truncate, here without its cap of 3
+# and over kept tokens alone (TRL adds up masked ones too).
 
 extend bnpo
 

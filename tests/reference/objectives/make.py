@@ -39,7 +39,7 @@ def objective_cases():
         "cispo": [{"ratio_max": 1.1}, {"beta": 0.02}],
         "sapo": [{"tau_pos": 2.0, "tau_neg": 3.5}],
         "gmpo": [{"clip_low": 0.1, "clip_high": 0.2, "beta": 0.02}],
-        "rloo": [{"beta": 0.0}, {"beta": 0.5, "clip_low": 0.6, "clip_high": 0.9}],
+        "rloo": [{"beta": 0.0}, {"beta": 0.5, "clip_low": 0.6, "clip_high": 0.9}, {"normalize": True}],
         "reinforce_pp": [{"beta": 0.01}],
         "calibadv": [{"lam": 0.5}, {"temperature": 1.4}],
         "sft": [{"temperature": 0.7}],

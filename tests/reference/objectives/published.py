@@ -250,6 +250,10 @@ def rloo(table, p):
                 adv[i] = ZERO
             else:
                 adv[i] = net[i] - mean(others)
+    if p.get("normalize"):
+        # normalize_advantages: over the rollouts of the batch.
+        whole = list(adv.values())
+        adv = {r: (a - mean(whole)) / (torch.sqrt(variance(whole, 1)) + 1e-4) for r, a in adv.items()}
     ratio = {r: torch.exp(total(run.logp[i] - run.old[i] for i in t.tokens(r))) for r in t.rollouts}
     return per_rollout(run, {**p, "kl_in_loss": False}, adv, ratio)
 

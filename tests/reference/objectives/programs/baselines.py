@@ -532,9 +532,13 @@ def ppo_openrlhf(table, p):
     p = {"kl_coef": 0.01, "reward_clip": 10.0, "vf_coef": 1.0, **p}
     mask = table.ints("token/mask")
     g = PG(table, p, filtered=lambda t: t)
-    c = p["reward_clip"]
-    paid = at_the_end(g, lambda r: torch.clamp(g.reward[r], -c, c))
-    paid = {i: paid[i] - (p["kl_coef"] * torch.clamp(g.old[i] - g.run.ref[i], -10, 10) if mask[i] else 0.0) for i in g.tokens}
+    paid = {i: ZERO for i in g.tokens}
+    for r in g.t.rollouts:
+        written = [i for i in g.t.tokens(r) if mask[i]]
+        for i in written:
+            paid[i] = -p["kl_coef"] * torch.clamp(g.old[i] - g.run.ref[i], -10, 10)
+        for i in written[-1:]:
+            paid[i] = paid[i] + torch.clamp(g.reward[r], -p["reward_clip"], p["reward_clip"])
     _, gae, ret = ppo_parts(g, p, paid)
     mine = [i for i in g.tokens if mask[i]]
     xs = [gae[i] for i in mine]
@@ -551,16 +555,41 @@ def ppo_openrlhf(table, p):
 stdlib_case("recipe_ppo_openrlhf", "ppo_openrlhf", small(7625, max_len=8), ppo_openrlhf)
 stdlib_case("recipe_ppo_openrlhf_2", "ppo_openrlhf", vocab(7626), ppo_openrlhf,
             {"gamma": 0.95, "lam": 0.9, "kl_coef": 0.3, "reward_clip": 0.5, "vf_coef": 0.1})
+ends_outside = small(7627, max_len=8)
+ends_outside.columns["token/mask"][np.cumsum(ends_outside.rollout_size)[::2] - 1] = 0
+stdlib_case("recipe_ppo_openrlhf_3", "ppo_openrlhf", ends_outside, ppo_openrlhf, {"kl_coef": 0.1, "lam": 0.8})
 
 
 @cases("reinforce_pp_openrlhf", (small(7630), {}), (vocab(7631), {"gamma": 0.9, "kl_coef": 0.2, "reward_clip": 0.5}),
+       (small(7632), {"baseline": 1, "reward_clip": 0.4}), (small(7633), {"baseline": 2, "kl_coef": 0.2}),
        kl_coef=0.01, reward_clip=10.0)
 def reinforce_pp_openrlhf(g, p):
-    c = p["reward_clip"]
-    paid = at_the_end(g, lambda r: torch.clamp(g.reward[r], -c, c))
+    c, kind, compared = p["reward_clip"], p.get("baseline", 0), {}
+    for mine in g.t.live_groups:
+        for r in mine:
+            others = [g.reward[k] for k in mine if k != r]
+            compared[r] = g.reward[r] - (0.0 if kind == 0 else mean(g.reward[k] for k in mine) if kind == 1 else mean(others))
+    paid = at_the_end(g, lambda r: torch.clamp(compared[r], -c, c))
     paid = {i: paid[i] - p["kl_coef"] * torch.clamp(g.old[i] - g.run.ref[i], -10, 10) for i in g.tokens}
     ret = to_go(g.t, paid, p.get("gamma", 1.0))
     xs = [ret[i] for i in g.tokens]
     sd = torch.sqrt(torch.clamp(variance(xs, 0), min=1e-8))
-    adv = {i: (ret[i] - mean(xs)) / sd for i in g.tokens}
+    adv = ret if kind == 2 else {i: (ret[i] - mean(xs)) / sd for i in g.tokens}
     return g.answer(g.ppo(adv), adv, values=dict(ret=("token", ret)))
+
+
+@cases("grpo_nemo", (small(7640, groups=(4, 1, 2, 3, 3), equal_group=4), {}), (vocab(7641, groups=(3, 4)), {"beta": 0.5}),
+       (small(7642), {"normalize": False, "beta": 0.0}), beta=0.01)
+def grpo_nemo(g, p):
+    adv = {}
+    for mine in g.t.live_groups:
+        for r in mine:
+            others = [g.reward[k] for k in mine if k != r]
+            alike = all(o.item() == others[0].item() for o in others)
+            adv[r] = g.reward[r] - (others[0] if alike else mean(others)) if others else ZERO
+            if p.get("normalize", True) and not alike:
+                adv[r] = adv[r] / (torch.sqrt(variance(others, 1)) + 1e-6)
+    adv = g.spread(adv)
+    paid = {i: p["beta"] * torch.clamp(k3(g.lp[i], g.run.ref[i]) * torch.exp(g.lp[i] - g.lp[i].detach()), -10, 10)
+            for i in g.tokens} if p["beta"] else None
+    return g.answer(g.ppo(adv), adv, paid)

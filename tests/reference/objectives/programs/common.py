@@ -107,3 +107,18 @@ def z_score_in(key, x, eps=1e-6):
 def within(nested, values):
     """mean over the inner elements of every outer one: {outer: mean}; outer elements with none are missing."""
     return {o: mean(values[c] for c in inner) for o, inner in nested.items()}
+
+
+def mixed(x):
+    """splitmix64's output function, which `uniform` is made of."""
+    word = (1 << 64) - 1
+    x = (x + 0x9E3779B97F4A7C15) & word
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & word
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & word
+    return x ^ (x >> 31)
+
+
+def uniform(t, level, count):
+    """The draws of a level's elements; levels count from the batch, 0."""
+    seed = mixed(t.ints("batch/seed")[0] ^ mixed(level))
+    return [(mixed((seed + k) & ((1 << 64) - 1)) >> 11) / 2.0 ** 53 for k in range(count)]

@@ -58,16 +58,39 @@ def dro(g, p):
 
 def prime(kind):
     def reference(g, p):
-        samp, tau = g.t.col("token/sampler_logp"), p.get("tau", 1e-3)
+        samp, tau, more = g.t.col("token/sampler_logp"), p.get("tau", 1e-3), {}
         d = {i: g.lp[i] - samp[i] for i in g.tokens}
         if kind == "ref_kl":
             adv = {i: (g.run.ref[i] - g.lp[i]).detach() for i in g.tokens}
+            more = dict(reverse_kl=-mean(adv.values()))
         elif kind == "max_rl":
             above, adv = g.centred(), {}
             for mine in g.t.live_groups:
                 m = mean(g.reward[r] for r in mine)
                 for r in mine:
                     adv.update({i: above[i] / m if m != 0 else ZERO for i in g.t.tokens(r)})
+        elif kind == "hierarchical":
+            agent, problem, solver = g.t.ints("rollout/agent"), g.t.ints("rollout/problem"), p.get("solver", 1)
+            peer = {r: (agent[r], problem[r] if agent[r] == solver else None) for r in g.t.rollouts}
+            above, more = {}, []
+            for mine in g.t.live_groups:
+                for r in mine:
+                    same = [g.reward[k] for k in mine if peer[k] == peer[r]]
+                    above[r] = g.reward[r] - mean(same)
+                    more.append(len(same) > 1)
+            adv, more = g.spread(above), dict(compared=kept_mean(more))
+        elif kind == "length":
+            above, more = {}, []
+            parts = [({r: g.size[r] for r in g.t.rollouts}, p.get("output_weight", 0.25)),
+                     ({r: g.t.col("rollout/input_tokens")[r].item() if g.t.has("rollout/input_tokens") else 0 for r in g.t.rollouts},
+                      p.get("input_weight", 0.1)),
+                     ({r: len(g.t.elements(r)) for r in g.t.rollouts}, p.get("turns_weight", 0.1))]
+            for mine in g.t.live_groups:
+                rate = mean(g.reward[r] for r in mine)
+                price = {r: sum(w * x[r] / max(*(x[k] for k in mine), 1) for x, w in parts) for r in mine}
+                more += price.values()
+                above.update(zip(mine, minus_mean([g.reward[r] - rate * price[r] for r in mine])))
+            adv, more = g.spread(above), dict(price=kept_mean(more))
         else:
             adv = g.centred()
         kept, gained = {}, {}
@@ -78,7 +101,6 @@ def prime(kind):
             else:
                 kept[i] = moved <= g.high if adv[i] > 0 and kind != "ref_kl" else moved >= -g.low
             gained[i] = torch.exp(d[i]) * adv[i] if kept[i] else ZERO
-        more = dict(reverse_kl=-mean(adv.values())) if kind == "ref_kl" else {}
         return g.answer(gained, adv, {i: tau * d[i] ** 2 for i in g.tokens}, clip=kept_mean(not k for k in kept.values()),
                         drift=-mean(v.detach() for v in d.values()), metrics=more)
 
@@ -91,6 +113,18 @@ cases("prime_rl_ref_kl", (small(7733, wild=0.3), {}), (vocab(7734), {"clip_low":
 nothing_right = small(7735, groups=(3, 2, 1, 3))
 nothing_right.columns["rollout/reward"][:3] = 0
 cases("max_rl", (nothing_right, {}))(prime("max_rl"))
+
+
+def proposed(seed, **kw):
+    b, rng = small(seed, **kw), np.random.default_rng(seed)
+    n = len(b.rollout_size)
+    return b.put("rollout/agent", rng.integers(0, 2, n), np.int64).put("rollout/problem", rng.integers(0, 2, n), np.int64)
+
+
+cases("hierarchical_grpo", (proposed(7736, groups=(7, 1, 5)), {}), (proposed(7737, groups=(6, 4)), {"solver": 0}))(prime("hierarchical"))
+read = small(7739)
+read.put("rollout/input_tokens", np.random.default_rng(7739).integers(0, 50, len(read.rollout_size)))
+cases("prime_rl_length_penalty", (small(7738), {}), (read, {"output_weight": 0.5, "turns_weight": 0.3}))(prime("length"))
 
 
 def with_agents(seed, known=None, make=small):
@@ -128,14 +162,16 @@ def seeded(batch):
 
 
 @cases("clip_cov", (seeded(small(7750)), {}), (seeded(small(7751, groups=(4, 3))), {"clip_cov_ratio": 1.0, "clip_cov_lb": 0.1, "clip_cov_ub": 0.9}),
-       (seeded(vocab(7752)), {"clip_cov_ratio": 0.9, "clip_cov_lb": -9.0, "clip_cov_ub": 0.2}))
+       (seeded(vocab(7752)), {"clip_cov_ratio": 0.9, "clip_cov_lb": -9.0, "clip_cov_ub": 0.2}),
+       (seeded(small(7753, groups=(4, 3, 2))), {"clip_cov_ratio": 0.1, "clip_cov_lb": -0.5, "clip_cov_ub": 9.0}))
 def clip_cov(g, p):
-    """Only where all candidates are drawn, or none is one: the draw itself is rlc's own."""
+    """Of more candidates than may be drawn, those with the largest draws."""
     adv = g.z()
     cov, full = covariance(g, adv), g.ppo(adv)
     held = [i for i in g.tokens if p.get("clip_cov_lb", 1.0) < cov[i] < p.get("clip_cov_ub", 5.0)
             and not is_clipped(g.ratio[i], adv[i], g.low, g.high)]
-    assert len(held) <= max(1, int(p.get("clip_cov_ratio", 0.0002) * len(g.tokens))), len(held)
+    draw = uniform(g.t, 4, g.t.token_count)
+    held = sorted(held, key=lambda i: -draw[i])[: max(1, int(p.get("clip_cov_ratio", 0.0002) * len(g.tokens)))]
     gained = {i: ZERO if i in held else full[i] for i in g.tokens}
     return g.answer(gained, adv, metrics=dict(drawn_fraction=len(held) / len(g.tokens)), coupling="batch")
 
@@ -226,18 +262,32 @@ for n, given in enumerate(({"upper": 0.2}, {"estimator": 2, "upper": 0.15}, {"es
     stdlib_case(f"recipe_rollout_rejection{n or ''}", "rollout_rejection", apart(7810 + n, groups=(4, 3, 1)), rollout_rejection, given)
 
 
-def decoupled(g, p, anchor):
+def decoupled(g, p, anchor, coupling="token"):
     samp, adv = g.t.col("token/sampler_logp"), g.z()
     g.ratio = {i: torch.exp(g.lp[i] - anchor[i]) for i in g.tokens}
     full, gained, cut = g.ppo(adv), {}, []
-    for i in g.tokens:
-        x, cap = math.exp(anchor[i] - samp[i]), p.get("is_cap", 5.0)
-        cut.append(x > cap)
-        gained[i] = (min(x, cap) if p.get("truncate") else 0.0 if x > cap else x) * full[i]
-    return g.answer(gained, adv, metrics=dict(cut_fraction=kept_mean(cut)), drift=mean(anchor[i] - g.lp[i].item() for i in g.tokens))
+    kind, whole, low, high = p.get("estimator", 0), p.get("aggregation", 0), p.get("is_floor", -math.inf), p.get("is_cap", 5.0)
+    estimate = [lambda x: x, lambda x: x, lambda x: x * x / 2, lambda x: math.exp(-x) - 1 + x][kind]
+    for r in g.t.rollouts:
+        mine = g.t.tokens(r)
+        gap = {i: (anchor[i] - samp[i]).item() for i in mine}
+        each = [estimate(x) for x in gap.values()]
+        for i in mine:
+            m = [estimate(gap[i]), sum(each) / len(mine), sum(each), max(each)][whole]
+            inside = low <= (math.exp(m) if kind == 0 else m) <= high
+            x = math.exp(sum(gap.values()) / len(mine) if kind == 0 and whole else gap[i])
+            cut.append(not inside)
+            bounded = x if inside and whole else min(max(x, low), high)
+            gained[i] = (bounded if p.get("truncate") else x if inside else 0.0) * full[i]
+    return g.answer(gained, adv, coupling=coupling, metrics=dict(cut_fraction=kept_mean(cut)), drift=mean(anchor[i] - g.lp[i].item() for i in g.tokens))
 
 
-@cases("decoupled_ppo", (apart(7820), {}), (apart(7821, vocab=6), {"is_cap": 1.3}), (apart(7822), {"is_cap": 1.1, "truncate": 1, "beta": 0.02}))
+@cases("decoupled_ppo", (apart(7820), {}), (apart(7821, vocab=6), {"is_cap": 1.3}), (apart(7822), {"is_cap": 1.1, "truncate": True, "beta": 0.02}),
+       (apart(7823), {"is_cap": 1.3, "is_floor": 0.9}), (apart(7824), {"is_cap": 1.2, "is_floor": 0.9, "aggregation": 1}),
+       (apart(7825), {"is_cap": 1.2, "aggregation": 2, "truncate": True}), (apart(7826), {"is_cap": 1.3, "aggregation": 3}),
+       (apart(7827), {"estimator": 1, "is_cap": 0.1, "is_floor": -0.2}), (apart(7828), {"estimator": 2, "aggregation": 1, "is_cap": 0.05}),
+       (apart(7829), {"estimator": 3, "aggregation": 2, "is_cap": 0.3, "truncate": True}),
+       (apart(7833), {"estimator": 3, "aggregation": 3, "is_cap": 0.05}))
 def decoupled_ppo(g, p):
     return decoupled(g, p, {i: g.t.col("token/prox_logp")[i].item() for i in g.tokens})
 
@@ -255,23 +305,29 @@ def decoupled_ppo_version(table, p):
         age = 7 - version[i]
         share = 0.0 if age == 0 else min(max((6 - version[i]) / age, 0.0), 1.0)
         anchor[i] = samp[i].item() + share * (g.lp[i].item() - samp[i].item())
-    return decoupled(g, p, anchor)
+    # The interpolation reads the policy, so a rollout's measure does.
+    return decoupled(g, p, anchor, "rollout" if p.get("aggregation") else "token")
 
 
-for n, (batch, given) in enumerate(((versions(7830), {}), (versions(7831, vocab=6), {"is_cap": 1.2}))):
+for n, (batch, given) in enumerate(((versions(7830), {}), (versions(7831, vocab=6), {"is_cap": 1.2}), (versions(7832), {"is_cap": 1.1, "aggregation": 1}))):
     stdlib_case(f"recipe_decoupled_ppo_version{n or ''}", "decoupled_ppo_version", batch, decoupled_ppo_version, given)
 
 
-@cases("m2po", (apart(7840), {}), (apart(7841, vocab=6), {"tau": 0.3}), (apart(7842), {"tau": 1e-9}), tau=0.04)
+@cases("m2po", (apart(7840), {}), (apart(7841, vocab=6), {"tau": 0.3}), (apart(7842), {"tau": 1e-9}),
+       (apart(7843), {"count_kept": True, "weighted": True}), tau=0.04)
 def m2po(g, p):
     t, adv = g.t, g.z()
     prox, samp = t.col("token/prox_logp"), t.col("token/sampler_logp")
     left = sorted(g.tokens, key=lambda i: ((samp[i] - prox[i]) ** 2).item())
-    while left and sum(((samp[i] - prox[i]) ** 2).item() for i in left) / len(left) >= p["tau"]:
+    while len(left) > 1 and sum(((samp[i] - prox[i]) ** 2).item() for i in left) / len(left) >= p["tau"]:
         left.pop()
     g.ratio = {i: torch.exp(g.lp[i] - prox[i]) for i in g.tokens}
-    full = g.ppo(adv)
-    return g.answer({i: full[i] if i in left else ZERO for i in g.tokens}, adv, drift=mean(prox[i] - g.lp[i].item() for i in g.tokens),
+    full, reduce = g.ppo(adv), token_mean
+    if p.get("weighted"):
+        full = {i: math.exp(prox[i] - samp[i]) * full[i] for i in g.tokens}
+    if p.get("count_kept"):
+        reduce = lambda t, losses: sum(losses[i] for i in left) / len(left)
+    return g.answer({i: full[i] if i in left else ZERO for i in g.tokens}, adv, reduce=reduce, drift=mean(prox[i] - g.lp[i].item() for i in g.tokens),
                     metrics=dict(masked_fraction=1 - len(left) / len(g.tokens)))
 
 

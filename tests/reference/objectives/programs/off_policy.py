@@ -134,23 +134,9 @@ both("asymre", 5020, asymre, shift={"shift": 0.2})
 # ---- the REC family ----
 
 
-def mixed(x):
-    """splitmix64's output function, which `uniform` is made of."""
-    word = (1 << 64) - 1
-    x = (x + 0x9E3779B97F4A7C15) & word
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & word
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & word
-    return x ^ (x >> 31)
-
-
-def uniform_rollouts(t):
-    seed = mixed(t.ints("batch/seed")[0] ^ mixed(2))
-    return [(mixed((seed + r) & ((1 << 64) - 1)) >> 11) / 2.0 ** 53 for r in range(t.rollout_count)]
-
-
 def dropped(t, reward):
     """The surplus of a group's negatives with the smallest draws."""
-    out, draw = set(), uniform_rollouts(t)
+    out, draw = set(), uniform(t, 2, t.rollout_count)
     for rs in t.live_groups:
         centre = mean(reward[r] for r in rs)
         alike = len({reward[r].item() for r in rs}) == 1
@@ -339,8 +325,13 @@ def mixture(kind):
         n_usual = p.get("expected_usual") or max(len(usual), 1)
         n_expert = p.get("expected_expert") or max(len(traces), 1)
         mu = p.get("mu", 0.1) if kind == "plain" else schedule(table.ints("batch/train.step")[0], p)
-        loss = ((1 - mu) * total(mean(rl[i] for i in t.tokens(r)) for r in usual) / n_usual
-                + mu * total(mean(sft[i] for i in t.tokens(r)) for r in traces) / n_expert)
+
+        def part(losses, rows):
+            if p.get("token_level"):
+                return len(rows) * mean(losses[i] for r in rows for i in t.tokens(r))
+            return total(mean(losses[i] for i in t.tokens(r)) for r in rows)
+
+        loss = (1 - mu) * part(rl, usual) / n_usual + mu * part(sft, traces) / n_expert
         own = [i for r in usual for i in t.tokens(r)]
         metrics = {
             "clip_fraction": mean(is_clipped(ratio[i], adv[t.rollout_of[i]], low, high) for i in own),
@@ -369,6 +360,7 @@ stdlib_case("recipe_mix", "mix", experts(ragged(5300), 1), mixture("plain"))
 stdlib_case("recipe_mix_logits", "mix", experts(logits(5301), 2), mixture("plain"), {"mu": 0.4, "beta": 0.02})
 stdlib_case("recipe_mix_expected", "mix", experts(ragged(5302), 3), mixture("plain"),
             {"expected_usual": 12, "expected_expert": 5})
+stdlib_case("recipe_mix_tokens", "mix", experts(ragged(5303), 3), mixture("plain"), {"token_level": True, "expected_usual": 7})
 DECAY = {"mu_warmup_steps": 10, "mu_decay_steps": 40, "mu_peak": 0.9, "mu_valley": 0.05}
 stdlib_case("recipe_chord", "chord", experts(ragged(5310), 4, 0), mixture("phi"))
 stdlib_case("recipe_chord_logits", "chord", experts(logits(5311), 5, 27), mixture("phi"), DECAY)
@@ -432,8 +424,9 @@ def srft(table, p):
     tokens = {True: [], False: []}
     for i in t.tokens():
         tokens[bool(demo[t.rollout_of[i]])].append(i)
-    w_sft = 0.5 * torch.exp(-mean(entropy[i].detach() for i in tokens[True]))
-    w_rl = 0.5 * torch.exp(mean(entropy[i].detach() for i in tokens[False]))
+    joint = p.get("joint_entropy", False)
+    w_sft = 0.5 * torch.exp(-mean(entropy[i].detach() for i in (t.tokens() if joint else tokens[True])))
+    w_rl = 0.5 * torch.exp(mean(entropy[i].detach() for i in (t.tokens() if joint else tokens[False])))
     q = {i: torch.exp(run.logp[i]) for i in t.tokens()}
 
     def nll(value):
@@ -456,6 +449,7 @@ def demonstrations(batch, seed):
 
 stdlib_case("recipe_srft", "srft", demonstrations(ragged(5410), 1), srft)
 stdlib_case("recipe_srft_logits", "srft", demonstrations(logits(5411), 2), srft)
+stdlib_case("recipe_srft_joint", "srft", demonstrations(logits(5412), 3), srft, {"joint_entropy": True})
 
 
 # ---- DisCO, GEPO ----

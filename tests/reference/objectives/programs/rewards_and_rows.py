@@ -85,7 +85,7 @@ def grpo_guard(table, p):
         log_ratio = (run.logp[i] - run.old[i] + bias) * e
         logs.append(log_ratio.detach())
         ratio[i] = torch.exp(log_ratio)
-        delta = 1 / (column["dt"][i] + 1e-6)
+        delta = 1 / (column["dt"][i] + p.get("dt_eps", 1e-6))
         if p.get("dance"):
             time = column["time"][i]
             delta = delta * (1 + p.get("eta", 0.3) ** 2 * (1 - time) / (2 * time))
@@ -102,7 +102,7 @@ def denoised(seed):
 
 stdlib_case("recipe_grpo_guard", "grpo_guard", denoised(5510), grpo_guard)
 stdlib_case("recipe_grpo_guard_dance", "grpo_guard", denoised(5511), grpo_guard,
-            {"dance": True, "eta": 0.7, "clip_low": 0.05, "clip_high": 0.1})
+            {"dance": True, "eta": 0.7, "clip_low": 0.05, "clip_high": 0.1, "dt_eps": 2e-3})
 
 
 class Steps(Run):
