@@ -6,6 +6,7 @@
 
 mod call;
 mod expr;
+mod inline;
 mod keys;
 mod levels;
 mod lint;
@@ -132,6 +133,8 @@ pub(crate) struct Checker<'a> {
     opened: HashSet<(String, usize, usize)>,
     /// Calls being inlined: function, file, and the call's place.
     calls: Vec<(String, usize, Span)>,
+    /// Operators of bodies so far, each as often as it was written out.
+    written: usize,
     /// Filter conditions of each file, evaluated.
     filters: Vec<(usize, Level, E, bool, Span)>,
     kept: HashMap<(Level, usize), Option<E>>,
@@ -155,6 +158,7 @@ pub fn check(sources: &Sources, linked: &Linked) -> (Option<Checked>, Vec<Diagno
         open: Vec::new(),
         opened: HashSet::new(),
         calls: Vec::new(),
+        written: 0,
         filters: Vec::new(),
         kept: HashMap::new(),
         keys: keys::Keys::default(),

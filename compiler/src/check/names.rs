@@ -91,7 +91,7 @@ impl Checker<'_> {
     }
 
     fn unknown_name(&mut self, name: &str, span: Span, scope: &Scope) {
-        if self.linked.broken.contains(name) {
+        if self.linked.broken.contains(name) || self.refused_level(name) {
             return;
         }
         if self.is_level(name) {
