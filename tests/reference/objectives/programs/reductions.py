@@ -217,7 +217,7 @@ most  = max(head[k] for k in 1..3)
 least = min(-k * 0 + head[k] for k in 1..3)
 loss  = mean(logp * most) - 0.5 * mean(least) + mean(max(head[1], head[2], head[3]) ^ 2)
 minimize loss
-""", with_heads(147))
+""", with_heads(149))
 def _(table, p):
     t = table.masked()
     lp, heads = t.col("token/logp"), [t.col(f"token/head.{k}") for k in (1, 2, 3)]
