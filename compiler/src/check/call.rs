@@ -196,6 +196,9 @@ impl Checker<'_> {
         let Some((clause, span)) = wrong else { return Some(()) };
         let help = match clause {
             "where" => "`where` belongs to reductions: `mean(x where cond per rollout)`",
+            "per" if matches!(name.as_str(), "min" | "max") => {
+                "of two or more values it is the best, row by row; of one it is a\nreduction: `max(max(x per group), 0)`"
+            }
             "per" => {
                 "`per` belongs to reductions, as in `mean(x per rollout)`, and to\nfunctions that declare it: `fn f(x per L = group) = ...`"
             }

@@ -56,6 +56,8 @@ impl Checker<'_> {
         for k in *from..=*to {
             let mut inner = scope.clone();
             inner.unrolled.push((ident.name.clone(), k));
+            let number = self.graph.constant(k as f64, Ty::Int);
+            inner.locals.push((ident.name.clone(), Some(number)));
             let value = self.expr(x, &inner)?;
             values.push(match self.graph.ty(value) {
                 Ty::Bool => self.graph.cast(value, Ty::Int),

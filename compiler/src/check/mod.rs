@@ -107,9 +107,11 @@ pub(crate) struct Scope {
     owner: Option<(String, usize)>,
     /// Arguments and local definitions, innermost last; `None`: already reported.
     locals: Vec<(String, Option<E>)>,
+    /// Definitions of the block being evaluated that are still to come.
+    later: Vec<ast::Ident>,
     /// Scope parameters of functions.
     levels: Vec<(String, Level)>,
-    /// Variables of unrolled calls.
+    /// Variables of unrolled calls, as the indices of families; as values they are locals.
     unrolled: Vec<(String, i64)>,
 }
 
