@@ -3,7 +3,7 @@
 use rlc_compiler::check::Checked;
 use rlc_compiler::diagnostic::{Diagnostic, Severity};
 use rlc_compiler::source::Sources;
-use rlc_compiler::specialize::{Settings, specialize};
+use rlc_compiler::specialize::{Settings, SpecializeError, specialize};
 use serde_json::json;
 
 use crate::failure::{Failure, INPUT, Outcome};
@@ -45,11 +45,11 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
             }
         }
     }
-    let failed = found.iter().any(|d| d.severity == Severity::Error);
     let coupling = match &checked {
-        Some(checked) => Some(coupling(checked, &args.set)?),
+        Some(checked) => coupling(checked, &args.set, &mut found)?,
         None => None,
     };
+    let failed = found.iter().any(|d| d.severity == Severity::Error);
     if args.json {
         let value = json!({
             "file": program.sources.get(program.root).name,
@@ -96,10 +96,26 @@ pub fn say(found: &[Diagnostic], sources: &Sources, output: &Output) {
     output.say(&report::render_all(found, sources, output.look()));
 }
 
-fn coupling(checked: &Checked, sets: &[String]) -> Outcome<String> {
+/// The coupling level under `sets`; none, and one finding more, where they leave no gradient.
+fn coupling(
+    checked: &Checked,
+    sets: &[String],
+    found: &mut Vec<Diagnostic>,
+) -> Outcome<Option<String>> {
     let settings =
         Settings { params: params::values(&checked.graph, sets)?, ..Settings::default() };
-    let program =
-        specialize(checked, &settings).map_err(|e| Failure::input(e.to_string(), ""))?.program;
-    Ok(program.graph.level_table.name(program.coupling).to_owned())
+    match specialize(checked, &settings) {
+        Ok(done) => Ok(Some(done.program.graph.level_table.name(done.program.coupling).to_owned())),
+        Err(SpecializeError::NoGradient) => {
+            found.push(Diagnostic::error(
+                "E0401",
+                "under these params the loss depends on no differentiable input",
+                checked.goal,
+                "an `if` on params leaves nothing that follows the policy",
+                "training would leave the policy as it is; `rlc explain` shows what a\nparam switches off",
+            ));
+            Ok(None)
+        }
+        Err(error) => Err(Failure::input(error.to_string(), "")),
+    }
 }

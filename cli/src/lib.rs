@@ -89,10 +89,19 @@ enum Command {
     Lsp(lsp::Args),
 }
 
+/// The command line's grammar. `--steps -1` is a number that is refused, not an option that is not known.
+fn command() -> clap::Command {
+    let numbers = |arg: clap::Arg| {
+        let takes = arg.get_action().takes_values() && !arg.is_positional();
+        arg.allow_negative_numbers(takes)
+    };
+    Cli::command().mut_subcommands(|command| command.mut_args(numbers))
+}
+
 /// Runs one command line.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
-    let parsed = Cli::command()
+    let parsed = command()
         .color(Color::asked(&args).for_clap())
         .try_get_matches_from(&args)
         .and_then(|m| Cli::from_arg_matches(&m));
@@ -116,7 +125,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 pub fn answer(args: &[&str]) -> (u8, Kept) {
     let output = Output::keeping();
     let args = std::iter::once("rlc").chain(args.iter().copied());
-    let code = match Cli::try_parse_from(args) {
+    let parsed = command().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m));
+    let code = match parsed {
         Ok(cli) => match run(cli.command, &output) {
             Ok(()) => 0,
             Err(failure) => output.fail(&failure),

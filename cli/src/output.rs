@@ -117,7 +117,7 @@ impl Output {
         let done = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         done.map_err(|e| match e.kind() {
             ErrorKind::BrokenPipe => Failure::ReaderGone,
-            _ => Failure::running(format!("cannot write to stdout: {e}"), ""),
+            _ => Failure::running(format!("cannot write to stdout: {}", plain(&e)), ""),
         })
     }
 

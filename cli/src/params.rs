@@ -2,7 +2,7 @@
 
 use rlc_compiler::diagnostic::nearest;
 use rlc_compiler::hir::{Graph, ParamInfo};
-use rlc_compiler::op::Ty;
+use rlc_compiler::op::{INT_END, Ty};
 
 use crate::failure::{Failure, Outcome};
 
@@ -49,8 +49,14 @@ fn parse(param: &ParamInfo, text: &str) -> Outcome<f64> {
         (Ty::Bool, "true" | "1") => Some(1.0),
         (Ty::Bool, "false" | "0") => Some(0.0),
         (Ty::Bool, _) => None,
-        (Ty::Int, _) => text.parse::<i64>().ok().map(|i| i as f64),
-        (Ty::Real, _) => text.parse::<f64>().ok().filter(|v| !v.is_nan()),
+        (Ty::Int, _) => {
+            let int = text.parse::<i64>().ok().filter(|i| i.unsigned_abs() <= INT_END as u64);
+            int.map(|i| i as f64)
+        }
+        // As in programs, what is infinite says so: `1e999` is a slip.
+        (Ty::Real, "inf") => Some(f64::INFINITY),
+        (Ty::Real, "-inf") => Some(f64::NEG_INFINITY),
+        (Ty::Real, _) => text.parse::<f64>().ok().filter(|v| v.is_finite()),
     };
     let Some(value) = value else {
         let (kind, help) = match param.ty {

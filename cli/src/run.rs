@@ -16,7 +16,7 @@ use rlc_runtime::train::trainer::Summary;
 use rlc_runtime::train::{Ended, Trainer, arithmetic, assets, checkpoint};
 
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Output, plain};
 use crate::{check, params, program};
 use progress::Progress;
 
@@ -93,7 +93,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
     /// Print the resolved settings as TOML and stop
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     pub dry_run: bool,
     /// No progress display
     #[arg(long, short)]
@@ -176,7 +176,11 @@ fn go_back_to_start(dir: &Path) -> Outcome<PathBuf> {
 }
 
 fn failure(error: TrainError) -> Failure {
-    Failure::Said { code: error.exit_code(), message: error.to_string(), help: String::new() }
+    let message = match &error {
+        TrainError::Io { path, source } => format!("`{}`: {}", path.display(), plain(source)),
+        _ => error.to_string(),
+    };
+    Failure::Said { code: error.exit_code(), message, help: String::new() }
 }
 
 /// Compiles the objective under the run's params; the number identifies the program.

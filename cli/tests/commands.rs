@@ -176,6 +176,15 @@ fn check_as_json() {
     assert_eq!(label["file"], "bad.rl");
     let fine = place.rlc(&["check", "grpo", "--json"]);
     fine.prints("\"coupling\": \"token\"");
+    // What only the params' values show is a finding like the others.
+    place.write("off.rl", "param on = false\nratio = if on then exp(logp - old_logp) else 1.0\n");
+    let done = place.rlc(&["check", "off.rl", "--json"]);
+    assert_eq!((done.code, done.err.as_str()), (2, ""));
+    let found: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(found["diagnostics"][0]["code"], "E0401");
+    assert_eq!((&found["ok"], &found["coupling"]), (&Value::Bool(false), &Value::Null));
+    place.rlc(&["check", "off.rl"]).fails(2, "under these params");
+    place.rlc(&["check", "off.rl", "--set", "on=true"]).prints("no errors");
 }
 
 #[test]
@@ -195,6 +204,9 @@ fn params_are_set_by_name_type_and_range() {
     check("share=2").fails(2, "goes from 0 to 1");
     check("share=nan").fails(2, "is a number, not `nan`");
     check("share=").fails(2, "is a number, not ``");
+    check("clip_low=inf").prints("no errors");
+    check("clip_low=1e999").fails(2, "is a number, not `1e999`");
+    check("n=9007199254740993").fails(2, "is an int");
     check("n=2.5").fails(2, "is an int");
     check("on=2").fails(2, "is a truth value");
     check("w.3=1").fails(2, "no param `w.3`");

@@ -65,6 +65,9 @@ pub enum Literal {
     Bool(bool),
 }
 
+/// The most members of a family, and turns of an unrolled call: each is written out.
+pub const MAX_MEMBERS: usize = 1024;
+
 /// `name : type @ level [= literal]`, of `input` and `policy`.
 #[derive(Debug, Clone)]
 pub struct ColumnDecl {

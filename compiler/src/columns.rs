@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::hir::{ColumnId, ColumnSource, Expr, Graph};
 use crate::level::{BATCH, TOKEN, VOCAB};
-use crate::op::Ty;
+use crate::op::{INT_END, Ty};
 use crate::program::Program;
 use crate::shape::{Shape, TableError};
 use crate::table::{Data, Table};
@@ -291,7 +291,13 @@ pub fn keyed_state(table: &Table, state: &Table, path: &str) -> Result<BTreeMap<
             keys.len()
         ));
     }
-    Ok(keys.iter().enumerate().map(|(i, k)| (*k, values.data.get(i))).collect())
+    let mut known = BTreeMap::new();
+    for (i, key) in keys.iter().enumerate() {
+        if known.insert(*key, values.data.get(i)).is_some() {
+            return Err(format!("`{key_path}` has the key {key} twice, so its value is open"));
+        }
+    }
+    Ok(known)
 }
 
 /// The key of each row of a keyed state's level.
@@ -374,6 +380,14 @@ fn problem(
         && let Some(i) = bytes.iter().position(|&b| b > 1)
     {
         return Some(format!("`{path}` has {} at entry {i}, but a bool is 0 or 1", bytes[i]));
+    }
+    if let (Ty::Int, Data::I64(ints)) = (ty, data)
+        && let Some(i) = ints.iter().position(|v| v.unsigned_abs() > INT_END as u64)
+    {
+        return Some(format!(
+            "`{path}` has {} at entry {i}, but ints are told apart up to {INT_END} only; number them anew",
+            ints[i]
+        ));
     }
     None
 }

@@ -25,6 +25,9 @@ impl Ty {
     }
 }
 
+/// The largest whole number up to which every one is told from its neighbours: values are computed in f64.
+pub const INT_END: i64 = 1 << 53;
+
 /// Operators of one operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "named as in the language")]

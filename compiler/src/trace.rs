@@ -81,6 +81,9 @@ impl Search<'_> {
             if graph.name(e).is_some() {
                 named = (e, row);
             }
+            if let Some(beyond) = self.beyond(e, row) {
+                return beyond;
+            }
             let Some((next, at)) = self.culprit(e, row) else { break };
             if graph.level(next) == VOCAB {
                 return self.row_cause(next, at);
@@ -92,6 +95,18 @@ impl Search<'_> {
         let source = if matches!(graph.expr(e), Expr::Column(_)) { ", in the batch" } else { "" };
         let place = self.place(graph.level(e), row);
         format!("`{name}` is {} at {place}{source}", self.at(e, row))
+    }
+
+    /// What is said of an `at` whose entry the vocabulary does not have.
+    fn beyond(&self, e: E, row: usize) -> Option<String> {
+        let graph = &self.program.graph;
+        let Expr::At(_, entry) = graph.expr(e) else { return None };
+        let (entry, width) = (self.at(entry, row), self.shape.vocab);
+        if entry >= 0.0 && entry < width as f64 {
+            return None;
+        }
+        let place = self.place(graph.level(e), row);
+        Some(format!("`at` reads entry {entry} at {place}, but the entries go from 0 to {}", width - 1))
     }
 
     /// The same from a vocab-level expression, at a token.

@@ -104,3 +104,20 @@ fn broken_texts_are_survived() {
         check_text("broken.rl", &text);
     }
 }
+
+/// A program of `n` functions, each a body around calls of the one before.
+fn calls(n: usize, body: impl Fn(&str) -> String) -> String {
+    let functions = (1..=n).map(|i| format!("fn f{i}(x) = {}\n", body(&format!("f{}", i - 1))));
+    format!("fn f0(x) = x\n{}advantage = f{n}(reward)\n", functions.collect::<String>())
+}
+
+#[test]
+fn calls_nest_256_deep() {
+    let nested = |n: usize| check_text("calls.rl", &calls(n, |f| format!("{f}(x) + 1"))).1;
+    assert!(nested(255).is_empty());
+    let found = nested(256);
+    assert!(!found.is_empty());
+    assert!(found.iter().all(|d| d.code == "E0008" && d.message.starts_with("calls are nested")));
+    let doubled = check_text("calls.rl", &calls(40, |f| format!("{f}(x) + {f}(x + 1)"))).1;
+    assert!(doubled.iter().any(|d| d.code == "E0016"));
+}

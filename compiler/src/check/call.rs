@@ -1,9 +1,8 @@
-//! Calls: which operator or function a name is, how its arguments and clauses bind, and inlining.
+//! Calls: which operator or function a name is, and how its arguments and clauses bind.
 
 use crate::ast::{self, Arg, Call, Ident};
-use crate::diagnostic::{Diagnostic, nearest};
+use crate::diagnostic::nearest;
 use crate::hir::{E, Expr};
-use crate::link::Function;
 use crate::op::{Binary, Ty, Unary};
 use crate::source::Span;
 
@@ -98,7 +97,7 @@ pub(super) struct Clauses {
     pub unroll: bool,
 }
 
-const NONE: Clauses = Clauses { filter: false, per: false, scope: false, unroll: false };
+pub(super) const NONE: Clauses = Clauses { filter: false, per: false, scope: false, unroll: false };
 
 impl Checker<'_> {
     pub(super) fn call(&mut self, call: &Call, span: Span, scope: &Scope) -> Option<E> {
@@ -197,6 +196,9 @@ impl Checker<'_> {
         let Some((clause, span)) = wrong else { return Some(()) };
         let help = match clause {
             "where" => "`where` belongs to reductions: `mean(x where cond per rollout)`",
+            "per" if matches!(name.as_str(), "min" | "max") => {
+                "of two or more values it is the best, row by row; of one it is a\nreduction: `max(max(x per group), 0)`"
+            }
             "per" => {
                 "`per` belongs to reductions, as in `mean(x per rollout)`, and to\nfunctions that declare it: `fn f(x per L = group) = ...`"
             }
@@ -238,7 +240,7 @@ impl Checker<'_> {
         found.try_into().ok()
     }
 
-    fn arity(&mut self, call: &Call, names: &[&str], missing: &[&str]) {
+    pub(super) fn arity(&mut self, call: &Call, names: &[&str], missing: &[&str]) {
         let name = &call.function.name;
         let list = missing.iter().map(|m| format!("`{m}`")).collect::<Vec<_>>().join(", ");
         self.error(
@@ -348,9 +350,15 @@ impl Checker<'_> {
             return None;
         }
         self.meet(span, &values)?;
-        let first = values.first()?.0;
-        let best = values[1..].iter().fold(first, |a, (b, _)| self.graph.binary(op, a, *b));
-        if values.len() == 2 {
+        let values: Vec<E> = values.into_iter().map(|v| v.0).collect();
+        self.best(op, &values)
+    }
+
+    /// The largest or smallest of several values that meet, the gradient shared among equals.
+    pub(super) fn best(&mut self, op: Binary, values: &[E]) -> Option<E> {
+        let (first, others) = values.split_first()?;
+        let best = others.iter().fold(*first, |a, b| self.graph.binary(op, a, *b));
+        if values.len() <= 2 {
             return Some(best);
         }
         // Folding pairs would give the last of three equal operands half of the gradient: the value
@@ -363,7 +371,7 @@ impl Checker<'_> {
         let value = constant(&mut self.graph, best);
         let zero = self.graph.constant_at(0.0, Ty::Int, level);
         let (mut change, mut count) = (zero, zero);
-        for (x, _) in values {
+        for &x in values {
             let hit = self.graph.binary(Binary::Eq, x, best);
             let finite = self.graph.unary(Unary::IsFinite, x);
             let hit = self.graph.binary(Binary::And, hit, finite);
@@ -407,49 +415,6 @@ impl Checker<'_> {
         })
     }
 
-    /// `sum(f(w[k]) for k in 1..3)`: written out, one copy per k.
-    fn unrolled(&mut self, call: &Call, span: Span, scope: &Scope) -> Option<E> {
-        self.clauses(call, Clauses { unroll: true, ..NONE })?;
-        let (ident, (from, to), range) = call.unroll.as_ref()?;
-        if from > to || to - from >= 1024 {
-            self.error(
-                "E0112",
-                format!("`{from}..{to}` goes over {} members", (to - from + 1).max(0)),
-                *range,
-                "1 to 1024 are possible",
-                "both ends belong to the range: `1..4` is 1, 2, 3, 4",
-            );
-            return None;
-        }
-        let [x] = self.arguments(call, ["x"])?;
-        let mut values = Vec::new();
-        for k in *from..=*to {
-            let mut inner = scope.clone();
-            inner.unrolled.push((ident.name.clone(), k));
-            let value = self.expr(x, &inner)?;
-            values.push(match self.graph.ty(value) {
-                Ty::Bool => self.graph.cast(value, Ty::Int),
-                Ty::Int | Ty::Real => value,
-            });
-        }
-        let pairs: Vec<(E, Span)> = values.iter().map(|v| (*v, x.span)).collect();
-        self.meet(span, &pairs)?;
-        let op = match call.function.name.as_str() {
-            "max" => Binary::Max,
-            "min" => Binary::Min,
-            _ => Binary::Add,
-        };
-        let count = values.len();
-        let mut values = values.into_iter();
-        let first = values.next()?;
-        let all = values.fold(first, |a, b| self.graph.binary(op, a, b));
-        if call.function.name != "mean" {
-            return Some(all);
-        }
-        let n = self.graph.constant(count as f64, Ty::Int);
-        Some(self.graph.binary(Binary::Div, all, n))
-    }
-
     fn base_call(&mut self, name: &str, call: &Call, span: Span, scope: &Scope) -> Option<E> {
         let inside = scope.owner.as_ref().filter(|o| o.0 == name).map(|o| o.1);
         let Some(depth) = inside else {
@@ -474,103 +439,5 @@ impl Checker<'_> {
             format!("`{name}` is new here: define it without `base`"),
         );
         None
-    }
-
-    /// Evaluates a function's body with its arguments in place.
-    fn inline(&mut self, function: &Function, call: &Call, span: Span, scope: &Scope) -> Option<E> {
-        let takes = Clauses { per: function.scope.is_some(), ..NONE };
-        self.clauses(call, takes)?;
-        let key = (&function.ident.name, function.depth);
-        if self.calls.iter().any(|c| (&c.0, c.1) == key) || self.calls.len() >= 64 {
-            self.recursion(function, span);
-            return None;
-        }
-        let names: Vec<&str> = function.params.iter().map(|p| p.name.name.as_str()).collect();
-        let bound = self.bind(call, &names)?;
-        let required: Vec<&str> = function
-            .params
-            .iter()
-            .zip(&bound)
-            .filter(|(p, b)| p.default.is_none() && b.is_none())
-            .map(|(p, _)| p.name.name.as_str())
-            .collect();
-        if !required.is_empty() {
-            let needed: Vec<&str> = function
-                .params
-                .iter()
-                .filter(|p| p.default.is_none())
-                .map(|p| p.name.name.as_str())
-                .collect();
-            self.arity(call, &needed, &required);
-            return None;
-        }
-        let mut inner = Scope {
-            view: scope.view,
-            owner: Some((function.ident.name.clone(), function.depth)),
-            ..Scope::default()
-        };
-        for (param, argument) in function.params.iter().zip(&bound) {
-            let value = match (argument, &param.default) {
-                (Some(argument), _) => self.expr(argument, scope),
-                (None, Some(default)) => {
-                    let program = Scope { view: scope.view, ..Scope::default() };
-                    self.expr(default, &program)
-                }
-                (None, None) => None,
-            };
-            inner.locals.push((param.name.name.clone(), value));
-        }
-        if let Some((ident, default)) = &function.scope {
-            let level = match (&call.per, default) {
-                (Some(per), _) => self.partition(per, scope),
-                (None, Some(default)) => {
-                    let program = Scope { view: scope.view, ..Scope::default() };
-                    self.partition(default, &program)
-                }
-                (None, None) => {
-                    self.error(
-                        "E0110",
-                        format!("`{}` needs a `per` clause", function.ident.name),
-                        call.function.span,
-                        "which scope is meant is open",
-                        format!("`{}({} per group)`", function.ident.name, names.join(", ")),
-                    );
-                    None
-                }
-            };
-            inner.levels.push((ident.name.clone(), level?));
-        }
-        // A wrong argument was reported; the body would only repeat it.
-        if inner.locals.iter().any(|l| l.1.is_none()) {
-            return None;
-        }
-        self.usage.functions.insert((function.ident.name.clone(), function.depth));
-        self.calls.push((function.ident.name.clone(), function.depth, span));
-        let value = self.body(&function.body, &inner);
-        self.calls.pop();
-        value
-    }
-
-    fn recursion(&mut self, function: &Function, span: Span) {
-        let name = &function.ident.name;
-        let mut diagnostic = Diagnostic::error(
-            "E0109",
-            format!("the function `{name}` calls itself"),
-            function.ident.span,
-            "functions are inlined, so none may lead back to itself",
-            format!(
-                "for what a file extends, write `base.{name}(...)`; over the rows of\na level, use a reduction or `cumsum`"
-            ),
-        );
-        for (called, _, at) in self.calls.clone() {
-            if at != span {
-                diagnostic = diagnostic.with(at, format!("by way of `{called}`"));
-            }
-        }
-        diagnostic = diagnostic.with(span, "called again here");
-        // The primary label stands at the function, whoever called it.
-        let calls = std::mem::take(&mut self.calls);
-        self.report(diagnostic);
-        self.calls = calls;
     }
 }

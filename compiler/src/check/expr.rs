@@ -17,6 +17,7 @@ impl Checker<'_> {
     }
 
     fn expr_here(&mut self, expr: &ast::Expr, scope: &Scope) -> Option<E> {
+        self.written(expr.span, scope)?;
         let value = match &expr.kind {
             ExprKind::Literal(literal) => {
                 let (value, ty) = literal_value(*literal);

@@ -44,6 +44,11 @@ impl Keys {
         self.exists.get(&level).copied()
     }
 
+    /// Whether a key has been looked at and found to have no elements to tell apart.
+    pub fn refused(&self, name: &str) -> bool {
+        self.named.iter().any(|(key, level)| key.0 == name && level.is_none())
+    }
+
     /// Whether a level is one of pairs, or one side of them.
     pub fn is_paired(&self, level: Level) -> bool {
         self.pairs.contains_key(&level) || self.pairs.values().any(|p| p.1.contains(&level))
@@ -85,6 +90,7 @@ impl Checker<'_> {
             )
             .with(span, format!("2. ...this is needed, which is per `{name}`"));
             self.diagnostics.push(diagnostic);
+            self.keys.named.insert((name.to_owned(), view), None);
             return None;
         }
         self.open.push((node, entry.depth, view, span));

@@ -4,7 +4,7 @@ use crate::ast::{self, ExprKind, Ident, Partition};
 use crate::diagnostic::nearest;
 use crate::hir::E;
 use crate::level::{GROUP, Level, LevelKind, ROLLOUT};
-use crate::link::LevelItem;
+use crate::link::{LevelEntry, LevelItem};
 use crate::op::Unary;
 
 use super::{Checker, Scope};
@@ -12,7 +12,10 @@ use super::{Checker, Scope};
 impl Checker<'_> {
     pub(super) fn declare_levels(&mut self) {
         let linked = self.linked;
-        for entry in &linked.levels {
+        // A list may lie in a segmentation that is declared below it.
+        let (lists, levels): (Vec<&LevelEntry>, Vec<_>) =
+            linked.levels.iter().partition(|e| matches!(e.item, LevelItem::List(_)));
+        for entry in levels.into_iter().chain(lists) {
             let ident = &entry.ident;
             if self.graph.level_table.find(&ident.name).is_some() {
                 self.error(
@@ -67,7 +70,7 @@ impl Checker<'_> {
             "E0105",
             format!("a list lies in a group, a rollout or a segment of one, not in `{}`", parent.name),
             parent.span,
-            if found.is_some() { "holds no list" } else { "not a level declared above" },
+            if found.is_some() { "holds no list" } else { "not a declared level" },
             format!(
                 "rows beside the tokens of a rollout: `list {0} in rollout`;\nrows below a token: `level {0} in token`",
                 ident.name
@@ -89,6 +92,17 @@ impl Checker<'_> {
     pub(super) fn is_level(&self, name: &str) -> bool {
         let table = &self.graph.level_table;
         self.linked.key(name).is_some() || table.find(name).is_some_and(|l| !table.is_derived(l))
+    }
+
+    /// Whether a level is declared, but so that it has no meaning, which has been reported.
+    pub(super) fn refused_level(&self, name: &str) -> bool {
+        match self.linked.key(name) {
+            Some(_) => self.keys.refused(name),
+            None => {
+                self.linked.levels.iter().any(|l| l.ident.name == name)
+                    && self.graph.level_table.find(name).is_none()
+            }
+        }
     }
 
     /// A level by name.
@@ -133,7 +147,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn unknown_level(&mut self, ident: &Ident) {
-        if self.linked.broken.contains(&ident.name) {
+        if self.linked.broken.contains(&ident.name) || self.refused_level(&ident.name) {
             return;
         }
         let table = &self.graph.level_table;

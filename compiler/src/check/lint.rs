@@ -163,6 +163,18 @@ impl Checker<'_> {
                 help,
             );
         }
+        for entry in &linked.levels {
+            let name = &entry.ident.name;
+            if linked.key(name).is_some() && !used.contains(&(format!("key {name}"), entry.depth)) {
+                self.warn(
+                    "unused_definition",
+                    format!("the key `{name}` is never used"),
+                    entry.ident.span,
+                    "nothing that is computed is per its elements",
+                    "reduce per it, or delete it",
+                );
+            }
+        }
         for (name, functions) in &linked.functions {
             let Some(function) = functions.last() else { continue };
             if !self.usage.functions.contains(&(name.clone(), function.depth)) {
@@ -353,16 +365,24 @@ impl Checker<'_> {
         found
     }
 
+    /// A sum over the tokens of a turn or rollout, or the difference of two.
+    fn sums_tokens(&self, x: E) -> bool {
+        match self.graph.expr(x) {
+            Expr::Reduce(ReduceOp::Sum, y, _) => {
+                [ROLLOUT, TURN].contains(&self.graph.level(x)) && self.graph.level(y) == TOKEN
+            }
+            Expr::Binary(Binary::Sub, a, b) => self.sums_tokens(a) && self.sums_tokens(b),
+            _ => false,
+        }
+    }
+
     /// exp of a sum, not a mean, of log-ratios over tokens.
     fn exponentials(&mut self, loss: E, carries: &[bool]) {
         let needed = self.graph.reachable([loss]);
         let mut found = Vec::new();
         for e in self.graph.all().filter(|e| needed[e.index()] && carries[e.index()]) {
             let Expr::Unary(Unary::Exp, x) = self.graph.expr(e) else { continue };
-            let Expr::Reduce(ReduceOp::Sum, y, _) = self.graph.expr(x) else { continue };
-            let wide = [ROLLOUT, TURN].contains(&self.graph.level(x));
-            if wide
-                && self.graph.level(y) == TOKEN
+            if self.sums_tokens(x)
                 && let Some(span) = self.graph.span(e)
             {
                 found.push((span, self.graph.span(x)));

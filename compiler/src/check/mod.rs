@@ -6,6 +6,7 @@
 
 mod call;
 mod expr;
+mod inline;
 mod keys;
 mod levels;
 mod lint;
@@ -106,9 +107,11 @@ pub(crate) struct Scope {
     owner: Option<(String, usize)>,
     /// Arguments and local definitions, innermost last; `None`: already reported.
     locals: Vec<(String, Option<E>)>,
+    /// Definitions of the block being evaluated that are still to come.
+    later: Vec<ast::Ident>,
     /// Scope parameters of functions.
     levels: Vec<(String, Level)>,
-    /// Variables of unrolled calls.
+    /// Variables of unrolled calls, as the indices of families; as values they are locals.
     unrolled: Vec<(String, i64)>,
 }
 
@@ -132,6 +135,8 @@ pub(crate) struct Checker<'a> {
     opened: HashSet<(String, usize, usize)>,
     /// Calls being inlined: function, file, and the call's place.
     calls: Vec<(String, usize, Span)>,
+    /// Operators of bodies so far, each as often as it was written out.
+    written: usize,
     /// Filter conditions of each file, evaluated.
     filters: Vec<(usize, Level, E, bool, Span)>,
     kept: HashMap<(Level, usize), Option<E>>,
@@ -155,6 +160,7 @@ pub fn check(sources: &Sources, linked: &Linked) -> (Option<Checked>, Vec<Diagno
         open: Vec::new(),
         opened: HashSet::new(),
         calls: Vec::new(),
+        written: 0,
         filters: Vec::new(),
         kept: HashMap::new(),
         keys: keys::Keys::default(),

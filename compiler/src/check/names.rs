@@ -4,7 +4,7 @@ use crate::ast::{self, Body, ExprKind, Ident};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::hir::{ColumnInfo, E, Expr, Prefer, ReduceOp};
 use crate::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, TURN, VOCAB};
-use crate::link::{Entry, Function, Item};
+use crate::link::{Entry, Function, Item, duplicate};
 use crate::op::{Binary, Ty};
 use crate::source::Span;
 
@@ -71,8 +71,9 @@ impl Checker<'_> {
         if let Some((_, value)) = scope.locals.iter().rev().find(|l| l.0 == name) {
             return *value;
         }
-        if let Some((_, k)) = scope.unrolled.iter().rev().find(|l| l.0 == name) {
-            return Some(self.graph.constant(*k as f64, Ty::Int));
+        if let Some(later) = scope.later.iter().find(|l| l.name == name) {
+            self.read_before(later, span);
+            return None;
         }
         let linked = self.linked;
         if let Some(entry) = linked.value(name) {
@@ -90,8 +91,24 @@ impl Checker<'_> {
         None
     }
 
+    /// A block's definition that is read above it. Without this, a name of the program would be read in
+    /// silence where the block has one of its own.
+    fn read_before(&mut self, later: &Ident, span: Span) {
+        let name = &later.name;
+        let diagnostic = Diagnostic::error(
+            "E0101",
+            format!("`{name}` is read above its definition in this block"),
+            span,
+            "not defined yet",
+            format!(
+                "inside a function a name is defined above what reads it:\nmove `{name} = ...` up"
+            ),
+        );
+        self.report(diagnostic.with(later.span, "defined here"));
+    }
+
     fn unknown_name(&mut self, name: &str, span: Span, scope: &Scope) {
-        if self.linked.broken.contains(name) {
+        if self.linked.broken.contains(name) || self.refused_level(name) {
             return;
         }
         if self.is_level(name) {
@@ -462,7 +479,8 @@ impl Checker<'_> {
             return self.expr(&body.result, scope);
         }
         let mut inner = scope.clone();
-        for (ident, expr) in &body.locals {
+        for (i, (ident, expr)) in body.locals.iter().enumerate() {
+            inner.later = later(body, i, &inner);
             let value = self.expr(expr, &inner);
             if let Some(e) = value {
                 self.graph.set_name(e, &ident.name);
@@ -476,7 +494,18 @@ impl Checker<'_> {
     pub(super) fn check_names(&mut self, function: &Function) {
         let mut scope = Scope { view: 0, ..Scope::default() };
         scope.locals.extend(function.params.iter().map(|p| (p.name.name.clone(), None)));
-        for (ident, expr) in &function.body.locals {
+        for (i, param) in function.params.iter().enumerate() {
+            let name = &param.name;
+            if let Some(first) = function.params[..i].iter().find(|p| p.name.name == name.name) {
+                self.report(duplicate(name, first.name.span, "these parameters"));
+            }
+        }
+        let locals = &function.body.locals;
+        for (i, (ident, expr)) in locals.iter().enumerate() {
+            if let Some(first) = locals[..i].iter().find(|l| l.0.name == ident.name) {
+                self.report(duplicate(ident, first.0.span, "this block"));
+            }
+            scope.later = later(&function.body, i, &scope);
             self.walk_names(expr, &mut scope);
             scope.locals.push((ident.name.clone(), None));
         }
@@ -491,6 +520,10 @@ impl Checker<'_> {
         match &expr.kind {
             ExprKind::Literal(_) | ExprKind::Base(_) => {}
             ExprKind::Name(name) => {
+                if let Some(later) = scope.later.iter().find(|l| l.name == *name).cloned() {
+                    self.read_before(&later, expr.span);
+                    return;
+                }
                 let known = scope.locals.iter().any(|l| l.0 == *name)
                     || scope.unrolled.iter().any(|l| l.0 == *name)
                     || self.linked.values.contains_key(name)
@@ -535,4 +568,10 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// The definitions of a block below the `i`th whose names have no meaning in it yet.
+fn later(body: &Body, i: usize, scope: &Scope) -> Vec<Ident> {
+    let idents = body.locals[i + 1..].iter().map(|l| &l.0);
+    idents.filter(|n| scope.locals.iter().all(|l| l.0 != n.name)).cloned().collect()
 }

@@ -95,6 +95,19 @@ impl Checker<'_> {
             );
             return None;
         }
+        if let (Some((q, at)), "quantile") = (second, name)
+            && let Expr::Const(bits) = self.graph.expr(q)
+            && !(0.0..=1.0).contains(&f64::from_bits(bits))
+        {
+            self.error(
+                "E0112",
+                "the share of this quantile is outside its range",
+                at,
+                "from 0 to 1",
+                "0 is the smallest, 0.5 the median, 1 the largest: the 90th\npercentile is `quantile(x, 0.9 per group)`",
+            );
+            return None;
+        }
         let second = second.map(|s| s.0);
         if from == to {
             return Some(self.own_level(name, x, own, second));
@@ -274,7 +287,9 @@ impl Checker<'_> {
             "first" | "last" => self.end(s, name == "last"),
             _ => {
                 let q = second.unwrap_or_else(|| self.graph.constant(0.5, Ty::Real));
-                if s.from == VOCAB { self.entry_quantile(s, q) } else { self.quantile(s, q) }
+                let value =
+                    if s.from == VOCAB { self.entry_quantile(s, q) } else { self.quantile(s, q) };
+                self.where_share(q, value)
             }
         }
     }
@@ -400,6 +415,19 @@ impl Checker<'_> {
         let upper = self.graph.select(at_high, scaled, zero);
         let both = self.graph.binary(Binary::Add, lower, upper);
         self.fold(ReduceOp::Sum, s, both)
+    }
+
+    /// A quantile's value, NaN where its share is none: no order statistics stand around it.
+    fn where_share(&mut self, q: E, value: E) -> E {
+        if matches!(self.graph.expr(q), Expr::Const(_)) {
+            return value;
+        }
+        let ends = [0.0, 1.0].map(|end| self.graph.constant(end, Ty::Real));
+        let above = self.graph.binary(Binary::Ge, q, ends[0]);
+        let below = self.graph.binary(Binary::Le, q, ends[1]);
+        let share = self.graph.binary(Binary::And, above, below);
+        let none = self.graph.constant(f64::NAN, Ty::Real);
+        self.graph.select(share, value, none)
     }
 
     /// Whether a value depends on a differentiable column in any way.

@@ -9,7 +9,7 @@ use super::grammar::Rule;
 use super::lex::{Kind, Tokens, clip, in_code};
 use super::mend::help;
 use super::{Fail, INNER_WORDS, Text};
-use crate::ast::Ident;
+use crate::ast::{Ident, MAX_MEMBERS};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
@@ -174,13 +174,14 @@ pub(super) fn positional(span: Span, named: &Ident) -> Fail {
     failed.with(named.span, "named")
 }
 
-/// `weights[0]`.
-pub(super) fn empty_family(span: Span) -> Fail {
+/// `weights[0]`, `weights[5000]`.
+pub(super) fn family_size(span: Span, members: usize) -> Fail {
+    let many = if members == 0 { "no" } else { "too many" };
     fail(
         "E0013",
-        "this family has no members",
+        format!("this family has {many} members"),
         span,
-        "at least 1",
+        format!("1 to {MAX_MEMBERS} are possible"),
         "members are numbered from 1:\n\n    param weights[3] = 1.0",
     )
 }

@@ -8,6 +8,7 @@ use super::grammar::Rule;
 use super::{Fail, Text, explain};
 use crate::ast::{Arg, BinaryOp, Call, Expr, ExprKind, Ident, Literal, Partition, UnaryOp};
 use crate::diagnostic::Diagnostic;
+use crate::op::INT_END;
 use crate::source::Span;
 
 pub(super) type P<'a> = Pair<'a, Rule>;
@@ -322,7 +323,10 @@ impl<'a> Reader<'a> {
             _ => {}
         }
         if text.bytes().all(|b| b.is_ascii_digit()) {
-            return signed.parse().map(Literal::Int).map_err(|_| self.too_large(pair, true));
+            return match signed.parse::<i64>() {
+                Ok(value) if value.unsigned_abs() <= INT_END as u64 => Ok(Literal::Int(value)),
+                _ => Err(self.too_large(pair, true)),
+            };
         }
         match signed.parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(Literal::Real(value)),
@@ -333,7 +337,7 @@ impl<'a> Reader<'a> {
     /// A number that its type cannot hold.
     pub fn too_large(&self, pair: &P<'_>, int: bool) -> Fail {
         let (what, help) = if int {
-            ("an int", "an int ends at 9223372036854775807; write a real instead:\n\n    x = 1e30")
+            ("an int", "an int ends at 9007199254740992; write a real instead:\n\n    x = 1e30")
         } else {
             ("a real", "a real ends at 1.79e308; without an upper end it is\n\n    x = inf")
         };

@@ -9,7 +9,8 @@ use super::grammar::{Grammar, Rule};
 use super::lex::Tokens;
 use super::{Fail, Text, explain};
 use crate::ast::{
-    Base, Body, ColumnDecl, Expr, FnParam, Ident, Literal, Partition, StatementKind, TypeName,
+    Base, Body, ColumnDecl, Expr, FnParam, Ident, Literal, MAX_MEMBERS, Partition, StatementKind,
+    TypeName,
 };
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::source::Span;
@@ -241,7 +242,7 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         match size.as_str().parse() {
-            Ok(0) => Err(explain::empty_family(self.span(&size))),
+            Ok(n) if n == 0 || n > MAX_MEMBERS => Err(explain::family_size(self.span(&size), n)),
             Ok(n) => Ok(Some((n, self.span(&size)))),
             Err(_) => Err(self.too_large(&size, true)),
         }

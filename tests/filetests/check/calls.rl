@@ -13,3 +13,5 @@ metric j = mean(center(reward per group))       #~ E0113 `center` takes no `per`
 fn scoped(x per L) = mean(x per L)
 metric k = mean(scoped(reward))                 #~ E0110 `scoped` needs a `per` clause
 metric l = mean(exp())                          #~ E0110 `exp` needs 1 argument
+metric m = quantile(reward, 90)                 #~ E0112 the share of this quantile
+metric n = quantile(reward, 1) + quantile(reward, 0.0)

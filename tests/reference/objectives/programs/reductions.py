@@ -198,6 +198,42 @@ def _(table, p):
     return Answer(t, loss, dict(top=("rollout", top), low=("rollout", low)), coupling="rollout")
 
 
+@rebuildable
+def with_heads(seed, **kw):
+    """Three heads of two values, so that two or all three of them are equal."""
+    b = small(seed, **kw)
+    rng = np.random.default_rng(seed)
+    n = sum(b.rollout_size)
+    for k in (1, 2, 3):
+        b.put(f"token/head.{k}", -rng.integers(1, 3, n) / 4, policy=True)
+    return b
+
+
+@program("ties_of_members", """
+extend nothing
+policy head[3] : real @ token
+keep token where mask
+most  = max(head[k] for k in 1..3)
+least = min(-k * 0 + head[k] for k in 1..3)
+loss  = mean(logp * most) - 0.5 * mean(least) + mean(max(head[1], head[2], head[3]) ^ 2)
+minimize loss
+""", with_heads(149))
+def _(table, p):
+    t = table.masked()
+    lp, heads = t.col("token/logp"), [t.col(f"token/head.{k}") for k in (1, 2, 3)]
+
+    def extreme(i, pick):
+        values = [h[i] for h in heads]
+        best = pick(v.item() for v in values)
+        return mean(v for v in values if v.item() == best)  # a tie shares the gradient equally
+
+    most = {i: extreme(i, max) for i in t.tokens()}
+    least = {i: extreme(i, min) for i in t.tokens()}
+    loss = (mean(lp[i] * most[i] for i in t.tokens()) - 0.5 * mean(least.values())
+            + mean(most[i] ** 2 for i in t.tokens()))
+    return Answer(t, loss, dict(most=("token", most), least=("token", least)))
+
+
 @program("reduction_defaults", """
 extend nothing
 keep token where mask
