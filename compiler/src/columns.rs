@@ -20,7 +20,7 @@ pub struct Columns {
 
 /// A batch, and what is read of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
+pub struct Batch<'a> {
     /// Of the program.
     pub graph: &'a Graph,
     /// What [`needed`] says of the program.
@@ -52,8 +52,8 @@ impl Columns {
 
     /// Reads and checks a batch in the memory of another one: all of it as f64, or with `in_place` only what the table
     /// does not have in a type that kernels read.
-    pub fn refill(&mut self, from: &Source<'_>, in_place: bool) -> Result<(), TableError> {
-        let Source { graph, table, shape, .. } = *from;
+    pub fn refill(&mut self, from: &Batch<'_>, in_place: bool) -> Result<(), TableError> {
+        let Batch { graph, table, shape, .. } = *from;
         self.values.resize(graph.columns.len(), Vec::new());
         self.values.iter_mut().for_each(Vec::clear);
         self.in_table.clear();
@@ -216,12 +216,12 @@ fn read(
 ) -> Result<Columns, TableError> {
     let mut columns = Columns::default();
     let (graph, needed) = (&program.graph, &needed(program));
-    columns.refill(&Source { graph, needed, table, state, shape, live_vocab }, in_place)?;
+    columns.refill(&Batch { graph, needed, table, state, shape, live_vocab }, in_place)?;
     Ok(columns)
 }
 
 /// What is wrong with the array of a vocab-level column, if anything is.
-fn vocab_problem(from: &Source<'_>, id: ColumnId, found: Option<&Array>) -> Option<String> {
+fn vocab_problem(from: &Batch<'_>, id: ColumnId, found: Option<&Array>) -> Option<String> {
     let path = || from.graph.column_path(id);
     match found {
         None if from.live_vocab && from.graph.is_logits(id) => None,
@@ -241,13 +241,13 @@ fn vocab_problem(from: &Source<'_>, id: ColumnId, found: Option<&Array>) -> Opti
 
 /// Takes the numbers of a column that is no column of the batch.
 fn sourced(
-    from: &Source<'_>,
+    from: &Batch<'_>,
     id: ColumnId,
     source: ColumnSource,
     known: &mut Vec<(i64, f64)>,
     into: &mut Vec<f64>,
 ) -> Result<(), String> {
-    let Source { graph, table, state, shape, .. } = *from;
+    let Batch { graph, table, state, shape, .. } = *from;
     let level = graph.columns[id.0 as usize].level;
     let count = shape.count(level);
     match source {
@@ -385,7 +385,7 @@ fn reader(graph: &Graph, id: ColumnId) -> String {
 }
 
 /// Says that a batch lacks a column without a default.
-fn absent(from: &Source<'_>, id: ColumnId) -> String {
+fn absent(from: &Batch<'_>, id: ColumnId) -> String {
     let (graph, info) = (from.graph, &from.graph.columns[id.0 as usize]);
     let path = graph.column_path(id);
     let names = from.table.arrays.keys().map(String::as_str);

@@ -21,6 +21,12 @@ pub enum Data {
     U8(Vec<u8>),
 }
 
+impl Default for Data {
+    fn default() -> Self {
+        Data::F64(Vec::new())
+    }
+}
+
 impl Data {
     /// Number of elements.
     pub fn len(&self) -> usize {
@@ -145,8 +151,8 @@ pub fn f16_to_f32(bits: u16) -> f32 {
     }
 }
 
-/// One array with its shape.
-#[derive(Debug, Clone, PartialEq)]
+/// One array with its shape; empty by default.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Array {
     /// Numbers, row-major.
     pub data: Data,

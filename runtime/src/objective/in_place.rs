@@ -51,6 +51,7 @@ impl Step<'_> {
             let workers = &mut self.workers;
             workers.merging(|m| run.live_from(rows, &vocab, &mut [], &mut sources, m))?;
         }
+        self.spare.vocab = vocab.emptied();
         self.next = rollouts.end;
         finite(&logits, tokens.start, width)
     }
