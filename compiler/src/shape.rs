@@ -217,7 +217,9 @@ impl Shape {
         let map = &mut self.maps[at];
         map.is_set = true;
         if map.starts != starts {
-            std::mem::swap(&mut map.starts, &mut starts);
+            // Copied: with vectors that change places, one too short would come up some day.
+            map.starts.clear();
+            map.starts.extend_from_slice(&starts);
             map.parents.clear();
             map.parents.reserve(count);
             for (row, ends) in map.starts.windows(2).enumerate() {

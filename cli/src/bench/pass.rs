@@ -1,5 +1,5 @@
 //! Passes over a batch, timed. Reused: the kernel alone, its memory and the gradients' kept from pass
-//! to pass. Fresh: what `rlc eval` and training do, checks and allocations included.
+//! to pass. Fresh: what training does with each batch, checks included.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -226,7 +226,7 @@ fn fresh(
     let (mut times, started) = (Vec::new(), Instant::now());
     while times.len() < 2 || started.elapsed() < time {
         times.push(pass()?);
-        progress.pass(&times, "checks and fresh buffers");
+        progress.pass(&times, "whole runtime");
     }
     Ok(times)
 }

@@ -91,6 +91,8 @@ pub(super) struct Spare {
     pub given: Vec<(ColumnId, Numbers<'static>)>,
     pub vocab: Vocab<'static>,
     outputs: Vec<Gradient<'static>>,
+    /// A gradient on its way to another place.
+    pub gradient: Vec<f32>,
 }
 
 /// One batch under way.
@@ -268,14 +270,15 @@ impl<'a> Step<'a> {
         rollouts: Range<usize>,
         logits: Option<&[f32]>,
     ) -> Result<LiveGrads, ObjectiveError> {
-        self.live_of(rollouts, logits.map(Floats::F32))
+        self.live_of(rollouts, logits.map(Floats::F32), Vec::new())
     }
 
-    /// [`Step::live`] with logits of any type.
+    /// [`Step::live`] with logits of any type, and the gradient in such memory.
     pub(super) fn live_of(
         &mut self,
         rollouts: Range<usize>,
         logits: Option<Floats<'_>>,
+        into: Vec<f32>,
     ) -> Result<LiveGrads, ObjectiveError> {
         self.check_next(&rollouts)?;
         self.make_room();
@@ -296,7 +299,7 @@ impl<'a> Step<'a> {
         }
         let rows = self.piece_rows(&rollouts);
         self.next = rollouts.end;
-        let out = self.compute(rows.clone(), tokens.clone(), &vocab, logits_id)?;
+        let out = self.compute(rows.clone(), tokens.clone(), &vocab, (logits_id, into))?;
         let entries = tokens.start * width..tokens.end * width;
         let finite =
             all_finite(&out.logits) && self.grads.values().all(|g| all_finite(&g[entries.clone()]));
@@ -312,7 +315,7 @@ impl<'a> Step<'a> {
         rows: Range<usize>,
         tokens: Range<usize>,
         vocab: &Vocab<'_>,
-        logits_id: Option<ColumnId>,
+        (logits_id, into): (Option<ColumnId>, Vec<f32>),
     ) -> Result<LiveGrads, ObjectiveError> {
         let width = self.shape.vocab;
         let entries = tokens.start * width..tokens.end * width;
@@ -328,7 +331,8 @@ impl<'a> Step<'a> {
                 Ok(LiveGrads { logits })
             }
             Run::Cpu(run) => {
-                let mut logits = Vec::new();
+                let mut logits = into;
+                logits.clear();
                 let mut outputs = emptied(std::mem::take(&mut self.spare.outputs));
                 outputs.extend(self.grads.iter_mut().map(|(id, all)| Gradient {
                     column: *id,
