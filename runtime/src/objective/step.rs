@@ -90,9 +90,25 @@ pub(super) struct Memory {
 pub(super) struct Spare {
     pub given: Vec<(ColumnId, Numbers<'static>)>,
     pub vocab: Vocab<'static>,
-    outputs: Vec<Gradient<'static>>,
+    pub outputs: Vec<Gradient<'static>>,
     /// A gradient on its way to another place.
     pub gradient: Vec<f32>,
+}
+
+impl Spare {
+    /// Where gradients of some vocab entries go; to be given back.
+    pub(super) fn outputs<'g>(
+        &mut self,
+        grads: &'g mut BTreeMap<ColumnId, Vec<f32>>,
+        entries: &Range<usize>,
+    ) -> Vec<Gradient<'g>> {
+        let mut outputs = emptied(std::mem::take(&mut self.outputs));
+        outputs.extend(grads.iter_mut().map(|(id, all)| Gradient {
+            column: *id,
+            data: (&mut all[entries.clone()]).into(),
+        }));
+        outputs
+    }
 }
 
 /// One batch under way.
@@ -333,11 +349,7 @@ impl<'a> Step<'a> {
             Run::Cpu(run) => {
                 let mut logits = into;
                 logits.clear();
-                let mut outputs = emptied(std::mem::take(&mut self.spare.outputs));
-                outputs.extend(self.grads.iter_mut().map(|(id, all)| Gradient {
-                    column: *id,
-                    data: (&mut all[entries.clone()]).into(),
-                }));
+                let mut outputs = self.spare.outputs(self.grads, &entries);
                 let wanted = self
                     .specialized
                     .program
