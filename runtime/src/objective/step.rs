@@ -103,10 +103,12 @@ impl Spare {
         entries: &Range<usize>,
     ) -> Vec<Gradient<'g>> {
         let mut outputs = emptied(std::mem::take(&mut self.outputs));
-        outputs.extend(grads.iter_mut().map(|(id, all)| Gradient {
-            column: *id,
-            data: (&mut all[entries.clone()]).into(),
-        }));
+        outputs.extend(
+            grads.iter_mut().map(|(id, all)| Gradient {
+                column: *id,
+                data: (&mut all[entries.clone()]).into(),
+            }),
+        );
         outputs
     }
 }
