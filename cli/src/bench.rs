@@ -43,8 +43,8 @@ use text::{Report, Speed};
 /// Measure an objective: time, bytes and memory of a pass, against this machine's copy bandwidth
 ///
 /// Runs the compiled kernel on a made-up ragged batch, or on yours, from columns and logits to loss and
-/// gradient. A pass reuses all memory; `fresh` is what `rlc eval` does, with the batch checked and the
-/// gradient allocated anew. The floor is the time in which this machine copies the bytes that every
+/// gradient. A pass reuses all memory; `fresh` is a batch through the whole runtime, as training runs it, with
+/// the table checked, the gradient copied out and searched for what is not finite. The floor is the time in which this machine copies the bytes that every
 /// pass must move, each array counted once: batches that fit into a cache may run faster than that.
 #[derive(Debug, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]

@@ -110,7 +110,7 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
         ));
     }
     if let Some(path) = &args.out {
-        let bytes = batch::to_bytes(&result(&outcome, args.backend == Backend::Interp))
+        let bytes = batch::to_bytes(&result(outcome, args.backend == Backend::Interp))
             .map_err(|why| Failure::running(format!("cannot write the result: {why}"), ""))?;
         write_file(path, &bytes)?;
     }
@@ -121,7 +121,7 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
             "coupling": outcome.coupling,
             "kept": outcome.kept,
         });
-        let samples: serde_json::Map<_, _> = samples(&outcome)
+        let samples: serde_json::Map<_, _> = samples(outcome)
             .map(|(name, values)| (name.to_owned(), summary(&outcome.samples, values)))
             .collect();
         if !samples.is_empty() {
@@ -129,7 +129,7 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
         }
         return output.print(&format!("{value}\n"));
     }
-    output.print(&text(&outcome, args.out.as_deref()))
+    output.print(&text(outcome, args.out.as_deref()))
 }
 
 /// Reads a batch file.

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::level::{BATCH, Level, Levels, TOKEN, VOCAB};
 use crate::op::{Binary, Ty, Unary};
 use crate::source::Span;
+use crate::table::{Array, Table};
 
 /// Handle of an expression. Operands always have smaller handles than their users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -533,5 +534,21 @@ impl Graph {
             Some(ColumnSource::State { .. }) => format!("state/{}", info.name),
             Some(ColumnSource::Uniform) => "batch/seed".to_owned(),
         }
+    }
+
+    /// The array that a column is read from, where a table has it: [`Graph::column_path`] without the text.
+    pub fn array<'t>(&self, id: ColumnId, table: &'t Table) -> Option<&'t Array> {
+        let info = &self.columns[id.0 as usize];
+        match self.sources.get(&id) {
+            None => table.joined(&[self.level_table.name(info.level), "/", &info.name]),
+            Some(ColumnSource::State { .. }) => table.joined(&["state/", &info.name]),
+            Some(ColumnSource::Uniform) => table.get("batch/seed"),
+        }
+    }
+
+    /// Whether a column is `vocab/logits`.
+    pub fn is_logits(&self, id: ColumnId) -> bool {
+        let info = &self.columns[id.0 as usize];
+        info.level == VOCAB && info.name == "logits"
     }
 }

@@ -28,6 +28,55 @@ pub struct VocabRows<'a> {
     pub first: usize,
 }
 
+/// The vocab-level columns of a batch, or of a piece of it.
+#[derive(Debug, Clone, Default)]
+pub struct Vocab<'a>(Vec<(ColumnId, VocabRows<'a>)>);
+
+impl<'a> Vocab<'a> {
+    /// Puts a column in, in place of what it had.
+    pub fn insert(&mut self, id: ColumnId, rows: VocabRows<'a>) {
+        match self.0.iter_mut().find(|(have, _)| *have == id) {
+            Some((_, there)) => *there = rows,
+            None => self.0.push((id, rows)),
+        }
+    }
+
+    /// A column's rows.
+    pub fn get(&self, id: &ColumnId) -> Option<&VocabRows<'a>> {
+        self.0.iter().find(|(have, _)| have == id).map(|(_, rows)| rows)
+    }
+
+    /// Whether a column is there.
+    pub fn contains(&self, id: &ColumnId) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &(ColumnId, VocabRows<'a>)> {
+        self.0.iter()
+    }
+
+    /// Their memory, for columns that lie elsewhere.
+    #[must_use]
+    pub fn emptied<'b>(self) -> Vocab<'b> {
+        Vocab(emptied(self.0))
+    }
+}
+
+impl<'a> FromIterator<(ColumnId, VocabRows<'a>)> for Vocab<'a> {
+    fn from_iter<I: IntoIterator<Item = (ColumnId, VocabRows<'a>)>>(columns: I) -> Self {
+        let mut out = Vocab::default();
+        columns.into_iter().for_each(|(id, rows)| out.insert(id, rows));
+        out
+    }
+}
+
+/// The memory of a vector, for elements that differ in what they borrow: collecting goes in place.
+pub fn emptied<A, B>(mut from: Vec<A>) -> Vec<B> {
+    from.clear();
+    from.into_iter().filter_map(|_| None).collect()
+}
+
 /// One batch being computed.
 pub struct Run {
     program: Arc<Program>,
@@ -77,18 +126,18 @@ impl Run {
     }
 
     /// Computes what follows from recorded values.
-    pub fn recorded(&mut self, vocab: &BTreeMap<ColumnId, VocabRows<'_>>) {
+    pub fn recorded(&mut self, vocab: &Vocab<'_>) {
         self.phase(Phase::Recorded, 0..0, vocab);
     }
 
     /// Computes one piece: rows of [`Program::piece`].
-    pub fn live(&mut self, piece: Range<usize>, vocab: &BTreeMap<ColumnId, VocabRows<'_>>) {
+    pub fn live(&mut self, piece: Range<usize>, vocab: &Vocab<'_>) {
         self.phase(Phase::Live, piece.clone(), vocab);
         self.gradients(piece, vocab);
     }
 
     /// Gradients of vocab-level columns for one piece, once its live phase has run.
-    pub fn gradients(&mut self, piece: Range<usize>, vocab: &BTreeMap<ColumnId, VocabRows<'_>>) {
+    pub fn gradients(&mut self, piece: Range<usize>, vocab: &Vocab<'_>) {
         let tokens = self.shape.range(self.program.piece, piece, TOKEN);
         let width = self.shape.vocab;
         let program = Arc::clone(&self.program);
@@ -108,12 +157,12 @@ impl Run {
     }
 
     /// Computes what needs every piece.
-    pub fn after(&mut self, vocab: &BTreeMap<ColumnId, VocabRows<'_>>) {
+    pub fn after(&mut self, vocab: &Vocab<'_>) {
         self.phase(Phase::After, 0..0, vocab);
     }
 
     /// All three phases over the whole batch.
-    pub fn whole(&mut self, vocab: &BTreeMap<ColumnId, VocabRows<'_>>) {
+    pub fn whole(&mut self, vocab: &Vocab<'_>) {
         self.recorded(vocab);
         self.live(0..self.shape.count(self.program.piece), vocab);
         self.after(vocab);
@@ -136,12 +185,7 @@ impl Run {
         }
     }
 
-    fn phase(
-        &mut self,
-        phase: Phase,
-        piece: Range<usize>,
-        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
-    ) {
+    fn phase(&mut self, phase: Phase, piece: Range<usize>, vocab: &Vocab<'_>) {
         for round in self.rounds(phase) {
             self.round(phase, round, piece.clone(), vocab);
         }
@@ -164,7 +208,7 @@ impl Run {
         phase: Phase,
         round: u32,
         piece: Range<usize>,
-        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+        vocab: &Vocab<'_>,
     ) -> Vec<(E, ReduceOp)> {
         let program = Arc::clone(&self.program);
         let graph = &program.graph;
@@ -192,13 +236,7 @@ impl Run {
         self.values[e.index()].fill(value);
     }
 
-    fn compute(
-        &self,
-        e: E,
-        piece: (Level, Range<usize>),
-        out: &mut [f64],
-        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
-    ) {
+    fn compute(&self, e: E, piece: (Level, Range<usize>), out: &mut [f64], vocab: &Vocab<'_>) {
         let graph = &self.program.graph;
         let level = graph.level(e);
         let of = |x: E| self.values[x.index()].as_slice();

@@ -29,6 +29,8 @@ pub struct Settings {
 pub struct Specialized {
     /// The program.
     pub program: Arc<Program>,
+    /// The columns that it reads: [`crate::columns::needed`].
+    pub needed: Vec<ColumnId>,
     /// Metrics left out, with the columns they lack.
     pub left_out: Vec<(String, Vec<String>)>,
 }
@@ -173,7 +175,8 @@ pub fn specialize(checked: &Checked, settings: &Settings) -> Result<Specialized,
         cause,
         piece,
     };
-    Ok(Specialized { program: Arc::new(program), left_out })
+    let needed = crate::columns::needed(&program);
+    Ok(Specialized { program: Arc::new(program), needed, left_out })
 }
 
 /// Resolves what columns and params decide, and simplifies on the way.

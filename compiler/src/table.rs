@@ -2,6 +2,7 @@
 //! [`crate::shape`], which turns the structure arrays into a ragged tree or says what does not add up.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// The numbers of one array, in the type the file has.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,12 @@ pub enum Data {
     I64(Vec<i64>),
     /// Bytes and booleans.
     U8(Vec<u8>),
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data::F64(Vec::new())
+    }
 }
 
 impl Data {
@@ -144,8 +151,8 @@ pub fn f16_to_f32(bits: u16) -> f32 {
     }
 }
 
-/// One array with its shape.
-#[derive(Debug, Clone, PartialEq)]
+/// One array with its shape; empty by default.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Array {
     /// Numbers, row-major.
     pub data: Data,
@@ -178,5 +185,17 @@ impl Table {
     /// An array by name.
     pub fn get(&self, name: &str) -> Option<&Array> {
         self.arrays.get(name)
+    }
+
+    /// An array by the parts of its name, which are nowhere put together.
+    pub fn joined(&self, parts: &[&str]) -> Option<&Array> {
+        let is = |name: &str| {
+            let rest = parts.iter().try_fold(name, |rest, part| rest.strip_prefix(part));
+            rest == Some("")
+        };
+        let first = *parts.first()?;
+        let from = (Bound::Included(first), Bound::Unbounded);
+        let near = self.arrays.range::<str, _>(from);
+        near.take_while(|(name, _)| name.starts_with(first)).find(|(n, _)| is(n)).map(|(_, a)| a)
     }
 }

@@ -1,10 +1,8 @@
 //! Where a number stopped being finite: follows a NaN or an infinity back to the expression that
 //! made it, for an error that names the definition, the rollout and the token.
 
-use std::collections::BTreeMap;
-
-use crate::hir::{ColumnId, E, Expr};
-use crate::interp::{Run, VocabRows};
+use crate::hir::{E, Expr};
+use crate::interp::{Run, Vocab};
 use crate::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, VOCAB};
 use crate::program::Program;
 use crate::shape::Shape;
@@ -18,7 +16,7 @@ pub struct Search<'a> {
     /// The interpreter's values.
     pub run: &'a Run,
     /// The vocab-level columns it read.
-    pub vocab: &'a BTreeMap<ColumnId, VocabRows<'a>>,
+    pub vocab: &'a Vocab<'a>,
 }
 
 impl Search<'_> {
@@ -106,7 +104,10 @@ impl Search<'_> {
             return None;
         }
         let place = self.place(graph.level(e), row);
-        Some(format!("`at` reads entry {entry} at {place}, but the entries go from 0 to {}", width - 1))
+        Some(format!(
+            "`at` reads entry {entry} at {place}, but the entries go from 0 to {}",
+            width - 1
+        ))
     }
 
     /// The same from a vocab-level expression, at a token.

@@ -3,11 +3,12 @@
 //!     cargo run --release -p rlc-runtime --example columns_speed -- [--plan] [objective[,param=value ...] ...]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement, not a library")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use rlc_compiler::columns;
 use rlc_compiler::hir::ColumnId;
+use rlc_compiler::interp::Vocab;
 use rlc_compiler::link::NoFiles;
 use rlc_compiler::shape::Shape;
 use rlc_compiler::source::{Source, Sources};
@@ -110,7 +111,7 @@ fn measure(name: &str, table: &Table, plan: bool) {
     };
     let given: Vec<(ColumnId, Numbers)> =
         columns::needed(&program).into_iter().map(|c| (c, typed(c))).collect();
-    let none = BTreeMap::new();
+    let none = Vocab::default();
     let mut best = [f64::INFINITY; 5];
     let mut loss = 0.0;
     for _ in 0..2000 {

@@ -3,12 +3,11 @@
 //!     cargo run --release -p rlc-runtime --example kernel_speed -- [tokens] [vocab] [objective ...]
 #![allow(clippy::unwrap_used, reason = "a measurement, not a library")]
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rlc_compiler::columns;
 use rlc_compiler::hir::ColumnId;
-use rlc_compiler::interp::VocabRows;
+use rlc_compiler::interp::{Vocab, VocabRows};
 use rlc_compiler::level::{TOKEN, VOCAB};
 use rlc_compiler::link::NoFiles;
 use rlc_compiler::shape::Shape;
@@ -71,7 +70,7 @@ fn main() {
         for _ in 0..repeat {
             let begin = Instant::now();
             let mut run = kernel.start(&shape, &given, &params).unwrap();
-            run.recorded(&BTreeMap::new()).unwrap();
+            run.recorded(&Vocab::default()).unwrap();
             let pieces = shape.count(program.piece);
             for row in 0..pieces {
                 let t = shape.range(program.piece, row..row + 1, TOKEN);
@@ -79,11 +78,11 @@ fn main() {
                 let column = program.grads[0].0;
                 assert_eq!(program.graph.columns[column.0 as usize].level, VOCAB);
                 let rows = VocabRows { data: Floats::F32(&logits[range.clone()]), first: t.start };
-                let vocab = BTreeMap::from([(column, rows)]);
+                let vocab = Vocab::from_iter([(column, rows)]);
                 let mut gradients = [Gradient { column, data: (&mut out[range]).into() }];
                 run.live(row..row + 1, &vocab, &mut gradients).unwrap();
             }
-            run.after(&BTreeMap::new()).unwrap();
+            run.after(&Vocab::default()).unwrap();
             best = best.min(begin.elapsed().as_secs_f64());
             std::hint::black_box(run.value(program.loss));
         }

@@ -17,7 +17,7 @@
 //!
 //! The pieces may be any size: the loss and the sum of the gradients are those of the whole batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rlc_compiler::check::{Checked, SampleKind};
@@ -25,7 +25,7 @@ use rlc_compiler::clif::Float;
 use rlc_compiler::columns;
 use rlc_compiler::diagnostic::nearest;
 use rlc_compiler::hir::{ColumnId, Graph};
-use rlc_compiler::interp::{self, VocabRows};
+use rlc_compiler::interp::{self, Vocab, VocabRows, emptied};
 use rlc_compiler::level::VOCAB;
 use rlc_compiler::loops::Plan;
 use rlc_compiler::program::{Phase, Program};
@@ -37,14 +37,17 @@ mod finite;
 mod hidden;
 mod in_place;
 mod on_device;
+mod outcome;
 mod ready;
+mod states;
 mod step;
 mod workers;
 
 pub use hidden::{Head, HeadGrads, Hidden, Lora, LoraGrads};
+pub use outcome::{Outcome, Samples};
 use ready::Ready;
-use step::Run;
-pub use step::{LiveGrads, Outcome, Samples, Step};
+pub use step::{LiveGrads, Pieces, Step};
+use step::{Memory, Run};
 use workers::Workers;
 pub use workers::{AllReduce, Exchange};
 
@@ -146,6 +149,7 @@ pub struct Objective {
     shape: Arc<Shape>,
     /// Columns of the present batch.
     columns: columns::Columns,
+    memory: Memory,
     workers: Option<Box<dyn AllReduce>>,
     device: Option<Maker>,
 }
@@ -176,6 +180,7 @@ impl Objective {
             state: Table::default(),
             shape: Arc::new(Shape::default()),
             columns: columns::Columns::default(),
+            memory: Memory::default(),
             workers: None,
             device: None,
         }
@@ -254,18 +259,26 @@ impl Objective {
         &mut self,
         present: Option<BTreeSet<String>>,
     ) -> Result<Arc<Specialized>, ObjectiveError> {
-        let settings = Settings { params: self.params.clone(), present, emit: self.emit.clone() };
-        let graph = &self.checked.graph;
-        // Params are arguments of the kernel: only the sides that `if`s take can differ.
-        let fits = |made_for: &Settings| {
-            made_for.present == settings.present && same_sides(graph, made_for, &settings)
-        };
-        if let Some(ready) = self.ready.find(fits) {
+        if let Some(ready) = self.ready(|made_for| made_for == present.as_ref()) {
             return Ok(ready);
         }
+        let settings = Settings { params: self.params.clone(), present, emit: self.emit.clone() };
         let ready = Arc::new(specialize(&self.checked, &settings)?);
         self.ready.add(settings, Arc::clone(&ready));
         Ok(ready)
+    }
+
+    /// One that is there already, for batches with such columns.
+    fn ready(
+        &mut self,
+        such: impl Fn(Option<&BTreeSet<String>>) -> bool,
+    ) -> Option<Arc<Specialized>> {
+        let (graph, params) = (&self.checked.graph, &self.params);
+        // Params are arguments of the kernel: only the sides that `if`s take can differ.
+        let fits = |made_for: &Settings| {
+            such(made_for.present.as_ref()) && same_sides(graph, made_for, params)
+        };
+        self.ready.find(fits, params)
     }
 
     /// The columns (`level/name`) that the loss, the filters and the given metrics read, with
@@ -275,10 +288,8 @@ impl Objective {
         present.insert("vocab/logits".to_owned());
         let specialized = self.specialized(Some(present))?;
         let graph = &specialized.program.graph;
-        let columns: Vec<String> = columns::needed(&specialized.program)
-            .into_iter()
-            .map(|c| graph.column_path(c))
-            .collect();
+        let columns: Vec<String> =
+            specialized.needed.iter().map(|c| graph.column_path(*c)).collect();
         let missing = columns::required(&specialized.program)
             .into_iter()
             .map(|c| graph.column_path(c))
@@ -299,7 +310,6 @@ impl Objective {
         table: &'a Table,
         logits: Logits,
     ) -> Result<Step<'a>, ObjectiveError> {
-        let mut present: BTreeSet<String> = table.arrays.keys().cloned().collect();
         let live = match logits {
             Logits::InTable => None,
             Logits::OnDevice { .. } if self.device.is_none() || self.backend != Backend::Cpu => {
@@ -311,30 +321,45 @@ impl Objective {
                 Some((vocab, float))
             }
         };
-        if live.is_some() {
-            present.insert("vocab/logits".to_owned());
-        }
-        let specialized = self.specialized(Some(present))?;
+        let known = self.ready(|made_for| {
+            made_for.is_some_and(|columns| offered(table, live.is_some()).eq(columns))
+        });
+        let specialized = match known {
+            Some(specialized) => specialized,
+            None => {
+                let present = offered(table, live.is_some()).map(str::to_owned);
+                self.specialized(Some(present.collect()))?
+            }
+        };
         let program = Arc::clone(&specialized.program);
-        let mut shape = Shape::new(&program.graph.level_table, table)?;
+        let shape = Arc::make_mut(&mut self.shape);
+        shape.refill(&program.graph.level_table, table)?;
         if let Some((vocab, _)) = live {
             shape.vocab = vocab;
         }
         let mut workers = Workers(self.workers.as_mut().map(|w| w.as_mut() as &mut dyn AllReduce));
         workers.check(&program)?;
-        for (level, rows) in workers.rows_before(&program, &shape)? {
+        for (level, rows) in workers.rows_before(&program, shape)? {
             shape.set_before(level, rows);
         }
-        self.shape = Arc::new(shape);
         let shape = Arc::clone(&self.shape);
         // Kernels read the table's arrays where they lie.
-        let read = match self.backend {
-            Backend::Interp => columns::load,
-            Backend::Cpu => columns::check,
+        let in_place = self.backend == Backend::Cpu;
+        let from = columns::Batch {
+            graph: &program.graph,
+            needed: &specialized.needed,
+            table,
+            state: &self.state,
+            shape: &shape,
+            live_vocab: live.is_some(),
         };
-        self.columns = read(&program, table, &self.state, &shape, live.is_some())?;
+        self.columns.refill(&from, in_place)?;
         let columns = &self.columns;
-        let vocab = vocab_columns(&program, table);
+        let Memory { grads, results, spare } = &mut self.memory;
+        if results.begin(&specialized, live.is_some()) {
+            grads.clear();
+        }
+        let vocab = vocab_columns(&specialized, table, std::mem::take(&mut spare.vocab));
         let mut run = match self.backend {
             Backend::Interp => {
                 let run = interp::Run::new(
@@ -347,20 +372,20 @@ impl Objective {
             }
             Backend::Cpu => {
                 let own = live.map_or(Float::F32, |live| live.1);
-                let floats = vocab_floats(&program, &vocab, own);
-                let mut gradients = Vec::new();
-                if let Logits::OnDevice { .. } = logits {
-                    let path = |id| program.graph.column_path(id);
-                    gradients.extend(floats.iter().find(|(id, _)| path(*id) == "vocab/logits"));
-                }
+                let floats = || vocab_floats(&specialized, &vocab, own);
+                let on_device = matches!(logits, Logits::OnDevice { .. });
+                let gradients =
+                    || floats().filter(|(id, _)| on_device && program.graph.is_logits(*id));
                 let fits = |k: &Compiled| {
                     Arc::ptr_eq(&k.program, &program)
-                        && k.floats == floats
-                        && k.gradients == gradients
+                        && floats().eq(k.floats.iter().copied())
+                        && gradients().eq(k.gradients.iter().copied())
                 };
                 let compiled = match self.kernel.take().filter(fits) {
                     Some(compiled) => compiled,
                     None => {
+                        let (floats, gradients): (Vec<_>, Vec<_>) =
+                            (floats().collect(), gradients().collect());
                         let mut kernel = Kernel::new(&program, &floats)?;
                         if let Some(make) = &self.device {
                             let floats = Floats { entries: &floats, gradients: &gradients };
@@ -371,32 +396,61 @@ impl Objective {
                     }
                 };
                 let kernel = &mut self.kernel.insert(compiled).kernel;
-                let graph = &specialized.program.graph;
-                let given: Vec<(ColumnId, columns::Numbers<'_>)> = columns::needed(&program)
-                    .into_iter()
-                    .filter(|id| graph.columns[id.0 as usize].level != VOCAB)
-                    .map(|id| (id, columns.numbers(id, graph, table)))
-                    .collect();
-                Run::Cpu(kernel.start_with(&self.shape, &given, &self.params)?)
+                let graph = &program.graph;
+                let mut given = emptied(std::mem::take(&mut spare.given));
+                let below = |id: &&ColumnId| graph.columns[id.0 as usize].level != VOCAB;
+                let lying = specialized.needed.iter().filter(below);
+                given.extend(lying.map(|id| (*id, columns.numbers(*id, graph, table))));
+                let run = kernel.start_with(&self.shape, &given, &self.params)?;
+                spare.given = emptied(given);
+                Run::Cpu(run)
             }
         };
         run.whole(Phase::Recorded, &vocab, &mut workers)?;
-        let (params, state, grads) = (&self.params, &self.state, BTreeMap::new());
-        let live = live.is_some();
-        let next = 0;
-        Ok(Step { run, specialized, shape, table, state, params, live, next, grads, workers })
+        spare.vocab = vocab.emptied();
+        let mut step = Step {
+            run,
+            specialized,
+            shape,
+            table,
+            state: &self.state,
+            params: &self.params,
+            live: live.is_some(),
+            next: 0,
+            grads,
+            results,
+            spare,
+            workers,
+        };
+        step.make_room();
+        Ok(step)
     }
 }
 
-/// Whether two settings take the same side of every `if` on params.
-fn same_sides(graph: &Graph, a: &Settings, b: &Settings) -> bool {
-    if a.params == b.params {
+/// The columns of a table, in order, logits among them where they come with the pieces.
+fn offered(table: &Table, live: bool) -> impl Iterator<Item = &str> {
+    const LOGITS: &str = "vocab/logits";
+    let before = |name: &&String| name.as_str() < LOGITS;
+    let names = || table.arrays.keys();
+    let live = live.then_some(LOGITS);
+    let after = move |name: &&String| !before(name) && live != Some(name.as_str());
+    names()
+        .filter(before)
+        .map(String::as_str)
+        .chain(live)
+        .chain(names().filter(after).map(String::as_str))
+}
+
+/// Whether other params take the same side of every `if` on params.
+fn same_sides(graph: &Graph, made_for: &Settings, params: &[f64]) -> bool {
+    if made_for.params == params {
         return true;
     }
-    let (known_a, known_b) = (
-        rlc_compiler::specialize::known_values(graph, a),
-        rlc_compiler::specialize::known_values(graph, b),
-    );
+    let known = |params: &[f64]| {
+        let settings = Settings { params: params.to_vec(), ..Settings::default() };
+        rlc_compiler::specialize::known_values(graph, &settings)
+    };
+    let (known_a, known_b) = (known(&made_for.params), known(params));
     graph.all().all(|e| match graph.expr(e) {
         rlc_compiler::hir::Expr::Select(c, _, _) => {
             let side = |k: &[Option<f64>]| k[c.index()].map(|v| v != 0.0);
@@ -408,27 +462,24 @@ fn same_sides(graph: &Graph, a: &Settings, b: &Settings) -> bool {
 
 /// The float types of the vocab-level columns, `live` for those that come with the pieces.
 fn vocab_floats(
-    program: &Program,
-    vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+    specialized: &Specialized,
+    vocab: &Vocab<'_>,
     live: Float,
-) -> Vec<(ColumnId, Float)> {
-    columns::needed(program)
-        .into_iter()
-        .filter(|id| program.graph.columns[id.0 as usize].level == VOCAB)
-        .map(|id| (id, vocab.get(&id).map_or(live, |rows| float(rows.data))))
-        .collect()
+) -> impl Iterator<Item = (ColumnId, Float)> {
+    let graph = &specialized.program.graph;
+    let ids = specialized.needed.iter().filter(|id| graph.columns[id.0 as usize].level == VOCAB);
+    ids.map(move |id| (*id, vocab.get(id).map_or(live, |rows| float(rows.data))))
 }
 
-/// The vocab-level columns of a table that a program reads.
-fn vocab_columns<'t>(program: &Program, table: &'t Table) -> BTreeMap<ColumnId, VocabRows<'t>> {
-    let graph = &program.graph;
-    let mut out = BTreeMap::new();
-    for id in columns::needed(program) {
-        if graph.columns[id.0 as usize].level == VOCAB {
-            let array = table.get(&graph.column_path(id));
-            if let Some(data) = array.and_then(|a| a.data.floats()) {
-                out.insert(id, VocabRows { data, first: 0 });
-            }
+/// The vocab-level columns of a table that a program reads, in such memory.
+fn vocab_columns<'t>(specialized: &Specialized, table: &'t Table, into: Vocab<'_>) -> Vocab<'t> {
+    let graph = &specialized.program.graph;
+    let mut out = into.emptied();
+    for id in &specialized.needed {
+        if graph.columns[id.0 as usize].level == VOCAB
+            && let Some(data) = graph.array(*id, table).and_then(|a| a.data.floats())
+        {
+            out.insert(*id, VocabRows { data, first: 0 });
         }
     }
     out

@@ -4,13 +4,14 @@
 
 mod device_support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use device_support::compare::{compare, kernel};
 use device_support::{Rng, batch, program_with};
 use rlc_compiler::columns::{self, Numbers};
 use rlc_compiler::hir::ColumnId;
+use rlc_compiler::interp::Vocab;
 use rlc_compiler::program::Program;
 use rlc_compiler::shape::Shape;
 use rlc_compiler::specialize::Settings;
@@ -135,7 +136,7 @@ fn pass(
     given: &[(ColumnId, Numbers)],
 ) -> Vec<Vec<u64>> {
     let params: Vec<f64> = program.graph.params.iter().map(|p| p.value).collect();
-    let none = BTreeMap::new();
+    let none = Vocab::default();
     let mut run = kernel.start_with(shape, given, &params).unwrap();
     run.recorded(&none).unwrap();
     run.live(0..shape.count(program.piece), &none, &mut []).unwrap();

@@ -3,14 +3,13 @@
 
 mod device_support;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use device_support::compare::{compare, kernel, vocab_of};
 use device_support::{Rng, batch, program};
 use rlc_compiler::columns;
 use rlc_compiler::hir::{ColumnId, ColumnInfo, Expr, Graph, ReduceOp};
-use rlc_compiler::interp::VocabRows;
+use rlc_compiler::interp::{Vocab, VocabRows};
 use rlc_compiler::level::{BATCH, ROLLOUT, TOKEN, VOCAB};
 use rlc_compiler::op::{Ty, Unary};
 use rlc_compiler::program::{Emitted, Program};
@@ -32,7 +31,7 @@ fn run_with(
     program: &Arc<Program>,
     table: &Table,
     kernel: &mut Kernel,
-    vocab: &BTreeMap<ColumnId, VocabRows>,
+    vocab: &Vocab,
 ) -> Result<(f64, Vec<f32>), DeviceError> {
     let shape = Shape::new(&program.graph.level_table, table).unwrap();
     let columns = columns::load(program, table, &Table::default(), &shape, false).unwrap();
@@ -384,15 +383,19 @@ fn faults_of_the_caller() {
     let vocab = vocab_of(&program, &table);
     let mut kernel = kernel("faults", &program, &[]);
     assert!(run_with(&program, &table, &mut kernel, &vocab).is_ok());
-    let none = BTreeMap::new();
+    let none = Vocab::default();
     let e = run_with(&program, &table, &mut kernel, &none).unwrap_err();
     assert_eq!(e.to_string(), "the program reads `vocab/logits`, which was not given");
-    let short: BTreeMap<ColumnId, VocabRows> =
-        vocab.keys().map(|c| (*c, VocabRows { data: Floats::F32(&[0.0]), first: 0 })).collect();
+    let short: Vocab = vocab
+        .iter()
+        .map(|(c, _)| (*c, VocabRows { data: Floats::F32(&[0.0]), first: 0 }))
+        .collect();
     let e = run_with(&program, &table, &mut kernel, &short).unwrap_err();
     assert!(matches!(e, DeviceError::Length { .. }), "{e}");
-    let wide: BTreeMap<ColumnId, VocabRows> =
-        vocab.keys().map(|c| (*c, VocabRows { data: Floats::F64(&[0.0]), first: 0 })).collect();
+    let wide: Vocab = vocab
+        .iter()
+        .map(|(c, _)| (*c, VocabRows { data: Floats::F64(&[0.0]), first: 0 }))
+        .collect();
     let e = run_with(&program, &table, &mut kernel, &wide).unwrap_err();
     assert!(matches!(e, DeviceError::Type { .. }), "{e}");
     let shape = Shape::new(&program.graph.level_table, &table).unwrap();

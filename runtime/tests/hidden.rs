@@ -136,7 +136,7 @@ fn run(
         Kind::Bias => grads.extend([("weight", d_weight), ("bias", d_bias)]),
         Kind::Lora => grads.extend([("bias", d_bias), ("a", d_a), ("b", d_b)]),
     }
-    Came { loss: outcome.loss, metrics: outcome.metrics.into_values().collect(), grads }
+    Came { loss: outcome.loss, metrics: outcome.metrics.clone().into_values().collect(), grads }
 }
 
 fn near(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
@@ -259,7 +259,7 @@ fn hidden_states_and_their_logits_give_the_same() {
             let mut step = objective.begin(&table, Logits::Live { vocab: 9 }).unwrap();
             let rollouts = table.get("rollout/size").unwrap().data.len();
             let d_logits = step.live(0..rollouts, Some(&logits)).unwrap().logits;
-            let outcome = step.finish().unwrap();
+            let outcome = step.finish().unwrap().clone();
             let got = run(&mut objective, &table, &given, kind, &mut room(4, 9), usize::MAX);
             near(name, &[got.loss], &[outcome.loss], 1e-5);
             // d bias is the sum over tokens, d hidden its way through W and A.

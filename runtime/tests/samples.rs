@@ -45,7 +45,7 @@ fn samples(text: &str, backend: Backend, cut: usize) -> Samples {
     for piece in step.exact_pieces(cut).unwrap() {
         step.live(piece, None).unwrap();
     }
-    step.finish().unwrap().samples
+    step.finish().unwrap().samples.clone()
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn run(objective: &mut Objective, table: &Table, cut: usize) -> Outcome {
     for piece in step.exact_pieces(cut).unwrap() {
         step.live(piece, None).unwrap();
     }
-    step.finish().unwrap()
+    step.finish().unwrap().clone()
 }
 
 fn floats(table: &Table, name: &str) -> Vec<f64> {

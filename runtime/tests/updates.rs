@@ -62,7 +62,7 @@ fn update(step: &mut Step<'_>, logits: &[f32]) -> (Outcome, Vec<f32>) {
         let rows = first as usize * VOCAB..(first + tokens) as usize * VOCAB;
         grads.extend(step.live(piece, Some(&logits[rows])).unwrap().logits);
     }
-    (step.finish().unwrap(), grads)
+    (step.finish().unwrap().clone(), grads)
 }
 
 #[test]

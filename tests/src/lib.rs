@@ -81,5 +81,5 @@ pub fn run(
     for piece in step.exact_pieces(micro_batch.unwrap_or(usize::MAX))? {
         step.live(piece, None)?;
     }
-    step.finish()
+    step.finish().cloned()
 }

@@ -132,7 +132,7 @@ fn held(
     batch: &Batch<'_>,
 ) -> Result<Vec<Held>, DeviceError> {
     let mut out = Vec::new();
-    for (column, rows) in &batch.vocab {
+    for (column, rows) in batch.vocab.iter() {
         let float = rlc_runtime::device::cpu::float(rows.data);
         let bytes = rows.data.len() * float.bytes();
         let upload = |gpu: &mut Gpu| {

@@ -180,7 +180,7 @@ impl Report<'_> {
             ("live", &m.reused.live, String::new()),
             ("after", &m.reused.after, String::new()),
             ("pass", &m.reused.pass, format!("{}, buffers reused{note}", m.reused.pass.len())),
-            ("fresh", &m.fresh, format!("{}, with checks and allocations", m.fresh.len())),
+            ("fresh", &m.fresh, format!("{}, whole runtime, with checks", m.fresh.len())),
         ];
         for (name, times, note) in times.into_iter().filter(|t| !t.1.is_empty()) {
             let (low, mid) = (seconds(least(times)), seconds(median(times)));

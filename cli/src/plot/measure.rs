@@ -259,6 +259,7 @@ impl Probe {
         advantage: Option<f64>,
     ) -> Outcome<Option<(f64, Vec<f64>)>> {
         let table = self.table(lengths, ratio, advantage.unwrap_or(0.0))?;
+        let temperature = self.temperature();
         let mut step = self.objective.begin(&table, Logits::InTable).map_err(failure)?;
         let done = step.live(0..lengths.len(), None).and_then(|_| step.finish());
         let outcome = match done {
@@ -274,7 +275,7 @@ impl Probe {
             Some(array) => {
                 // A logit t * log(P / (1 - P)) moves logp = log P by (1 - P) / t.
                 let (step, unit) = if logits {
-                    (ENTRIES, self.temperature() / (1.0 - OLD.exp() * ratio))
+                    (ENTRIES, temperature / (1.0 - OLD.exp() * ratio))
                 } else {
                     (1, 1.0)
                 };

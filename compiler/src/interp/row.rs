@@ -1,9 +1,7 @@
 //! Vocab-level expressions, one token's row at a time.
 
-use std::collections::BTreeMap;
-
-use super::{Run, VocabRows, entry};
-use crate::hir::{ColumnId, E, Expr, Graph};
+use super::{Run, Vocab, entry};
+use crate::hir::{E, Expr, Graph};
 use crate::level::{TOKEN, VOCAB};
 
 /// Computes a vocab-level expression for one token at a time.
@@ -35,12 +33,7 @@ impl RowEvaluator {
         RowEvaluator { order, slot, rows }
     }
 
-    pub(super) fn row(
-        &mut self,
-        run: &Run,
-        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
-        t: usize,
-    ) -> &[f64] {
+    pub(super) fn row(&mut self, run: &Run, vocab: &Vocab<'_>, t: usize) -> &[f64] {
         let graph = &run.program.graph;
         let width = run.shape.vocab;
         for (n, &e) in self.order.iter().enumerate() {

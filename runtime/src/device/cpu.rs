@@ -23,14 +23,12 @@ mod run;
 mod source;
 mod sweep;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cranelift_codegen::isa::TargetFrontendConfig;
 use rlc_compiler::clif::Float;
 use rlc_compiler::fuse::fuse;
 use rlc_compiler::hir::{ColumnId, Graph};
-use rlc_compiler::interp::VocabRows;
 use rlc_compiler::loops::{Loop, Plan, Slot, SlotId, SlotKind, Step};
 use rlc_compiler::program::Program;
 use rlc_compiler::shape::Shape;
@@ -45,9 +43,6 @@ pub use rows::Width;
 pub use run::{Merge, Run};
 pub use source::{Computed, Room, Source, Sources};
 pub use sweep::ROW_FROM;
-
-/// Vocab-level columns, each with at least the tokens of the rows that run.
-type Vocab<'a> = BTreeMap<ColumnId, VocabRows<'a>>;
 
 /// What the code generator has to know of this machine, for printing IR as it will be compiled.
 pub fn target() -> Result<TargetFrontendConfig, DeviceError> {

@@ -1,30 +1,31 @@
 //! Whether what a batch came to is finite, and where it stopped being so.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{AddAssign, Mul, Range};
 use std::sync::Arc;
 
 use rlc_compiler::columns;
-use rlc_compiler::hir::ColumnId;
-use rlc_compiler::interp::{self, VocabRows};
+use rlc_compiler::interp::{self, Vocab};
 use rlc_compiler::level::{TOKEN, VOCAB};
 use rlc_compiler::trace::Search;
 
-use super::ObjectiveError;
 use super::step::{Run, Step};
+use super::{ObjectiveError, vocab_columns};
 
 /// Whether no number is infinite or NaN: a pass at the speed of memory, which a search that may end early is not.
-pub(super) fn all_finite(numbers: &[f32]) -> bool {
+pub(super) fn all_finite<T>(numbers: &[T]) -> bool
+where
+    T: Copy + Default + Into<f64> + Mul<Output = T> + AddAssign,
+{
     // Such a number times 0 is NaN, and so is every sum with it.
-    let chunk_is = |chunk: &[f32]| {
-        let mut lanes = [0.0f32; 16];
+    let chunk_is = |chunk: &[T]| {
+        let mut lanes = [T::default(); 16];
         let (whole, rest) = chunk.as_chunks::<16>();
         for part in whole {
             for (lane, x) in lanes.iter_mut().zip(part) {
-                *lane += x * 0.0;
+                *lane += *x * T::default();
             }
         }
-        lanes.iter().chain(rest).all(|x| x.is_finite())
+        lanes.iter().chain(rest).all(|x| (*x).into().is_finite())
     };
     numbers.chunks(1 << 14).all(chunk_is)
 }
@@ -35,7 +36,7 @@ impl Step<'_> {
         &self,
         rows: Range<usize>,
         tokens: Range<usize>,
-        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+        vocab: &Vocab<'_>,
     ) -> ObjectiveError {
         let program = Arc::clone(&self.specialized.program);
         let shape = Arc::clone(&self.shape);
@@ -44,7 +45,7 @@ impl Step<'_> {
             Err(e) => return e,
         };
         let mut run = interp::Run::new(Arc::clone(&program), shape, &columns, self.params);
-        run.recorded(&self.table_vocab());
+        run.recorded(&vocab_columns(&self.specialized, self.table, Vocab::default()));
         run.live(rows, vocab);
         let search = Search { program: &program, shape: &self.shape, run: &run, vocab };
         let found = search.gradients(tokens).unwrap_or_else(|| {
@@ -59,18 +60,15 @@ impl Step<'_> {
     }
 
     /// Refuses a loss or a gradient that is not finite, naming where it stopped being so.
-    pub(super) fn check_finite(
-        &self,
-        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
-    ) -> Result<(), ObjectiveError> {
+    pub(super) fn check_finite(&self, vocab: &Vocab<'_>) -> Result<(), ObjectiveError> {
         let program = &self.specialized.program;
         let loss = self.value(program.loss).first().copied().unwrap_or(0.0);
         let finite = program.grads.iter().all(|(id, grad)| match grad {
             Some(e) if program.graph.columns[id.0 as usize].level != VOCAB => {
-                self.value(*e).iter().all(|g| g.is_finite())
+                all_finite(self.value(*e))
             }
             _ => match &self.run {
-                Run::Interp(run) => run.grad(*id).iter().all(|g| g.is_finite()),
+                Run::Interp(run) => all_finite(&run.grad(*id)),
                 // Each piece's was checked as it ran.
                 Run::Cpu(_) => true,
             },
@@ -78,7 +76,7 @@ impl Step<'_> {
         if loss.is_finite() && finite {
             return Ok(());
         }
-        if self.live && !vocab.keys().any(|id| Some(*id) == self.logits_id()) {
+        if self.live && !self.logits_id().is_some_and(|id| vocab.contains(&id)) {
             return Err(ObjectiveError::NotFinite(format!(
                 "the loss is {loss}, while the gradients of every piece are finite; `rlc eval` on this batch names the place"
             )));

@@ -13,16 +13,16 @@
 use std::ops::Range;
 
 use rlc_compiler::hir::ColumnId;
-use rlc_compiler::interp::VocabRows;
+use rlc_compiler::interp::{Vocab, VocabRows};
 use rlc_compiler::level::{ROLLOUT, TOKEN};
 use rlc_compiler::program::Phase;
 use rlc_compiler::shape::TableError;
 use rlc_compiler::table::Floats;
 use rlc_model::gemm::{Matrix, product};
 
-use super::ObjectiveError;
 use super::finite::all_finite;
 use super::step::{Run, Step, rounds};
+use super::{ObjectiveError, vocab_columns};
 use crate::device::Gradient;
 use crate::device::cpu::{Computed, Room, Source, Sources};
 
@@ -220,7 +220,7 @@ impl Step<'_> {
 
     /// Parts of a piece: whole rows of the piece level, of at most so many tokens where one allows it.
     fn parts(&self, rollouts: &Range<usize>, tokens: usize) -> Vec<Range<usize>> {
-        let parts = self.pieces_of(self.piece_rows(rollouts), usize::MAX, tokens);
+        let parts: Vec<_> = self.pieces_of(self.piece_rows(rollouts), usize::MAX, tokens).collect();
         // The only piece of a batch without rollouts.
         if parts.is_empty() { vec![rollouts.clone()] } else { parts }
     }
@@ -246,7 +246,7 @@ impl Step<'_> {
             &mut entries,
             &mut Vec::new(),
         );
-        let mut vocab = self.table_vocab();
+        let mut vocab = vocab_columns(&self.specialized, self.table, Vocab::default());
         let data = Floats::F32(&entries);
         vocab.insert(column, VocabRows { data, first: own.start });
         self.not_finite(self.piece_rows(&part), own, &vocab)

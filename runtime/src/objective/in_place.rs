@@ -37,8 +37,10 @@ impl Step<'_> {
         let alone = self.grads.is_empty();
         let Some(column) = self.logits_id().filter(|_| alone && self.in_place()) else {
             // Empty where the loss reads no logits.
-            let gradient = self.live_of(rollouts, Some(logits.floats()))?.logits;
+            let into = std::mem::take(&mut self.spare.gradient);
+            let gradient = self.live_of(rollouts, Some(logits.floats()), into)?.logits;
             logits.set(&gradient);
+            self.spare.gradient = gradient;
             return finite(&logits, tokens.start, width);
         };
         self.check_next(&rollouts)?;
@@ -51,6 +53,7 @@ impl Step<'_> {
             let workers = &mut self.workers;
             workers.merging(|m| run.live_from(rows, &vocab, &mut [], &mut sources, m))?;
         }
+        self.spare.vocab = vocab.emptied();
         self.next = rollouts.end;
         finite(&logits, tokens.start, width)
     }

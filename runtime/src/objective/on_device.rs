@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use rlc_compiler::interp::emptied;
 use rlc_compiler::level::{ROLLOUT, TOKEN};
 
 use super::ObjectiveError;
 use super::step::{Run, Step};
-use crate::device::{DeviceError, Gradient, Resident};
+use crate::device::{DeviceError, Resident};
 
 impl Step<'_> {
     /// [`Step::live`] from logits in the device's memory, `[tokens of these rollouts, V]`; their gradient, of the same
@@ -32,11 +33,7 @@ impl Step<'_> {
         let column = self.logits_id();
         let vocab = self.table_vocab();
         let resident: Vec<_> = column.map(|column| (column, logits)).into_iter().collect();
-        let mut outputs: Vec<Gradient<'_>> = self
-            .grads
-            .iter_mut()
-            .map(|(id, all)| Gradient { column: *id, data: (&mut all[entries.clone()]).into() })
-            .collect();
+        let mut outputs = self.spare.outputs(self.grads, &entries);
         match &mut self.run {
             Run::Cpu(run) => run.live_resident(rows, &vocab, &mut outputs, &resident)?,
             // `begin` has refused it.
@@ -44,6 +41,8 @@ impl Step<'_> {
                 return Err(DeviceError::Order("the interpreter has no memory on a device").into());
             }
         }
+        self.spare.outputs = emptied(outputs);
+        self.spare.vocab = vocab.emptied();
         self.next = rollouts.end;
         let grads = &self.specialized.program.grads;
         Ok(grads.iter().any(|(id, g)| Some(*id) == column && g.is_some()))

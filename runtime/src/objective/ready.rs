@@ -13,10 +13,16 @@ const KEPT: usize = 8;
 pub(super) struct Ready(Vec<(Settings, Arc<Specialized>)>);
 
 impl Ready {
-    /// The one made for such settings, if there is one.
-    pub(super) fn find(&mut self, fits: impl Fn(&Settings) -> bool) -> Option<Arc<Specialized>> {
+    /// The one made for such settings, if there is one, from now on known as that of these params.
+    pub(super) fn find(
+        &mut self,
+        fits: impl Fn(&Settings) -> bool,
+        params: &[f64],
+    ) -> Option<Arc<Specialized>> {
         let at = self.0.iter().rposition(|(made_for, _)| fits(made_for))?;
-        let found = self.0.remove(at);
+        let mut found = self.0.remove(at);
+        found.0.params.clear();
+        found.0.params.extend_from_slice(params);
         let ready = Arc::clone(&found.1);
         self.0.push(found);
         Some(ready)

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rlc_compiler::check::SampleKind;
-use rlc_compiler::columns;
-use rlc_compiler::hir::{ColumnId, ColumnSource, E};
-use rlc_compiler::interp::{self, VocabRows};
+use rlc_compiler::columns::Numbers;
+use rlc_compiler::hir::{ColumnId, E};
+use rlc_compiler::interp::{self, Vocab, VocabRows, emptied};
 use rlc_compiler::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, VOCAB};
 use rlc_compiler::program::{Phase, Program};
 use rlc_compiler::shape::{Shape, TableError};
 use rlc_compiler::specialize::Specialized;
-use rlc_compiler::table::{Array, Data, Floats, Table};
+use rlc_compiler::table::{Floats, Table};
 
 use super::finite::all_finite;
+use super::outcome::{Outcome, Results};
 use super::workers::{Exchange, Workers};
 use super::{ObjectiveError, vocab_columns};
 use crate::device::Gradient;
@@ -26,11 +26,19 @@ pub(super) enum Run<'a> {
 }
 
 impl Run<'_> {
+    /// Values of an output of the program.
+    pub(super) fn value(&self, e: E) -> &[f64] {
+        match self {
+            Run::Interp(run) => run.value(e),
+            Run::Cpu(run) => run.value(e).unwrap_or(&[]),
+        }
+    }
+
     /// Runs a phase that goes over the whole batch.
     pub(super) fn whole(
         &mut self,
         phase: Phase,
-        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+        vocab: &Vocab<'_>,
         workers: &mut Workers<'_>,
     ) -> Result<(), ObjectiveError> {
         match self {
@@ -51,7 +59,7 @@ pub(super) fn rounds(
     run: &mut interp::Run,
     phase: Phase,
     rows: Range<usize>,
-    vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
+    vocab: &Vocab<'_>,
     workers: &mut Workers<'_>,
 ) -> Result<(), ObjectiveError> {
     for round in run.rounds(phase) {
@@ -69,6 +77,42 @@ pub(super) fn rounds(
     Ok(())
 }
 
+/// Memory that one batch after another uses: for one no larger nothing is allocated.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub grads: BTreeMap<ColumnId, Vec<f32>>,
+    pub results: Results,
+    pub spare: Spare,
+}
+
+/// Lists that hold what a batch lends, empty between batches.
+#[derive(Default)]
+pub(super) struct Spare {
+    pub given: Vec<(ColumnId, Numbers<'static>)>,
+    pub vocab: Vocab<'static>,
+    pub outputs: Vec<Gradient<'static>>,
+    /// A gradient on its way to another place.
+    pub gradient: Vec<f32>,
+}
+
+impl Spare {
+    /// Where gradients of some vocab entries go; to be given back.
+    pub(super) fn outputs<'g>(
+        &mut self,
+        grads: &'g mut BTreeMap<ColumnId, Vec<f32>>,
+        entries: &Range<usize>,
+    ) -> Vec<Gradient<'g>> {
+        let mut outputs = emptied(std::mem::take(&mut self.outputs));
+        outputs.extend(
+            grads.iter_mut().map(|(id, all)| Gradient {
+                column: *id,
+                data: (&mut all[entries.clone()]).into(),
+            }),
+        );
+        outputs
+    }
+}
+
 /// One batch under way.
 pub struct Step<'a> {
     pub(super) run: Run<'a>,
@@ -83,7 +127,9 @@ pub struct Step<'a> {
     /// The rollout the next piece begins with.
     pub(super) next: usize,
     /// Compiled kernels' gradients of the table's vocab-level columns, whole.
-    pub(super) grads: BTreeMap<ColumnId, Vec<f32>>,
+    pub(super) grads: &'a mut BTreeMap<ColumnId, Vec<f32>>,
+    pub(super) results: &'a mut Results,
+    pub(super) spare: &'a mut Spare,
     pub(super) workers: Workers<'a>,
 }
 
@@ -94,38 +140,35 @@ pub struct LiveGrads {
     pub logits: Vec<f32>,
 }
 
-/// What a batch came to.
+/// The pieces of a batch, in order.
 #[derive(Debug, Clone)]
-pub struct Outcome {
-    /// The minimised number.
-    pub loss: f64,
-    /// Metrics by name.
-    pub metrics: BTreeMap<String, f64>,
-    /// Metrics left out, with the columns they lack.
-    pub left_out: Vec<(String, Vec<String>)>,
-    /// Rows the filters kept, by level.
-    pub kept: BTreeMap<String, u64>,
-    /// Coupling level.
-    pub coupling: String,
-    /// d(loss)/d(input) by name, over the whole batch, for inputs in the table; shape as the column.
-    pub grads: BTreeMap<String, Array>,
-    /// Emitted definitions by name.
-    pub values: BTreeMap<String, Array>,
-    /// The states after this batch, as `state/name` and `state/name.key`.
-    pub state: Table,
-    /// What the program's `sample` statements say.
-    pub samples: Samples,
+pub struct Pieces {
+    shape: Arc<Shape>,
+    piece: Level,
+    /// Rows of the piece level that are left.
+    rows: Range<usize>,
+    rollouts: usize,
+    tokens: usize,
 }
 
-/// The values of `sample` statements, one per group of the batch.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Samples {
-    /// `sample weight`.
-    pub weight: Option<Vec<f64>>,
-    /// `sample rollouts`, whole numbers.
-    pub rollouts: Option<Vec<f64>>,
-    /// Which groups the filters kept: the others' values mean nothing. None: all.
-    pub kept: Option<Vec<bool>>,
+impl Iterator for Pieces {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let of = |row: usize, level| self.shape.range(self.piece, row..row + 1, level);
+        let row = self.rows.next()?;
+        let (mut out, mut tokens) = (of(row, ROLLOUT), of(row, TOKEN).len());
+        while !self.rows.is_empty() {
+            let (more, size) = (of(self.rows.start, ROLLOUT), of(self.rows.start, TOKEN).len());
+            if out.len() + more.len() > self.rollouts || tokens + size > self.tokens {
+                break;
+            }
+            out.end = more.end;
+            tokens += size;
+            self.rows.start += 1;
+        }
+        Some(out)
+    }
 }
 
 impl<'a> Step<'a> {
@@ -143,45 +186,22 @@ impl<'a> Step<'a> {
         self.program().coupling
     }
 
-    /// Vocab-level columns of the table.
-    pub(super) fn table_vocab(&self) -> BTreeMap<ColumnId, VocabRows<'a>> {
-        vocab_columns(&self.specialized.program, self.table)
+    /// Vocab-level columns of the table, in memory to be given back to `spare`.
+    pub(super) fn table_vocab(&mut self) -> Vocab<'a> {
+        let into = std::mem::take(&mut self.spare.vocab);
+        vocab_columns(&self.specialized, self.table, into)
     }
 
     /// Cuts the batch into ranges of rollouts for [`Step::live`]: whole elements of the coupling
     /// level, each of at most `rollouts` rollouts and `tokens` tokens where one element allows it.
-    pub fn pieces(&self, rollouts: usize, tokens: usize) -> Vec<Range<usize>> {
+    pub fn pieces(&self, rollouts: usize, tokens: usize) -> Pieces {
         self.pieces_of(0..self.shape.count(self.program().piece), rollouts, tokens)
     }
 
     /// The same of some rows of the piece level only.
-    pub(super) fn pieces_of(
-        &self,
-        rows: Range<usize>,
-        rollouts: usize,
-        tokens: usize,
-    ) -> Vec<Range<usize>> {
-        let shape = &self.shape;
-        let piece = self.program().piece;
-        let mut out: Vec<Range<usize>> = Vec::new();
-        let mut tokens_in_last = 0;
-        for row in rows {
-            let range = shape.range(piece, row..row + 1, ROLLOUT);
-            let size = shape.range(piece, row..row + 1, TOKEN).len();
-            match out.last_mut() {
-                Some(last)
-                    if last.len() + range.len() <= rollouts && tokens_in_last + size <= tokens =>
-                {
-                    last.end = range.end;
-                    tokens_in_last += size;
-                }
-                _ => {
-                    tokens_in_last = size;
-                    out.push(range);
-                }
-            }
-        }
-        out
+    pub(super) fn pieces_of(&self, rows: Range<usize>, rollouts: usize, tokens: usize) -> Pieces {
+        let (shape, piece) = (Arc::clone(&self.shape), self.program().piece);
+        Pieces { shape, piece, rows, rollouts, tokens }
     }
 
     /// Cuts the batch into pieces of exactly `rollouts` rollouts, the last one maybe smaller, or says
@@ -268,14 +288,15 @@ impl<'a> Step<'a> {
         rollouts: Range<usize>,
         logits: Option<&[f32]>,
     ) -> Result<LiveGrads, ObjectiveError> {
-        self.live_of(rollouts, logits.map(Floats::F32))
+        self.live_of(rollouts, logits.map(Floats::F32), Vec::new())
     }
 
-    /// [`Step::live`] with logits of any type.
+    /// [`Step::live`] with logits of any type, and the gradient in such memory.
     pub(super) fn live_of(
         &mut self,
         rollouts: Range<usize>,
         logits: Option<Floats<'_>>,
+        into: Vec<f32>,
     ) -> Result<LiveGrads, ObjectiveError> {
         self.check_next(&rollouts)?;
         self.make_room();
@@ -296,19 +317,23 @@ impl<'a> Step<'a> {
         }
         let rows = self.piece_rows(&rollouts);
         self.next = rollouts.end;
-        let out = self.compute(rows.clone(), tokens.clone(), &vocab, logits_id)?;
+        let out = self.compute(rows.clone(), tokens.clone(), &vocab, (logits_id, into))?;
         let entries = tokens.start * width..tokens.end * width;
         let finite =
             all_finite(&out.logits) && self.grads.values().all(|g| all_finite(&g[entries.clone()]));
-        if finite { Ok(out) } else { Err(self.not_finite(rows, tokens, &vocab)) }
+        if !finite {
+            return Err(self.not_finite(rows, tokens, &vocab));
+        }
+        self.spare.vocab = vocab.emptied();
+        Ok(out)
     }
 
     fn compute(
         &mut self,
         rows: Range<usize>,
         tokens: Range<usize>,
-        vocab: &BTreeMap<ColumnId, VocabRows<'_>>,
-        logits_id: Option<ColumnId>,
+        vocab: &Vocab<'_>,
+        (logits_id, into): (Option<ColumnId>, Vec<f32>),
     ) -> Result<LiveGrads, ObjectiveError> {
         let width = self.shape.vocab;
         let entries = tokens.start * width..tokens.end * width;
@@ -324,15 +349,9 @@ impl<'a> Step<'a> {
                 Ok(LiveGrads { logits })
             }
             Run::Cpu(run) => {
-                let mut logits = Vec::new();
-                let mut outputs: Vec<Gradient<'_>> = self
-                    .grads
-                    .iter_mut()
-                    .map(|(id, all)| Gradient {
-                        column: *id,
-                        data: (&mut all[entries.clone()]).into(),
-                    })
-                    .collect();
+                let mut logits = into;
+                logits.clear();
+                let mut outputs = self.spare.outputs(self.grads, &entries);
                 let wanted = self
                     .specialized
                     .program
@@ -345,16 +364,15 @@ impl<'a> Step<'a> {
                 }
                 let workers = &mut self.workers;
                 workers.merging(|merge| run.live_among(rows, vocab, &mut outputs, merge))?;
+                self.spare.outputs = emptied(outputs);
                 Ok(LiveGrads { logits })
             }
         }
     }
 
     pub(super) fn logits_id(&self) -> Option<ColumnId> {
-        let graph = &self.program().graph;
-        columns::needed(self.program())
-            .into_iter()
-            .find(|id| graph.column_path(*id) == "vocab/logits")
+        let Specialized { program, needed, .. } = &*self.specialized;
+        needed.iter().copied().find(|id| program.graph.is_logits(*id))
     }
 
     /// Rollouts as rows of the piece level.
@@ -376,8 +394,9 @@ impl<'a> Step<'a> {
     }
 
     /// Computes the loss and the metrics once every piece has run. Then the pieces may run again, for the next
-    /// update over the same rollouts: what does not depend on the policy is kept.
-    pub fn finish(&mut self) -> Result<Outcome, ObjectiveError> {
+    /// update over the same rollouts: what does not depend on the policy is kept. The next update, or the next batch,
+    /// writes its outcome in the same place.
+    pub fn finish(&mut self) -> Result<&Outcome, ObjectiveError> {
         if self.next != self.shape.count(ROLLOUT) {
             return Err(ObjectiveError::Cut(format!(
                 "{} of {} rollouts have run; run the other pieces first",
@@ -386,64 +405,12 @@ impl<'a> Step<'a> {
             )));
         }
         let vocab = self.table_vocab();
-        let specialized = Arc::clone(&self.specialized);
-        let program = &specialized.program;
-        let graph = &program.graph;
         self.run.whole(Phase::After, &vocab, &mut self.workers)?;
         self.check_finite(&vocab)?;
-        let state = self.states_after()?;
-        let mut whole = std::mem::take(&mut self.grads);
-        let scalar = |e| self.value(e).first().copied().unwrap_or(0.0);
-        let mut grads = BTreeMap::new();
-        for (id, grad) in &program.grads {
-            let info = &graph.columns[id.0 as usize];
-            let vocab_sized = info.level == VOCAB;
-            if vocab_sized && !vocab.contains_key(id) {
-                continue;
-            }
-            let data = match (&self.run, grad, whole.remove(id)) {
-                (Run::Interp(run), _, _) => Data::F64(run.grad(*id)),
-                (Run::Cpu(_), _, Some(rows)) => Data::F32(rows),
-                (Run::Cpu(_), Some(e), None) if !vocab_sized => Data::F64(self.value(*e).to_vec()),
-                (Run::Cpu(_), _, None) => Data::F64(vec![0.0; self.shape.count(info.level)]),
-            };
-            let shape = if vocab_sized {
-                vec![self.shape.count(TOKEN), self.shape.vocab]
-            } else {
-                vec![data.len()]
-            };
-            grads.insert(info.name.clone(), Array { data, shape });
-        }
-        self.unread_grads(&mut grads);
-        let values = program
-            .values
-            .iter()
-            .map(|v| {
-                let rows = self.value(v.value).iter();
-                let elements = match v.exists {
-                    Some(exists) => {
-                        let here = rows.zip(self.value(exists)).filter(|(_, e)| **e != 0.0);
-                        here.map(|(x, _)| *x).collect()
-                    }
-                    None => rows.copied().collect(),
-                };
-                (v.name.clone(), Array::vector(Data::F64(elements)))
-            })
-            .collect();
-        let samples = self.samples();
-        let outcome = Outcome {
-            loss: scalar(program.loss),
-            metrics: program.metrics.iter().map(|(n, e)| (n.clone(), scalar(*e))).collect(),
-            left_out: specialized.left_out.clone(),
-            kept: program.kept.iter().map(|(n, e)| (n.clone(), scalar(*e) as u64)).collect(),
-            coupling: graph.level_table.name(program.coupling).to_owned(),
-            grads,
-            values,
-            state,
-            samples,
-        };
+        self.spare.vocab = vocab.emptied();
+        self.write_outcome()?;
         self.restart();
-        Ok(outcome)
+        Ok(self.results.outcome())
     }
 
     /// Lets the pieces run anew. The interpreter adds nothing up from piece to piece.
@@ -454,100 +421,28 @@ impl<'a> Step<'a> {
         self.next = 0;
     }
 
-    /// Room for compiled kernels' gradients of the table's vocab-level columns, which an outcome takes along.
+    /// Room for compiled kernels' gradients of the table's vocab-level columns: what the outcome before took along.
     pub(super) fn make_room(&mut self) {
         if matches!(self.run, Run::Interp(_)) || self.next > 0 {
             return;
         }
         let (program, entries) = (&self.specialized.program, self.shape.count(VOCAB));
-        let in_table = vocab_columns(program, self.table);
         for (id, grad) in &program.grads {
-            let vocab = program.graph.columns[id.0 as usize].level == VOCAB;
-            if grad.is_some() && vocab && (!self.live || in_table.contains_key(id)) {
-                self.grads.entry(*id).or_insert_with(|| vec![0.0; entries]);
-            }
-        }
-    }
-
-    fn samples(&self) -> Samples {
-        let mut out = Samples::default();
-        for sample in &self.program().samples {
-            let values = Some(self.value(sample.value).to_vec());
-            match sample.kind {
-                SampleKind::Weight => out.weight = values,
-                SampleKind::Rollouts => out.rollouts = values,
-            }
-            out.kept = sample.kept.map(|e| self.value(e).iter().map(|k| *k != 0.0).collect());
-        }
-        out
-    }
-
-    /// The states after this batch. Groups of one key are averaged; a key that the batch does not
-    /// have, or of which the filters kept no row, keeps its value.
-    fn states_after(&mut self) -> Result<Table, ObjectiveError> {
-        let specialized = Arc::clone(&self.specialized);
-        let program = &specialized.program;
-        let graph = &program.graph;
-        let mut out = Table::default();
-        let mut keyed: Vec<(String, BTreeMap<i64, f64>)> = Vec::new();
-        let mut own: Vec<BTreeMap<i64, (f64, f64)>> = Vec::new();
-        for update in &program.updates {
-            let path = format!("state/{}", update.name);
-            let values = self.value(update.value);
-            let Some(ColumnSource::State { key, .. }) = graph.sources.get(&update.column) else {
+            let info = &program.graph.columns[id.0 as usize];
+            let in_table = program.graph.array(*id, self.table).is_some();
+            if grad.is_none() || info.level != VOCAB || (self.live && !in_table) {
                 continue;
-            };
-            let Some(key) = *key else {
-                out.set(path, Data::F64(values.to_vec()));
-                continue;
-            };
-            let problem = |text| ObjectiveError::Batch(TableError(text));
-            let known = columns::keyed_state(self.table, self.state, &path).map_err(problem)?;
-            let keys = columns::row_keys(graph, self.table, key, values.len()).map_err(problem)?;
-            let kept = update.kept.map(|e| self.value(e));
-            let mut sums: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
-            for (row, (key, value)) in keys.iter().zip(values).enumerate() {
-                if kept.is_none_or(|k| k[row] != 0.0) {
-                    let sum = sums.entry(*key).or_default();
-                    *sum = (sum.0 + value, sum.1 + 1.0);
-                }
             }
-            keyed.push((path, known));
-            own.push(sums);
-        }
-        if keyed.is_empty() {
-            return Ok(out);
-        }
-        let all = self.workers.all(Exchange { parts: Vec::new(), keyed: own })?;
-        for ((path, mut known), sums) in keyed.into_iter().zip(all.keyed) {
-            known.extend(sums.into_iter().map(|(key, (sum, n))| (key, sum / n)));
-            out.set(format!("{path}.key"), Data::I64(known.keys().copied().collect()));
-            out.set(path, Data::F64(known.into_values().collect()));
-        }
-        Ok(out)
-    }
-
-    /// Zeros for differentiable columns that the batch has and the program names, but the loss does
-    /// not read.
-    fn unread_grads(&self, grads: &mut BTreeMap<String, Array>) {
-        let graph = &self.program().graph;
-        let has_logits = self.table.get("vocab/logits").is_some() || self.live;
-        for (i, info) in graph.columns.iter().enumerate() {
-            let path = graph.column_path(ColumnId(i as u16));
-            // With logits these two are computed, and the batch's columns ignored.
-            let ignored = has_logits && (path == "token/logp" || path == "token/entropy");
-            let Some(array) = self.table.get(&path) else { continue };
-            if info.differentiable && !ignored && !grads.contains_key(&info.name) {
-                let data = Data::F64(vec![0.0; array.data.len()]);
-                grads.insert(info.name.clone(), Array { data, shape: array.shape.clone() });
+            let rows = self.grads.entry(*id).or_default();
+            if rows.is_empty() {
+                *rows = self.results.take_rows(&info.name).unwrap_or_default();
             }
+            // Kernels write every entry.
+            rows.resize(entries, 0.0);
         }
     }
 
     pub(super) fn value(&self, e: E) -> &[f64] {
-        match &self.run {
-            Run::Interp(run) => run.value(e),
-            Run::Cpu(run) => run.value(e).unwrap_or(&[]),
-        }
+        self.run.value(e)
     }
 }

@@ -95,7 +95,10 @@ impl Workers<'_> {
 
     /// Refuses a program that needs rows of several workers at once.
     pub fn check(&self, program: &Program) -> Result<(), ObjectiveError> {
-        let Some(e) = obstacle(program).filter(|_| self.several()) else { return Ok(()) };
+        if !self.several() {
+            return Ok(());
+        }
+        let Some(e) = obstacle(program) else { return Ok(()) };
         let graph = &program.graph;
         // What has no name of its own is known by the definition that reads it.
         let named = graph.all().skip(e.index()).find_map(|user| {
@@ -114,6 +117,7 @@ impl Workers<'_> {
         program: &Program,
         shape: &Shape,
     ) -> Result<Vec<(Level, u64)>, ObjectiveError> {
+        let Some(reduce) = &self.0 else { return Ok(Vec::new()) };
         let graph = &program.graph;
         let mut levels: Vec<Level> = rlc_compiler::columns::needed(program)
             .into_iter()
@@ -122,7 +126,6 @@ impl Workers<'_> {
             .collect();
         levels.sort();
         levels.dedup();
-        let Some(reduce) = &self.0 else { return Ok(Vec::new()) };
         if levels.is_empty() {
             return Ok(Vec::new());
         }

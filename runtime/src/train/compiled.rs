@@ -128,7 +128,7 @@ struct Pass<'a> {
 
 impl Update for Pass<'_> {
     fn pieces(&self) -> Vec<Range<usize>> {
-        self.step.pieces(1, usize::MAX)
+        self.step.pieces(1, usize::MAX).collect()
     }
 
     fn live(&mut self, rollouts: Range<usize>, logits: &[f32]) -> Result<Vec<f32>> {
@@ -158,9 +158,9 @@ impl Update for Pass<'_> {
         let outcome = self.step.finish().map_err(objective)?;
         Ok(Outcome {
             loss: outcome.loss,
-            metrics: outcome.metrics,
+            metrics: outcome.metrics.clone(),
             state: states(&outcome.state),
-            samples: outcome.samples,
+            samples: outcome.samples.clone(),
         })
     }
 }

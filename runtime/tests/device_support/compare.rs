@@ -1,13 +1,12 @@
 //! Runs a kernel and the interpreter, and compares everything they give.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rlc_compiler::clif::Float;
 use rlc_compiler::columns;
 use rlc_compiler::hir::{ColumnId, E};
-use rlc_compiler::interp::{self, VocabRows};
+use rlc_compiler::interp::{self, Vocab, VocabRows};
 use rlc_compiler::level::{TOKEN, VOCAB};
 use rlc_compiler::program::Program;
 use rlc_compiler::shape::Shape;
@@ -22,7 +21,7 @@ pub fn kernel(name: &str, program: &Program, floats: &[(ColumnId, Float)]) -> Ke
     Kernel::new(program, floats).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-pub fn vocab_of<'t>(program: &Program, table: &'t Table) -> BTreeMap<ColumnId, VocabRows<'t>> {
+pub fn vocab_of<'t>(program: &Program, table: &'t Table) -> Vocab<'t> {
     let graph = &program.graph;
     columns::needed(program)
         .into_iter()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rlc_compiler::check::Checked;
 use rlc_compiler::columns;
 use rlc_compiler::hir::{E, Expr, Graph, Prefer};
-use rlc_compiler::interp::{Run, VocabRows};
+use rlc_compiler::interp::{Run, Vocab, VocabRows};
 use rlc_compiler::level::VOCAB;
 use rlc_compiler::program::Program;
 use rlc_compiler::shape::Shape;
@@ -118,7 +118,7 @@ fn numbers(program: &Arc<Program>, table: &Table) -> Result<Numbers, String> {
     let state = Table::default();
     let columns =
         columns::load(program, table, &state, &shape, false).map_err(|e| e.to_string())?;
-    let mut vocab = BTreeMap::new();
+    let mut vocab = Vocab::default();
     for id in columns::needed(program) {
         if graph.columns[id.0 as usize].level == VOCAB
             && let Some(data) = table.get(&graph.column_path(id)).and_then(|a| a.data.floats())

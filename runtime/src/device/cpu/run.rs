@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use rlc_compiler::clif::Float;
 use rlc_compiler::hir::{ColumnId, E, ReduceOp};
-use rlc_compiler::interp::VocabRows;
+use rlc_compiler::interp::{Vocab, VocabRows};
 use rlc_compiler::level::{BATCH, ROLLOUT, TOKEN};
 use rlc_compiler::loops::{BatchFold, Call, Item, Loop, SlotId, SlotKind, Step, Task};
 use rlc_compiler::op::Unary;
@@ -18,7 +18,7 @@ use rlc_compiler::shape::Shape;
 use super::cuts::Work;
 use super::given::element;
 use super::source::{Buffer, Room, Sources};
-use super::{Kernel, Memory, Vocab, call, float, numbers, pointer};
+use super::{Kernel, Memory, call, float, numbers, pointer};
 use crate::device::{DeviceError, Gradient, Resident, float_of};
 
 /// Puts what all workers' parts of some reductions to the batch come to in place of this worker's;
@@ -405,14 +405,13 @@ impl<'k> Run<'k> {
                 Memory::Outside if !outside.iter().any(|s| s.contains(&id)) => std::ptr::null_mut(),
                 Memory::Outside => match slot.kind {
                     SlotKind::Entries(column) => {
-                        let name = graph.column_path(column);
+                        let name = || graph.column_path(column);
                         let compiled = float_of(floats, column);
                         let is = |given| {
-                            let name = name.clone();
                             if given == compiled {
                                 return Ok(());
                             }
-                            Err(DeviceError::Type { name, given, compiled })
+                            Err(DeviceError::Type { name: name(), given, compiled })
                         };
                         if computed(column) {
                             if !resident.iter().any(|r| r.0 == column) {
@@ -423,19 +422,19 @@ impl<'k> Run<'k> {
                         }
                         if let Some((_, given, at, float)) = over.filter(|o| o.0 == column) {
                             is(float)?;
-                            long(&|| name.clone(), given)?;
+                            long(&name, given)?;
                             table.all.push(at);
                             table.moving.push((id, at, width * float.bytes()));
                             continue;
                         }
                         let Some(VocabRows { data, first }) = vocab.get(&column) else {
-                            return Err(DeviceError::Missing(name));
+                            return Err(DeviceError::Missing(name()));
                         };
                         is(float(*data))?;
                         let end = (tokens.end.max(*first) - first) * width;
                         if tokens.start < *first || data.len() < end {
                             return Err(DeviceError::Length {
-                                name,
+                                name: name(),
                                 given: data.len(),
                                 needed: end,
                             });

@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use rlc_compiler::hir::ColumnId;
+use rlc_compiler::interp::Vocab;
 use rlc_compiler::level::TOKEN;
 use rlc_compiler::loops::Call;
 
-use super::super::{Kernel, Memory, Vocab};
+use super::super::{Kernel, Memory};
 use super::{NOT_IN_PLACE, Run, call};
 use crate::device::{DeviceError, Gradient, Outside, Resident, float_of};
 
