@@ -1,0 +1,308 @@
+//! The products of a piece from hidden states, panel by panel of the vocabulary.
+//!
+//! A panel's rows of W and of d W stay in cache from one product to the next, and what a product packs is as large as a
+//! panel. While the gradient of some tokens goes out, the logits of the next tokens take its place, so that W comes from
+//! memory once for both.
+
+use std::ops::Range;
+
+use rlc_model::gemm::{INNER, Matrix, ROWS, product, threads};
+
+use super::{Head, HeadGrads, Hidden, Lora};
+use crate::device::cpu::Source;
+
+/// Entries of a panel: with H = 896 its rows of W take 3.7 MB.
+const PANEL: usize = 1024;
+/// A vocabulary up to here is one panel: its W is in the last cache anyway.
+const ONE: usize = 4096;
+/// Up to so many tokens, logits are multiplied with tokens side by side and turned afterwards: then W, which is larger
+/// than what it is multiplied with, is read as it lies and not packed. 256 tokens of 896 to 37,984 in chunks of 32: 0.6 of
+/// the time.
+const TURNED: usize = 128;
+/// Above so many tokens products pack blocks of W too.
+const PACKED: usize = 48;
+
+/// The vocabulary in panels; the last has half to one and a half of the others' entries.
+fn panels(vocab: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = if vocab <= ONE { 1 } else { (vocab + PANEL / 2) / PANEL };
+    (0..count).map(move |n| n * PANEL..if n + 1 == count { vocab } else { (n + 1) * PANEL })
+}
+
+/// Bytes that so many tokens at once take, with `rows` rows of entries each: those rows, and what products pack.
+pub(super) fn bytes(hidden: &Hidden<'_>, vocab: usize, rows: usize, tokens: usize) -> usize {
+    let panel = panels(vocab).map(|p| p.len()).max().unwrap_or(0);
+    let lanes = tokens.next_multiple_of(64);
+    let inner = |n: usize| n.min(INNER);
+    // The gradient's panel for d W, hidden states for logits, and the logits' panel before it is turned.
+    let turned = if panel < vocab { tokens.min(TURNED) * panel } else { 0 };
+    let shared = inner(tokens) * panel + inner(hidden.width) * lanes + turned;
+    let own = ROWS * if tokens <= PACKED { tokens } else { INNER };
+    let low = 3 * hidden.head.rank(hidden.width) * tokens;
+    size_of::<f32>() * (rows * tokens * vocab + shared + threads() * own + low)
+}
+
+/// Memory of products, used again.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Of the low-rank addition: scale h A^T.
+    low: Vec<f32>,
+    /// A panel's logits, `[entries, tokens]`.
+    turned: Vec<f32>,
+}
+
+/// Logits of hidden states.
+#[derive(Clone, Copy)]
+pub(super) struct Forward<'a> {
+    /// The token of the first hidden state.
+    pub first: usize,
+    pub vocab: usize,
+    pub hidden: Hidden<'a>,
+}
+
+impl<'a> Forward<'a> {
+    /// Where the hidden states of some tokens lie.
+    fn place(&self, tokens: &Range<usize>) -> Range<usize> {
+        let width = self.hidden.width;
+        (tokens.start - self.first) * width..(tokens.end - self.first) * width
+    }
+
+    fn states(&self, tokens: &Range<usize>) -> Matrix<'a> {
+        let Hidden { rows, width, .. } = self.hidden;
+        Matrix::new(&rows[self.place(tokens)], tokens.len(), width)
+    }
+
+    /// A panel's rows of W.
+    fn weight(&self, panel: &Range<usize>) -> Matrix<'a> {
+        rows_of(self.hidden.head.weight, panel, self.hidden.width)
+    }
+
+    /// scale h A^T of some tokens, `[tokens, r]`.
+    fn low(&self, tokens: &Range<usize>, lora: Lora<'_>, into: &mut Vec<f32>) {
+        let Hidden { width, head, .. } = self.hidden;
+        let rank = head.rank(width);
+        into.resize(tokens.len() * rank, 0.0);
+        let a = Matrix::new(lora.a, rank, width).turned();
+        product(into, rank, self.states(tokens), a, false);
+        scale(into, lora.scale);
+    }
+
+    /// What all panels of some tokens need.
+    fn begin(&self, tokens: &Range<usize>, work: &mut Work) {
+        if let Some(lora) = self.hidden.head.lora {
+            self.low(tokens, lora, &mut work.low);
+        }
+    }
+
+    /// Logits, `[tokens, V]`.
+    pub fn fill(&self, tokens: &Range<usize>, into: &mut [f32], work: &mut Work) {
+        if tokens.is_empty() {
+            return;
+        }
+        self.begin(tokens, work);
+        for panel in panels(self.vocab) {
+            self.panel(tokens, &panel, into, work);
+        }
+    }
+
+    /// A panel's logits of some tokens, among all of theirs.
+    fn panel(
+        &self,
+        tokens: &Range<usize>,
+        panel: &Range<usize>,
+        into: &mut [f32],
+        work: &mut Work,
+    ) {
+        let Hidden { width, head, .. } = self.hidden;
+        let (h, weight) = (self.states(tokens), self.weight(panel));
+        let bias = head.bias.map(|b| &b[panel.clone()]);
+        let count = tokens.len();
+        if panel.len() < self.vocab && count <= TURNED {
+            let turned = &mut work.turned;
+            turned.resize(panel.len() * count, 0.0);
+            for (entry, b) in turned.chunks_exact_mut(count).zip(bias.into_iter().flatten()) {
+                entry.fill(*b);
+            }
+            product(turned, count, weight, h.turned(), bias.is_some());
+            turn(
+                turned,
+                into.chunks_exact_mut(self.vocab).map(|row| &mut row[panel.clone()]),
+                count,
+            );
+        } else {
+            for row in into.chunks_exact_mut(self.vocab).take(count) {
+                bias.into_iter().for_each(|b| row[panel.clone()].copy_from_slice(b));
+            }
+            let into = &mut into[panel.start..];
+            product(into, self.vocab, h, weight.turned(), bias.is_some());
+        }
+        if let Some(lora) = head.lora {
+            let rank = head.rank(width);
+            let b = rows_of(lora.b, panel, rank).turned();
+            let low = Matrix::new(&work.low, count, rank);
+            product(&mut into[panel.start..], self.vocab, low, b, true);
+        }
+    }
+}
+
+impl Head<'_> {
+    /// r of the low-rank addition.
+    pub(super) fn rank(&self, width: usize) -> usize {
+        self.lora.map_or(0, |l| l.a.len() / width)
+    }
+}
+
+/// Some rows of a packed matrix.
+fn rows_of<'m>(data: &'m [f32], rows: &Range<usize>, width: usize) -> Matrix<'m> {
+    Matrix::new(&data[rows.start * width..rows.end * width], rows.len(), width)
+}
+
+fn scale(numbers: &mut [f32], by: f32) {
+    for x in numbers {
+        *x *= by;
+    }
+}
+
+/// Logits of hidden states, and the way back.
+pub(super) struct Projection<'a, 'g> {
+    pub forward: Forward<'a>,
+    pub d_hidden: &'a mut [f32],
+    pub grads: &'a mut HeadGrads<'g>,
+    work: Work,
+    /// Of the low-rank addition, for tokens whose gradient comes in: scale h A^T and its gradient.
+    low: Vec<f32>,
+    d_low: Vec<f32>,
+}
+
+impl<'a, 'g> Projection<'a, 'g> {
+    pub fn new(
+        forward: Forward<'a>,
+        d_hidden: &'a mut [f32],
+        grads: &'a mut HeadGrads<'g>,
+    ) -> Projection<'a, 'g> {
+        let (low, d_low) = (Vec::new(), Vec::new());
+        Projection { forward, d_hidden, grads, work: Work::default(), low, d_low }
+    }
+
+    /// What all panels of tokens whose gradient comes in need.
+    fn begin(&mut self, tokens: &Range<usize>) {
+        let Some(lora) = self.forward.hidden.head.lora else { return };
+        self.forward.low(tokens, lora, &mut self.low);
+        self.d_low.resize(self.low.len(), 0.0);
+    }
+
+    /// A panel's part of the way back, from a gradient `[tokens, V]`. W comes last, for whoever needs it next.
+    fn back(&mut self, tokens: &Range<usize>, panel: &Range<usize>, gradient: &[f32]) {
+        let Forward { vocab, hidden: Hidden { width, head, .. }, .. } = self.forward;
+        let (count, more) = (tokens.len(), panel.start > 0);
+        let h = self.forward.states(tokens);
+        let d = Matrix::strided(&gradient[panel.start..], count, panel.len(), vocab);
+        if let Some(weight) = &mut self.grads.weight {
+            let into = &mut weight[panel.start * width..panel.end * width];
+            product(into, width, d.turned(), h, true);
+        }
+        if let Some(bias) = &mut self.grads.bias {
+            for row in gradient.chunks_exact(vocab).take(count) {
+                let own = bias[panel.clone()].iter_mut().zip(&row[panel.clone()]);
+                own.for_each(|(sum, g)| *sum += g);
+            }
+        }
+        let own = self.forward.place(tokens);
+        product(&mut self.d_hidden[own], width, d, self.forward.weight(panel), more);
+        let Some(lora) = head.lora else { return };
+        let rank = head.rank(width);
+        product(&mut self.d_low, rank, d, rows_of(lora.b, panel, rank), more);
+        if let Some(grads) = &mut self.grads.lora {
+            let into = &mut grads.b[panel.start * rank..panel.end * rank];
+            product(into, rank, d.turned(), Matrix::new(&self.low, count, rank), true);
+        }
+    }
+
+    /// What is left when all panels have come.
+    fn end(&mut self, tokens: &Range<usize>) {
+        let Hidden { width, head, .. } = self.forward.hidden;
+        let Some(lora) = head.lora else { return };
+        let rank = head.rank(width);
+        scale(&mut self.d_low, lora.scale);
+        let d_low = Matrix::new(&self.d_low, tokens.len(), rank);
+        let own = self.forward.place(tokens);
+        product(&mut self.d_hidden[own], width, d_low, Matrix::new(lora.a, rank, width), true);
+        if let Some(grads) = &mut self.grads.lora {
+            product(grads.a, width, d_low.turned(), self.forward.states(tokens), true);
+        }
+    }
+}
+
+impl Source for Projection<'_, '_> {
+    fn fill(&mut self, tokens: Range<usize>, into: &mut [f32]) {
+        self.forward.fill(&tokens, into, &mut self.work);
+    }
+
+    fn take(&mut self, tokens: Range<usize>, gradient: &[f32]) {
+        if tokens.is_empty() {
+            return;
+        }
+        self.begin(&tokens);
+        for panel in panels(self.forward.vocab) {
+            self.back(&tokens, &panel, gradient);
+        }
+        self.end(&tokens);
+    }
+
+    fn exchange(&mut self, tokens: Range<usize>, next: Range<usize>, place: &mut [f32]) {
+        self.begin(&tokens);
+        self.forward.begin(&next, &mut self.work);
+        for panel in panels(self.forward.vocab) {
+            self.back(&tokens, &panel, place);
+            self.forward.panel(&next, &panel, place, &mut self.work);
+        }
+        self.end(&tokens);
+    }
+}
+
+/// Turns `[entries, count]` into rows of entries, in blocks of a cache line.
+fn turn<'r>(from: &[f32], into: impl Iterator<Item = &'r mut [f32]>, count: usize) {
+    const LINE: usize = 16;
+    let mut rows: Vec<&mut [f32]> = into.take(count).collect();
+    for (n, block) in from.chunks(LINE * count).enumerate() {
+        let entries = n * LINE..n * LINE + block.len() / count;
+        for (token, row) in rows.iter_mut().enumerate() {
+            let lines = block.chunks_exact(count);
+            for (x, entry) in row[entries.clone()].iter_mut().zip(lines) {
+                *x = entry[token];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ONE, PANEL, panels, turn};
+
+    #[test]
+    fn panels_are_the_vocabulary() {
+        for vocab in [0, 1, ONE, ONE + 1, 32_000, 151_936, 152_000] {
+            let mut end = 0;
+            for panel in panels(vocab) {
+                assert_eq!(panel.start, end, "{vocab}");
+                let whole = vocab <= ONE && panel.len() == vocab;
+                assert!(whole || (PANEL / 2..=PANEL * 3 / 2).contains(&panel.len()), "{panel:?}");
+                end = panel.end;
+            }
+            assert_eq!(end, vocab);
+        }
+    }
+
+    #[test]
+    fn entries_become_rows() {
+        for (entries, count) in [(1, 1), (16, 3), (37, 5), (50, 128)] {
+            let from: Vec<f32> = (0..entries * count).map(|i| i as f32).collect();
+            let mut into = vec![-1.0f32; count * entries];
+            turn(&from, into.chunks_exact_mut(entries), count);
+            for token in 0..count {
+                for entry in 0..entries {
+                    assert_eq!(into[token * entries + entry], from[entry * count + token]);
+                }
+            }
+        }
+    }
+}
