@@ -98,7 +98,7 @@ impl Buffer {
 
 /// Makes room for so many numbers. What was there is given back first: it is not needed, and both would be more than
 /// the budget.
-fn fit(buffer: &mut Vec<f32>, numbers: usize) {
+pub(crate) fn fit(buffer: &mut Vec<f32>, numbers: usize) {
     if buffer.len() < numbers {
         *buffer = Vec::new();
         *buffer = vec![0.0; numbers];

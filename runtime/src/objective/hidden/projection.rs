@@ -1,26 +1,27 @@
 //! The products of a piece from hidden states, panel by panel of the vocabulary.
 //!
-//! A panel's rows of W and of d W stay in cache from one product to the next, and what a product packs is as large as a
-//! panel. While the gradient of some tokens goes out, the logits of the next tokens take its place, so that W comes from
-//! memory once for both.
+//! A panel's rows of W and of d W stay in cache from one product to the next. While the gradient of some tokens goes
+//! out, the logits of the next tokens take its place, so that W comes from memory once for both.
+//!
+//! gemm copies operands that do not lie as it wants them: all of a gradient, all of W. A panel's are laid out here, in
+//! memory that the budget counts: hidden states with tokens side by side, logits and gradients `[entries, tokens]`.
 
 use std::ops::Range;
 
+use rayon::prelude::*;
 use rlc_model::gemm::{INNER, Matrix, ROWS, product, threads};
 
 use super::{Head, HeadGrads, Hidden, Lora};
-use crate::device::cpu::Source;
+use crate::device::cpu::{Source, fit};
 
 /// Entries of a panel: with H = 896 its rows of W take 3.7 MB.
 const PANEL: usize = 1024;
-/// A vocabulary up to here is one panel: its W is in the last cache anyway.
+/// A vocabulary up to here is one panel, multiplied as it lies: its W is in the last cache anyway.
 const ONE: usize = 4096;
-/// Up to so many tokens, logits are multiplied with tokens side by side and turned afterwards: then W, which is larger
-/// than what it is multiplied with, is read as it lies and not packed. 256 tokens of 896 to 37,984 in chunks of 32: 0.6 of
-/// the time.
-const TURNED: usize = 128;
-/// Above so many tokens products pack blocks of W too.
-const PACKED: usize = 48;
+/// Above so many tokens each thread copies blocks of W too.
+const COPIED: usize = 48;
+/// Numbers of a cache line, and of the longest vector.
+const LINE: usize = 16;
 
 /// The vocabulary in panels; the last has half to one and a half of the others' entries.
 fn panels(vocab: usize) -> impl Iterator<Item = Range<usize>> {
@@ -28,17 +29,21 @@ fn panels(vocab: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).map(move |n| n * PANEL..if n + 1 == count { vocab } else { (n + 1) * PANEL })
 }
 
-/// Bytes that so many tokens at once take, with `rows` rows of entries each: those rows, and what products pack.
+fn largest(vocab: usize) -> usize {
+    panels(vocab).map(|p| p.len()).max().unwrap_or(0)
+}
+
+/// Bytes that so many tokens at once take, with `rows` rows of entries each: those rows, and what products copy.
 pub(super) fn bytes(hidden: &Hidden<'_>, vocab: usize, rows: usize, tokens: usize) -> usize {
-    let panel = panels(vocab).map(|p| p.len()).max().unwrap_or(0);
-    let lanes = tokens.next_multiple_of(64);
-    let inner = |n: usize| n.min(INNER);
-    // The gradient's panel for d W, hidden states for logits, and the logits' panel before it is turned.
-    let turned = if panel < vocab { tokens.min(TURNED) * panel } else { 0 };
-    let shared = inner(tokens) * panel + inner(hidden.width) * lanes + turned;
-    let own = ROWS * if tokens <= PACKED { tokens } else { INNER };
+    let panel = largest(vocab);
+    let copies = if panel < vocab {
+        tokens.next_multiple_of(LINE) * (panel + hidden.width)
+    } else {
+        tokens.min(INNER) * vocab + hidden.width.min(INNER) * tokens.max(vocab.min(2 * ROWS))
+    };
+    let own = ROWS * if tokens <= COPIED { tokens } else { INNER };
     let low = 3 * hidden.head.rank(hidden.width) * tokens;
-    size_of::<f32>() * (rows * tokens * vocab + shared + threads() * own + low)
+    size_of::<f32>() * (rows * tokens * vocab + copies + threads() * own + low)
 }
 
 /// Memory of products, used again.
@@ -46,8 +51,10 @@ pub(super) fn bytes(hidden: &Hidden<'_>, vocab: usize, rows: usize, tokens: usiz
 pub(super) struct Work {
     /// Of the low-rank addition: scale h A^T.
     low: Vec<f32>,
-    /// A panel's logits, `[entries, tokens]`.
-    turned: Vec<f32>,
+    /// Hidden states, `[H, lanes]`: each number of all tokens side by side, then zeros up to whole vectors.
+    states: Vec<f32>,
+    /// A panel's logits or gradients, `[entries, lanes]`.
+    panel: Vec<f32>,
 }
 
 /// Logits of hidden states.
@@ -88,8 +95,15 @@ impl<'a> Forward<'a> {
 
     /// What all panels of some tokens need.
     fn begin(&self, tokens: &Range<usize>, work: &mut Work) {
-        if let Some(lora) = self.hidden.head.lora {
+        let Hidden { rows, width, head } = self.hidden;
+        if let Some(lora) = head.lora {
             self.low(tokens, lora, &mut work.low);
+        }
+        if self.vocab > ONE {
+            let lanes = tokens.len().next_multiple_of(LINE);
+            fit(&mut work.states, width * lanes);
+            let rows: Vec<&[f32]> = rows[self.place(tokens)].chunks_exact(width).collect();
+            side_by_side(&rows, &mut work.states[..width * lanes], lanes);
         }
     }
 
@@ -113,26 +127,24 @@ impl<'a> Forward<'a> {
         work: &mut Work,
     ) {
         let Hidden { width, head, .. } = self.hidden;
-        let (h, weight) = (self.states(tokens), self.weight(panel));
+        let weight = self.weight(panel);
         let bias = head.bias.map(|b| &b[panel.clone()]);
         let count = tokens.len();
-        if panel.len() < self.vocab && count <= TURNED {
-            let turned = &mut work.turned;
-            turned.resize(panel.len() * count, 0.0);
-            for (entry, b) in turned.chunks_exact_mut(count).zip(bias.into_iter().flatten()) {
+        let rows = into.chunks_exact_mut(self.vocab).take(count);
+        let mut rows: Vec<&mut [f32]> = rows.map(|row| &mut row[panel.clone()]).collect();
+        if self.vocab > ONE {
+            let lanes = count.next_multiple_of(LINE);
+            fit(&mut work.panel, largest(self.vocab) * lanes);
+            let logits = &mut work.panel[..panel.len() * lanes];
+            for (entry, b) in logits.chunks_exact_mut(lanes).zip(bias.into_iter().flatten()) {
                 entry.fill(*b);
             }
-            product(turned, count, weight, h.turned(), bias.is_some());
-            turn(
-                turned,
-                into.chunks_exact_mut(self.vocab).map(|row| &mut row[panel.clone()]),
-                count,
-            );
+            let h = Matrix::new(&work.states[..width * lanes], width, lanes);
+            product(logits, lanes, weight, h, bias.is_some());
+            in_rows(logits, &mut rows, lanes);
         } else {
-            for row in into.chunks_exact_mut(self.vocab).take(count) {
-                bias.into_iter().for_each(|b| row[panel.clone()].copy_from_slice(b));
-            }
-            let into = &mut into[panel.start..];
+            rows.iter_mut().for_each(|row| bias.into_iter().for_each(|b| row.copy_from_slice(b)));
+            let h = self.states(tokens);
             product(into, self.vocab, h, weight.turned(), bias.is_some());
         }
         if let Some(lora) = head.lora {
@@ -198,7 +210,17 @@ impl<'a, 'g> Projection<'a, 'g> {
         let d = Matrix::strided(&gradient[panel.start..], count, panel.len(), vocab);
         if let Some(weight) = &mut self.grads.weight {
             let into = &mut weight[panel.start * width..panel.end * width];
-            product(into, width, d.turned(), h, true);
+            if vocab > ONE {
+                let lanes = count.next_multiple_of(LINE);
+                fit(&mut self.work.panel, largest(vocab) * lanes);
+                let turned = &mut self.work.panel[..panel.len() * lanes];
+                let rows = gradient.chunks_exact(vocab).take(count);
+                let rows: Vec<&[f32]> = rows.map(|row| &row[panel.clone()]).collect();
+                side_by_side(&rows, turned, lanes);
+                product(into, width, Matrix::strided(turned, panel.len(), count, lanes), h, true);
+            } else {
+                product(into, width, d.turned(), h, true);
+            }
         }
         if let Some(bias) = &mut self.grads.bias {
             for row in gradient.chunks_exact(vocab).take(count) {
@@ -234,49 +256,70 @@ impl<'a, 'g> Projection<'a, 'g> {
 
 impl Source for Projection<'_, '_> {
     fn fill(&mut self, tokens: Range<usize>, into: &mut [f32]) {
-        self.forward.fill(&tokens, into, &mut self.work);
+        among_threads(|| self.forward.fill(&tokens, into, &mut self.work));
     }
 
     fn take(&mut self, tokens: Range<usize>, gradient: &[f32]) {
         if tokens.is_empty() {
             return;
         }
-        self.begin(&tokens);
-        for panel in panels(self.forward.vocab) {
-            self.back(&tokens, &panel, gradient);
-        }
-        self.end(&tokens);
+        among_threads(|| {
+            self.begin(&tokens);
+            for panel in panels(self.forward.vocab) {
+                self.back(&tokens, &panel, gradient);
+            }
+            self.end(&tokens);
+        });
     }
 
     fn exchange(&mut self, tokens: Range<usize>, next: Range<usize>, place: &mut [f32]) {
-        self.begin(&tokens);
-        self.forward.begin(&next, &mut self.work);
-        for panel in panels(self.forward.vocab) {
-            self.back(&tokens, &panel, place);
-            self.forward.panel(&next, &panel, place, &mut self.work);
-        }
-        self.end(&tokens);
+        among_threads(|| {
+            self.begin(&tokens);
+            self.forward.begin(&next, &mut self.work);
+            for panel in panels(self.forward.vocab) {
+                self.back(&tokens, &panel, place);
+                self.forward.panel(&next, &panel, place, &mut self.work);
+            }
+            self.end(&tokens);
+        });
     }
 }
 
-/// Turns `[entries, count]` into rows of entries, in blocks of a cache line.
-fn turn<'r>(from: &[f32], into: impl Iterator<Item = &'r mut [f32]>, count: usize) {
-    const LINE: usize = 16;
-    let mut rows: Vec<&mut [f32]> = into.take(count).collect();
-    for (n, block) in from.chunks(LINE * count).enumerate() {
-        let entries = n * LINE..n * LINE + block.len() / count;
-        for (token, row) in rows.iter_mut().enumerate() {
-            let lines = block.chunks_exact(count);
-            for (x, entry) in row[entries.clone()].iter_mut().zip(lines) {
-                *x = entry[token];
+/// Runs many short products on a thread of the pool: there each starts without a call into the pool from outside.
+fn among_threads(work: impl FnOnce() + Send) {
+    rayon::scope(|_| work());
+}
+
+/// Writes rows as columns, `[numbers of a row, lanes]`, with zeros in lanes that have no row.
+fn side_by_side(rows: &[&[f32]], into: &mut [f32], lanes: usize) {
+    into.par_chunks_mut(LINE * lanes).enumerate().for_each(|(n, block)| {
+        let own = n * LINE..n * LINE + block.len() / lanes;
+        for (at, tile) in rows.chunks(LINE).enumerate() {
+            for (i, line) in block.chunks_exact_mut(lanes).enumerate() {
+                let line = &mut line[at * LINE..at * LINE + LINE];
+                line.fill(0.0);
+                line.iter_mut().zip(tile).for_each(|(x, row)| *x = row[own.start + i]);
             }
         }
-    }
+    });
+}
+
+/// The other way round.
+fn in_rows(from: &[f32], rows: &mut [&mut [f32]], lanes: usize) {
+    rows.par_chunks_mut(LINE).enumerate().for_each(|(at, tile)| {
+        for (n, block) in from.chunks(LINE * lanes).enumerate() {
+            for (i, row) in tile.iter_mut().enumerate() {
+                let row = &mut row[n * LINE..n * LINE + block.len() / lanes];
+                let lines = block.chunks_exact(lanes);
+                row.iter_mut().zip(lines).for_each(|(x, line)| *x = line[at * LINE + i]);
+            }
+        }
+    });
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ONE, PANEL, panels, turn};
+    use super::{LINE, ONE, PANEL, in_rows, panels, side_by_side};
 
     #[test]
     fn panels_are_the_vocabulary() {
@@ -293,16 +336,22 @@ mod tests {
     }
 
     #[test]
-    fn entries_become_rows() {
-        for (entries, count) in [(1, 1), (16, 3), (37, 5), (50, 128)] {
-            let from: Vec<f32> = (0..entries * count).map(|i| i as f32).collect();
-            let mut into = vec![-1.0f32; count * entries];
-            turn(&from, into.chunks_exact_mut(entries), count);
-            for token in 0..count {
-                for entry in 0..entries {
-                    assert_eq!(into[token * entries + entry], from[entry * count + token]);
-                }
+    fn rows_stand_side_by_side_and_come_back() {
+        for (numbers, count) in [(1, 1), (16, 3), (37, 5), (50, 16), (1500, 130)] {
+            let lanes = usize::next_multiple_of(count, LINE);
+            let rows: Vec<f32> = (0..numbers * count).map(|i| i as f32).collect();
+            let mut columns = vec![-1.0f32; numbers * lanes];
+            let each: Vec<&[f32]> = rows.chunks_exact(numbers).collect();
+            side_by_side(&each, &mut columns, lanes);
+            for (i, x) in columns.iter().enumerate() {
+                let (number, row) = (i / lanes, i % lanes);
+                let want = if row < count { rows[row * numbers + number] } else { 0.0 };
+                assert_eq!(*x, want, "{number} of {row}");
             }
+            let mut back = vec![-1.0f32; numbers * count];
+            let mut each: Vec<&mut [f32]> = back.chunks_exact_mut(numbers).collect();
+            in_rows(&columns, &mut each, lanes);
+            assert_eq!(back, rows);
         }
     }
 }
