@@ -101,9 +101,17 @@ impl<'a> Forward<'a> {
         }
         if self.vocab > ONE {
             let lanes = tokens.len().next_multiple_of(LINE);
-            fit(&mut work.states, width * lanes);
             let rows: Vec<&[f32]> = rows[self.place(tokens)].chunks_exact(width).collect();
             side_by_side(&rows, &mut work.states[..width * lanes], lanes);
+        }
+    }
+
+    /// Makes room for the copies of a panel, on the caller's thread: the allocator has pages there that were in use before.
+    fn make_room(&self, tokens: usize, work: &mut Work) {
+        if self.vocab > ONE {
+            let lanes = tokens.next_multiple_of(LINE);
+            fit(&mut work.states, self.hidden.width * lanes);
+            fit(&mut work.panel, largest(self.vocab) * lanes);
         }
     }
 
@@ -112,10 +120,13 @@ impl<'a> Forward<'a> {
         if tokens.is_empty() {
             return;
         }
-        self.begin(tokens, work);
-        for panel in panels(self.vocab) {
-            self.panel(tokens, &panel, into, work);
-        }
+        self.make_room(tokens.len(), work);
+        among_threads(|| {
+            self.begin(tokens, work);
+            for panel in panels(self.vocab) {
+                self.panel(tokens, &panel, into, work);
+            }
+        });
     }
 
     /// A panel's logits of some tokens, among all of theirs.
@@ -134,7 +145,6 @@ impl<'a> Forward<'a> {
         let mut rows: Vec<&mut [f32]> = rows.map(|row| &mut row[panel.clone()]).collect();
         if self.vocab > ONE {
             let lanes = count.next_multiple_of(LINE);
-            fit(&mut work.panel, largest(self.vocab) * lanes);
             let logits = &mut work.panel[..panel.len() * lanes];
             for (entry, b) in logits.chunks_exact_mut(lanes).zip(bias.into_iter().flatten()) {
                 entry.fill(*b);
@@ -143,7 +153,11 @@ impl<'a> Forward<'a> {
             product(logits, lanes, weight, h, bias.is_some());
             in_rows(logits, &mut rows, lanes);
         } else {
-            rows.iter_mut().for_each(|row| bias.into_iter().for_each(|b| row.copy_from_slice(b)));
+            if let Some(bias) = bias {
+                for row in &mut rows {
+                    row.copy_from_slice(bias);
+                }
+            }
             let h = self.states(tokens);
             product(into, self.vocab, h, weight.turned(), bias.is_some());
         }
@@ -212,7 +226,6 @@ impl<'a, 'g> Projection<'a, 'g> {
             let into = &mut weight[panel.start * width..panel.end * width];
             if vocab > ONE {
                 let lanes = count.next_multiple_of(LINE);
-                fit(&mut self.work.panel, largest(vocab) * lanes);
                 let turned = &mut self.work.panel[..panel.len() * lanes];
                 let rows = gradient.chunks_exact(vocab).take(count);
                 let rows: Vec<&[f32]> = rows.map(|row| &row[panel.clone()]).collect();
@@ -256,13 +269,14 @@ impl<'a, 'g> Projection<'a, 'g> {
 
 impl Source for Projection<'_, '_> {
     fn fill(&mut self, tokens: Range<usize>, into: &mut [f32]) {
-        among_threads(|| self.forward.fill(&tokens, into, &mut self.work));
+        self.forward.fill(&tokens, into, &mut self.work);
     }
 
     fn take(&mut self, tokens: Range<usize>, gradient: &[f32]) {
         if tokens.is_empty() {
             return;
         }
+        self.forward.make_room(tokens.len(), &mut self.work);
         among_threads(|| {
             self.begin(&tokens);
             for panel in panels(self.forward.vocab) {
@@ -273,6 +287,7 @@ impl Source for Projection<'_, '_> {
     }
 
     fn exchange(&mut self, tokens: Range<usize>, next: Range<usize>, place: &mut [f32]) {
+        self.forward.make_room(tokens.len().max(next.len()), &mut self.work);
         among_threads(|| {
             self.begin(&tokens);
             self.forward.begin(&next, &mut self.work);
