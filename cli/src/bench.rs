@@ -88,8 +88,8 @@ pub struct Args {
     /// Start from hidden states of H numbers and an output projection: products are measured beside
     #[arg(long, value_name = "H", conflicts_with_all = ["logp", "dtype"], value_parser = count())]
     hidden: Option<usize>,
-    /// From hidden states: memory for logits, as a share of all of them [default: a sixteenth, at
-    /// least 64 tokens and 16 MiB]
+    /// From hidden states: extra memory, for logits and what products pack, as a share of all logits
+    /// [default: a sixteenth, but at least logits of 128 tokens and 32 MiB]
     #[arg(long, value_name = "SHARE")]
     memory: Option<f64>,
     /// What runs the live stage; on a GPU its own events time it

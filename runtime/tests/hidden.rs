@@ -382,9 +382,9 @@ fn what_is_not_finite_in_place_has_a_place() {
     assert!(said.contains("NaN at token 1 of the batch, entry 0"), "{said}");
 }
 
-/// Large enough for several runs of rows.
+/// Large enough for several runs of rows, and for several panels of the vocabulary.
 fn large(rng: &mut Rng) -> (Table, usize) {
-    let vocab = 4000;
+    let vocab = 4700;
     (table(rng, 24, vocab), vocab)
 }
 
@@ -426,6 +426,26 @@ fn runs_of_rows_give_what_the_interpreter_gives() {
         let mut kernel = objective(text, Backend::Cpu);
         let got = run(&mut kernel, &table, &given, Kind::Plain, &mut Room::default(), usize::MAX);
         same(name, &got, &want, 2e-5);
+    }
+}
+
+#[test]
+fn panels_of_a_large_vocabulary_give_what_the_interpreter_gives() {
+    let mut rng = Rng(17);
+    let vocab = 5300;
+    let table = table(&mut rng, 3, vocab);
+    for name in ["grpo", "gspo", "scans", "full_kl"] {
+        let text = programs().find(|p| p.0 == name).unwrap().1;
+        let (mut kernel, mut meaning) =
+            (objective(text, Backend::Cpu), objective(text, Backend::Interp));
+        for kind in [Kind::Plain, Kind::Bias, Kind::Lora] {
+            let given = Given::new(&mut rng, &table, vocab, 1.0);
+            let want = run(&mut meaning, &table, &given, kind, &mut Room::default(), 99);
+            for tokens in [1, 3, 8, 17, 1000] {
+                let got = run(&mut kernel, &table, &given, kind, &mut room(tokens, vocab), 99);
+                same(&format!("{name} {kind:?} {tokens}"), &got, &want, 2e-5);
+            }
+        }
     }
 }
 

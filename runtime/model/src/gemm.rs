@@ -5,10 +5,19 @@
 
 use gemm::Parallelism;
 
+/// Most numbers of the inner dimension that a product packs at once.
+pub const INNER: usize = 512;
+/// Most rows, or columns, of which each thread packs so many for itself.
+pub const ROWS: usize = 512;
+
 /// Threads that a product may use: what candle uses too.
+pub fn threads() -> usize {
+    candle_core::utils::get_num_threads().max(1)
+}
+
 fn parallelism() -> Parallelism {
-    match candle_core::utils::get_num_threads() {
-        0 | 1 => Parallelism::None,
+    match threads() {
+        1 => Parallelism::None,
         n => Parallelism::Rayon(n),
     }
 }
@@ -30,6 +39,11 @@ impl<'a> Matrix<'a> {
     /// A packed row-major matrix.
     pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self { data, rows, columns, row: columns, column: 1 }
+    }
+
+    /// Rows that begin every `stride` numbers.
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        Self { data, rows, columns, row: stride, column: 1 }
     }
 
     /// The same values, rows and columns exchanged.

@@ -41,6 +41,7 @@ use cuts::{Cuts, Threads};
 pub use rlc_compiler::columns::Numbers;
 pub use rows::Width;
 pub use run::{Merge, Run};
+pub(crate) use source::fit;
 pub use source::{Computed, Room, Source, Sources};
 pub use sweep::ROW_FROM;
 

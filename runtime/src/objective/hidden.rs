@@ -10,6 +10,8 @@
 //! Three products of tokens x H x V a chunk, two with a frozen projection. A program that couples tokens
 //! needs the logits again for its gradient, in a fourth, unless the rows that it couples fit one chunk.
 
+mod projection;
+
 use std::ops::Range;
 
 use rlc_compiler::hir::ColumnId;
@@ -18,7 +20,8 @@ use rlc_compiler::level::{ROLLOUT, TOKEN};
 use rlc_compiler::program::Phase;
 use rlc_compiler::shape::TableError;
 use rlc_compiler::table::Floats;
-use rlc_model::gemm::{Matrix, product};
+
+use projection::{Forward, Projection, Work};
 
 use super::finite::all_finite;
 use super::step::{Run, Step, rounds};
@@ -79,20 +82,13 @@ pub struct LoraGrads<'a> {
     pub b: &'a mut [f32],
 }
 
-impl Head<'_> {
-    /// r of the low-rank addition.
-    fn rank(&self, width: usize) -> usize {
-        self.lora.map_or(0, |l| l.a.len() / width)
-    }
-}
-
 impl Hidden<'_> {
     /// All logits, `[tokens, V]`.
     pub fn logits(&self) -> Vec<f32> {
         let (tokens, vocab) = self.sizes();
         let mut into = vec![0.0; tokens * vocab];
         let forward = Forward { first: 0, vocab, hidden: *self };
-        forward.fill(&(0..tokens), &mut into, &mut Vec::new());
+        forward.fill(&(0..tokens), &mut into, &mut Work::default());
         into
     }
 
@@ -101,8 +97,7 @@ impl Hidden<'_> {
     pub fn backward(&self, d_logits: &[f32], d_hidden: &mut [f32], grads: &mut HeadGrads<'_>) {
         let (tokens, vocab) = self.sizes();
         let forward = Forward { first: 0, vocab, hidden: *self };
-        let (low, d_low) = (Vec::new(), Vec::new());
-        Projection { forward, d_hidden, grads, low, d_low }.take(0..tokens, d_logits);
+        Projection::new(forward, d_hidden, grads).take(0..tokens, d_logits);
     }
 
     fn sizes(&self) -> (usize, usize) {
@@ -137,13 +132,8 @@ impl Step<'_> {
             self.live_pieces(&rollouts, None, room)?;
             return Ok(());
         };
-        let mut projection = Projection {
-            forward: Forward { first: tokens.start, vocab: self.shape.vocab, hidden },
-            d_hidden,
-            grads,
-            low: Vec::new(),
-            d_low: Vec::new(),
-        };
+        let forward = Forward { first: tokens.start, vocab: self.shape.vocab, hidden };
+        let mut projection = Projection::new(forward, d_hidden, grads);
         self.live_pieces(&rollouts, Some((column, &mut projection)), room)?;
         let bad = d_hidden.iter().position(|g| !g.is_finite());
         let width = self.shape.vocab;
@@ -166,10 +156,14 @@ impl Step<'_> {
         let tokens = shape.range(ROLLOUT, rollouts.clone(), TOKEN);
         let mut parts = vec![rollouts.clone()];
         let mut at_once = tokens.len().max(1);
-        if let (Run::Cpu(run), Some((column, _))) = (&self.run, &logits) {
-            at_once = room.tokens(tokens.len(), shape.vocab, run.rows_per_token(*column).max(1));
+        if let (Run::Cpu(run), Some((column, projection))) = (&self.run, &logits) {
+            let each = run.rows_per_token(*column).max(1);
+            let hidden = &projection.forward.hidden;
+            let row = size_of::<f32>() * shape.vocab;
+            let bytes = |tokens: usize| projection::bytes(hidden, shape.vocab, each, tokens);
+            at_once = room.tokens(tokens.len(), row, bytes);
             if run.passes(*column) > 1 {
-                parts = self.parts(rollouts, at_once);
+                parts = self.parts_at_once(rollouts, at_once);
             }
         }
         let rows: Vec<Range<usize>> = parts.iter().map(|part| self.piece_rows(part)).collect();
@@ -225,6 +219,20 @@ impl Step<'_> {
         if parts.is_empty() { vec![rollouts.clone()] } else { parts }
     }
 
+    /// Parts of a piece whose logits are computed once for all loops; what is too long for that stays together, and
+    /// its chunks are as large as they can be.
+    fn parts_at_once(&self, rollouts: &Range<usize>, tokens: usize) -> Vec<Range<usize>> {
+        let long = |p: &Range<usize>| self.shape.range(ROLLOUT, p.clone(), TOKEN).len() > tokens;
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        for part in self.parts(rollouts, tokens) {
+            match parts.last_mut() {
+                Some(last) if long(last) && long(&part) => last.end = part.end,
+                _ => parts.push(part),
+            }
+        }
+        parts
+    }
+
     /// Names the place where a piece stopped being finite. Only the rows of the piece level that hold
     /// its `bad`-th token are computed anew.
     fn not_finite_at(
@@ -244,7 +252,7 @@ impl Step<'_> {
         Forward { first: tokens.start, vocab: self.shape.vocab, hidden }.fill(
             &own,
             &mut entries,
-            &mut Vec::new(),
+            &mut Work::default(),
         );
         let mut vocab = vocab_columns(&self.specialized, self.table, Vocab::default());
         let data = Floats::F32(&entries);
@@ -294,100 +302,4 @@ fn check(
         None => return Ok(()),
     };
     Err(ObjectiveError::Batch(TableError(said)))
-}
-
-fn scale(numbers: &mut [f32], by: f32) {
-    for x in numbers {
-        *x *= by;
-    }
-}
-
-/// Logits of hidden states.
-#[derive(Clone, Copy)]
-struct Forward<'a> {
-    /// The token of the first hidden state.
-    first: usize,
-    vocab: usize,
-    hidden: Hidden<'a>,
-}
-
-impl Forward<'_> {
-    /// Where the hidden states of some tokens lie.
-    fn place(&self, tokens: &Range<usize>) -> Range<usize> {
-        let width = self.hidden.width;
-        (tokens.start - self.first) * width..(tokens.end - self.first) * width
-    }
-
-    /// scale h A^T of some tokens, `[tokens, r]`.
-    fn low(&self, tokens: &Range<usize>, lora: Lora<'_>, into: &mut Vec<f32>) {
-        let Hidden { rows, width, head } = self.hidden;
-        let rank = head.rank(width);
-        let h = Matrix::new(&rows[self.place(tokens)], tokens.len(), width);
-        into.resize(tokens.len() * rank, 0.0);
-        product(into, rank, h, Matrix::new(lora.a, rank, width).turned(), false);
-        scale(into, lora.scale);
-    }
-
-    /// Logits. `low` is memory.
-    fn fill(&self, tokens: &Range<usize>, into: &mut [f32], low: &mut Vec<f32>) {
-        let Hidden { rows, width, head } = self.hidden;
-        let h = Matrix::new(&rows[self.place(tokens)], tokens.len(), width);
-        if let Some(bias) = head.bias {
-            into.chunks_exact_mut(self.vocab).for_each(|row| row.copy_from_slice(bias));
-        }
-        let weight = Matrix::new(head.weight, self.vocab, width);
-        product(into, self.vocab, h, weight.turned(), head.bias.is_some());
-        if let Some(lora) = head.lora {
-            let rank = head.rank(width);
-            self.low(tokens, lora, low);
-            let b = Matrix::new(lora.b, self.vocab, rank).turned();
-            product(into, self.vocab, Matrix::new(low, tokens.len(), rank), b, true);
-        }
-    }
-}
-
-/// Logits of hidden states, and the way back.
-struct Projection<'a, 'g> {
-    forward: Forward<'a>,
-    d_hidden: &'a mut [f32],
-    grads: &'a mut HeadGrads<'g>,
-    /// Of the low-rank addition: scale h A^T and its gradient, times scale.
-    low: Vec<f32>,
-    d_low: Vec<f32>,
-}
-
-impl Source for Projection<'_, '_> {
-    fn fill(&mut self, tokens: Range<usize>, into: &mut [f32]) {
-        self.forward.fill(&tokens, into, &mut self.low);
-    }
-
-    fn take(&mut self, tokens: Range<usize>, gradient: &[f32]) {
-        let Forward { vocab, hidden: Hidden { rows, width, head }, .. } = self.forward;
-        let count = tokens.len();
-        let own = self.forward.place(&tokens);
-        let h = Matrix::new(&rows[own.clone()], count, width);
-        let d = Matrix::new(gradient, count, vocab);
-        let into = &mut self.d_hidden[own];
-        product(into, width, d, Matrix::new(head.weight, vocab, width), false);
-        if let Some(weight) = &mut self.grads.weight {
-            product(weight, width, d.turned(), h, true);
-        }
-        if let Some(bias) = &mut self.grads.bias {
-            for row in gradient.chunks_exact(vocab) {
-                bias.iter_mut().zip(row).for_each(|(sum, g)| *sum += g);
-            }
-        }
-        let Some(lora) = head.lora else { return };
-        let rank = head.rank(width);
-        self.d_low.resize(count * rank, 0.0);
-        product(&mut self.d_low, rank, d, Matrix::new(lora.b, vocab, rank), false);
-        scale(&mut self.d_low, lora.scale);
-        let d_low = Matrix::new(&self.d_low, count, rank);
-        product(into, width, d_low, Matrix::new(lora.a, rank, width), true);
-        if let Some(grads) = &mut self.grads.lora {
-            product(grads.a, width, d_low.turned(), h, true);
-            self.forward.low(&tokens, lora, &mut self.low);
-            product(grads.b, rank, d.turned(), Matrix::new(&self.low, count, rank), true);
-        }
-    }
 }

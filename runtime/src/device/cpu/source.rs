@@ -16,6 +16,9 @@ pub trait Source {
     /// Takes d(loss)/d(entries) of `tokens`, `[tokens, V]`: once for each token of the piece, if the
     /// loss reads the column at all.
     fn take(&mut self, tokens: Range<usize>, gradient: &[f32]);
+
+    /// [`Source::take`] for `tokens` and [`Source::fill`] for `next` in one, where entries take the gradient's place.
+    fn exchange(&mut self, tokens: Range<usize>, next: Range<usize>, place: &mut [f32]);
 }
 
 /// A vocab-level column, f32, whose entries are computed.
@@ -40,17 +43,17 @@ pub struct Sources<'a, 'b> {
     pub tokens: usize,
 }
 
-/// Fewest tokens of a chunk by default. Three products of 2,048 x 896 to 32,000 in chunks of 256 tokens take 1.03
-/// times what they take in chunks of 512, in chunks of 128 tokens 1.12 times, of 64 1.31 times.
+/// Fewest tokens of a chunk by default.
 const ROWS: usize = 128;
-/// Fewest bytes of a chunk by default.
+/// Fewest bytes of entries of a chunk by default.
 const BYTES: usize = 32 << 20;
 
 /// Memory for entries, and gradients, of as many tokens as run at once; kept from call to call.
 ///
-/// By default it holds a sixteenth of a piece's entries, but at least 128 tokens and 32 MiB. A loop that
-/// carries a value from token to token is cut only where the value starts anew (a new rollout, say): such
-/// a run of tokens stays together even where it takes more than the room.
+/// The budget is for all that a pass takes beyond its results: also what products pack. By default it is a sixteenth
+/// of a piece's entries, but at least 128 tokens and 32 MiB of entries run at once. A loop that carries a value from
+/// token to token is cut only where the value starts anew (a new rollout, say): such a run of tokens stays together
+/// even where it takes more than the room.
 #[derive(Debug, Default)]
 pub struct Room {
     budget: Option<usize>,
@@ -68,35 +71,37 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// The entries of `tokens`, computed unless they are there.
+    /// The entries of `tokens`, computed unless they are there. There is room for so many `numbers`.
     pub fn entries(
         &mut self,
         source: &mut dyn Source,
         tokens: &Range<usize>,
         width: usize,
+        numbers: usize,
     ) -> *mut f32 {
-        let numbers = tokens.len() * width;
-        if self.held.as_ref() != Some(tokens) {
+        // Where the gradient of another loop's longer chunks will not fit, the entries have to move.
+        if self.held.as_ref() != Some(tokens) || self.entries.len() < numbers {
             fit(&mut self.entries, numbers);
-            source.fill(tokens.clone(), &mut self.entries[..numbers]);
+            source.fill(tokens.clone(), &mut self.entries[..tokens.len() * width]);
             self.held = Some(tokens.clone());
         }
         self.entries.as_mut_ptr()
     }
 
-    /// Where the gradient goes.
+    /// Where the gradient goes; likewise.
     pub fn gradient(&mut self, in_place: bool, numbers: usize) -> &mut [f32] {
         let own = if in_place { &mut self.entries } else { &mut self.gradient };
         fit(own, numbers);
-        &mut own[..numbers]
+        own
     }
 }
 
-/// Makes room for so many numbers, and for no more.
-fn fit(buffer: &mut Vec<f32>, numbers: usize) {
+/// Makes room for so many numbers. What was there is given back first: it is not needed, and both would be more than
+/// the budget.
+pub(crate) fn fit(buffer: &mut Vec<f32>, numbers: usize) {
     if buffer.len() < numbers {
-        buffer.reserve_exact(numbers - buffer.len());
-        buffer.resize(numbers, 0.0);
+        *buffer = Vec::new();
+        *buffer = vec![0.0; numbers];
     }
 }
 
@@ -106,14 +111,19 @@ impl Room {
         Room { budget: Some(bytes), buffers: Vec::new() }
     }
 
-    /// Tokens that run at once, of a piece of `tokens`, with `columns` rows of `width` entries each.
-    pub fn tokens(&self, tokens: usize, width: usize, columns: usize) -> usize {
-        let row = (size_of::<f32>() * width * columns).max(1);
-        let fit = match self.budget {
-            Some(bytes) => bytes / row,
-            None => tokens.div_ceil(16).max(ROWS).max(BYTES / row),
-        };
-        fit.max(1)
+    /// Tokens that run at once, of a piece of `tokens`, whose entries take `row` bytes each and that take
+    /// `bytes` in all, with what products pack.
+    pub fn tokens(&self, tokens: usize, row: usize, bytes: impl Fn(usize) -> usize) -> usize {
+        let budget = self.budget.unwrap_or(tokens * row / 16);
+        let (mut fits, mut over) = (1, tokens + 1);
+        while over - fits > 1 {
+            let middle = fits.midpoint(over);
+            if bytes(middle) <= budget { fits = middle } else { over = middle }
+        }
+        match self.budget {
+            Some(_) => fits,
+            None => fits.max(ROWS).max(BYTES / row.max(1)).min(tokens.max(1)),
+        }
     }
 
     /// Bytes that it takes at present.

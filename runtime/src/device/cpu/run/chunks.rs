@@ -51,6 +51,13 @@ impl Run<'_> {
             if level == TOKEN { token } else { shape.range(TOKEN, token..token, level).start }
         };
         let mut chunks = cuts.ranges(shape, tokens.clone(), sources.tokens, first);
+        // However few tokens a chunk has, it reads the whole projection: as many chunks, of one size.
+        let even = tokens.len().div_ceil(chunks.len().max(1));
+        let alike = cuts.ranges(shape, tokens.clone(), even, first);
+        if alike.len() <= chunks.len() {
+            chunks = alike;
+        }
+        let most = chunks.iter().map(Range::len).fold(sources.tokens, usize::max);
         if *direction == Direction::Reverse {
             chunks.reverse();
         }
@@ -65,16 +72,17 @@ impl Run<'_> {
                 in_place: plan.in_place(of.column),
             })
             .collect();
-        for chunk in chunks {
+        for (at, chunk) in chunks.iter().enumerate() {
             table.begin_at(chunk.start - tokens.start);
             let each = || touched.iter().enumerate();
             for (n, of) in each() {
                 let (source, buffer) = (&mut *sources.each[n].source, &mut sources.room.buffers[n]);
                 if let Some(slot) = of.entries {
-                    table.all[slot.index()] = buffer.entries(source, &chunk, width).cast();
+                    table.all[slot.index()] =
+                        buffer.entries(source, chunk, width, most * width).cast();
                 }
                 if let Some(slot) = of.gradient {
-                    let into = buffer.gradient(of.in_place, chunk.len() * width);
+                    let into = buffer.gradient(of.in_place, most * width);
                     table.all[slot.index()] = into.as_mut_ptr().cast();
                 }
             }
@@ -85,10 +93,15 @@ impl Run<'_> {
             self.rows(phase, step, table, range, chunk.start);
             for (n, of) in each().filter(|(_, of)| of.gradient.is_some()) {
                 let buffer = &mut sources.room.buffers[n];
-                let written = buffer.gradient(of.in_place, chunk.len() * width);
-                sources.each[n].source.take(chunk.clone(), written);
+                let source = &mut *sources.each[n].source;
+                let place = buffer.gradient(of.in_place, most * width);
+                let next = chunks.get(at + 1).filter(|_| of.in_place && of.entries.is_some());
+                match next {
+                    Some(next) => source.exchange(chunk.clone(), next.clone(), place),
+                    None => source.take(chunk.clone(), &place[..chunk.len() * width]),
+                }
                 if of.in_place {
-                    buffer.held = None;
+                    buffer.held = next.cloned();
                 }
             }
         }
