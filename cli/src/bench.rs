@@ -58,6 +58,7 @@ Examples:
   rlc bench grpo --set beta=0.04 --json | jq .time.pass.median
   rlc bench grpo --growth -o growth.svg         time against tokens, vocabulary and pieces
   rlc bench grpo --device cuda --tokens 16384 --vocab 151936 --dtype bf16
+  rlc bench grpo --device cuda --logp --tokens 1000000
   rlc bench --compile-times                     of every library objective
 
 JSON has seconds, bytes, and bytes per second.")]
@@ -93,7 +94,7 @@ pub struct Args {
     #[arg(long, value_name = "SHARE")]
     memory: Option<f64>,
     /// What runs the live stage; on a GPU its own events time it
-    #[arg(long, value_enum, default_value_t = On::Cpu, conflicts_with_all = ["growth", "hidden", "logp", "memory", "out", "compile_times"])]
+    #[arg(long, value_enum, default_value_t = On::Cpu, conflicts_with_all = ["growth", "hidden", "memory", "out", "compile_times"])]
     device: On,
     /// Threads of kernels and matrix products; the copy bandwidth is that of as many
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]

@@ -6,6 +6,7 @@ use rlc_compiler::clif::Float;
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::level::VOCAB;
 use rlc_compiler::loops::{Item, Loop, Op, Plan, SlotId, SlotKind, Step, Sweep};
+use rlc_compiler::program::Phase;
 use rlc_compiler::shape::Shape;
 
 /// Bytes of one pass over the batch.
@@ -89,6 +90,28 @@ impl Cost<'_> {
         bytes
     }
 
+    /// What the live stage must move below vocab level: each array that it takes from outside once, and each output.
+    pub fn live(&self) -> usize {
+        let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
+        for step in self.plan.steps(Phase::Live) {
+            match step {
+                Step::Loop(of) => {
+                    let (its, own) = self.touched(of);
+                    read.extend(its);
+                    written.extend(own);
+                }
+                Step::Call(of) => {
+                    read.extend(of.slots());
+                    written.insert(of.into);
+                }
+            }
+        }
+        let outputs: BTreeSet<SlotId> = self.plan.outputs.iter().map(|o| o.slot).collect();
+        let below = |s: &&SlotId| self.plan.slot(**s).level != VOCAB;
+        let taken = read.difference(&written);
+        taken.chain(written.intersection(&outputs)).filter(below).map(|s| self.slot(*s)).sum()
+    }
+
     /// What a kernel holds beside the batch's logits and their gradient.
     pub fn memory(&self) -> usize {
         let own = self
@@ -105,7 +128,8 @@ impl Cost<'_> {
         items.filter(|i| matches!(i, Item::Sweep(_))).count()
     }
 
-    fn of_loop(&self, of: &Loop, bytes: &mut Bytes) {
+    /// What the rows of a loop read and write, sweeps apart.
+    fn touched(&self, of: &Loop) -> (BTreeSet<SlotId>, BTreeSet<SlotId>) {
         let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
         read.extend(of.head.iter().filter_map(|(_, op)| op.slot()));
         for level in of.scopes(self.plan) {
@@ -129,8 +153,17 @@ impl Cost<'_> {
                 Item::Spread(_, of) | Item::SpreadAt { of, .. } => {
                     read.extend([of.d, of.index, of.starts]);
                 }
-                Item::Sweep(sweep) => self.of_sweep(sweep, bytes),
-                Item::Scan { .. } | Item::Shift { .. } => {}
+                Item::Sweep(_) | Item::Scan { .. } | Item::Shift { .. } => {}
+            }
+        }
+        (read, written)
+    }
+
+    fn of_loop(&self, of: &Loop, bytes: &mut Bytes) {
+        let (read, written) = self.touched(of);
+        for item in &of.body {
+            if let Item::Sweep(sweep) = item {
+                self.of_sweep(sweep, bytes);
             }
         }
         bytes.read += read.iter().map(|s| self.slot(*s)).sum::<usize>();
