@@ -6,6 +6,8 @@
 //! gpu     the driver: memory, launches, what is missing
 //! live    what is launched in which order on whose memory, for any [`Device`]
 //! graphs  which of these launches are repeated as one
+//! product products of candle's tensors into one that is there: their column-major form, and the CPU's way
+//! lt      the GPU's way, by cuBLASLt (feature `cuda`)
 //! tensors candle's tensors as memory of a piece, where candle has its CUDA back end (feature `cuda`)
 //! ```
 //!
@@ -17,7 +19,10 @@ pub mod cache;
 pub mod gpu;
 mod graphs;
 pub mod live;
+#[cfg(feature = "cuda")]
+mod lt;
 pub mod nvrtc;
+pub mod product;
 #[cfg(feature = "cuda")]
 pub mod tensors;
 
