@@ -4,6 +4,7 @@
 //! nvrtc   text -> cubin, with registers and spills; needs no GPU
 //! cache   cubins on disk
 //! gpu     the driver: memory, launches, what is missing
+//! pool    where that memory comes from
 //! live    what is launched in which order on whose memory, for any [`Device`]
 //! graphs  which of these launches are repeated as one
 //! product products of candle's tensors into one that is there: their column-major form, and the CPU's way
@@ -22,6 +23,7 @@ pub mod live;
 #[cfg(feature = "cuda")]
 mod lt;
 pub mod nvrtc;
+mod pool;
 pub mod product;
 #[cfg(feature = "cuda")]
 pub mod tensors;

@@ -72,7 +72,7 @@ fn present() -> Result<(), DeviceError> {
     ))
 }
 
-fn failed(what: &str) -> impl Fn(DriverError) -> DeviceError + '_ {
+pub(super) fn failed(what: &str) -> impl Fn(DriverError) -> DeviceError + '_ {
     move |e| {
         let advice = match e.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
@@ -101,6 +101,10 @@ impl Gpu {
     /// The GPU of a stream, launching there.
     pub fn on(stream: Arc<CudaStream>) -> Gpu {
         Gpu { stream, module: None, functions: HashMap::new() }
+    }
+
+    pub(super) fn context(&self) -> &Arc<CudaContext> {
+        self.stream.context()
     }
 
     /// What it is.
