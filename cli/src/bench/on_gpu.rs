@@ -10,7 +10,7 @@ use rlc_compiler::hir::ColumnId;
 use rlc_compiler::level::TOKEN;
 use rlc_compiler::program::Program;
 use rlc_compiler::shape::Shape;
-use rlc_compiler::table::{Floats, Table};
+use rlc_compiler::table::Table;
 use rlc_runtime::device::cpu::Kernel;
 use rlc_runtime::device::cuda::gpu::{About, Gpu};
 use rlc_runtime::device::cuda::{self, Device, Launched, cache::Cache};
@@ -159,15 +159,14 @@ fn held(
     for (column, rows) in &batch.vocab {
         let float = rlc_runtime::device::cpu::float(rows.data);
         let bytes = rows.data.len() * float.bytes();
-        let upload = |gpu: &mut Gpu| {
-            let mut memory = gpu.alloc(bytes)?;
-            write(gpu, &mut memory, rows.data)?;
-            Ok::<_, DeviceError>(memory)
-        };
-        let entries = upload(gpu)?;
+        let mut entries = gpu.alloc(bytes)?;
+        gpu.write_numbers(&mut entries, rows.data)?;
         let gradient = program.grads.iter().any(|(id, g)| id == column && g.is_some());
         let over = gradient && kernel.plan().in_place(*column);
-        let original = if over { Some(upload(gpu)?) } else { None };
+        let original = if over { Some(gpu.alloc(bytes)?) } else { None };
+        if let Some(original) = &original {
+            gpu.copy(&entries, original, bytes)?;
+        }
         let apart = if gradient && !over { Some(gpu.alloc(bytes)?) } else { None };
         out.push(Held { column: *column, float, bytes, gradient, entries, apart, original });
     }
@@ -181,25 +180,6 @@ fn rows_of(
     vocab: usize,
 ) -> Outcome<Vec<(ColumnId, Resident)>> {
     held.iter().map(|h| h.rows(gpu, tokens.clone(), vocab).map_err(device)).collect()
-}
-
-fn write(
-    gpu: &mut Gpu,
-    to: &mut <Gpu as Device>::Memory,
-    data: Floats<'_>,
-) -> Result<(), DeviceError> {
-    // A part at a time, so that no second array of the host's has all of them.
-    let each = 1 << 24;
-    for first in (0..data.len()).step_by(each) {
-        let part = data.slice(first..(first + each).min(data.len()));
-        let bytes: Vec<u8> = match part {
-            Floats::F32(x) => x.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-            Floats::F64(x) => x.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-            Floats::Bf16(x) | Floats::F16(x) => x.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-        };
-        gpu.write_at(to, first * (bytes.len() / part.len().max(1)), &bytes)?;
-    }
-    Ok(())
 }
 
 impl Held {

@@ -11,6 +11,7 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 
 use rlc_compiler::clif::Float;
+use rlc_compiler::table::Floats;
 
 use super::{Device, GRAPHS, Launch};
 use crate::device::{DeviceError, Resident};
@@ -72,11 +73,23 @@ fn present() -> Result<(), DeviceError> {
     ))
 }
 
+fn bytes_of<T: Copy>(numbers: &[T]) -> &[u8] {
+    // SAFETY: the same memory; called for numbers, which have no bytes between them.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
 pub(super) fn failed(what: &str) -> impl Fn(DriverError) -> DeviceError + '_ {
     move |e| {
         let advice = match e.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 ": take smaller pieces (`--micro-batch`), or give the chunks less memory"
+            }
+            sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+            | sys::CUresult::CUDA_ERROR_LAUNCH_FAILED
+            | sys::CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+            | sys::CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+            | sys::CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE => {
+                ": the GPU is lost to this process; a run continues from its last checkpoint"
             }
             sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU => ": its architecture is not supported",
             _ => "",
@@ -143,20 +156,21 @@ impl Gpu {
         Ok(found)
     }
 
-    /// Copies to some place of a memory.
-    pub fn write_at(
+    /// Copies numbers to the beginning of a memory.
+    pub fn write_numbers(
         &mut self,
         to: &mut CudaSlice<u8>,
-        at: usize,
-        bytes: &[u8],
+        data: Floats<'_>,
     ) -> Result<(), DeviceError> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let Some(mut to) = to.try_slice_mut(at..at + bytes.len()) else {
-            return Err(DeviceError::Order("a copy reaches beyond the GPU's memory"));
+        let bytes = match data {
+            Floats::F32(x) => bytes_of(x),
+            Floats::F64(x) => bytes_of(x),
+            Floats::Bf16(x) | Floats::F16(x) => bytes_of(x),
         };
-        self.stream.memcpy_htod(bytes, &mut to).map_err(failed("copying to the GPU"))
+        if bytes.len() > to.len() {
+            return Err(DeviceError::Order("a copy reaches beyond the GPU's memory"));
+        }
+        self.write(to, bytes)
     }
 
     /// Copies from one memory to another.
