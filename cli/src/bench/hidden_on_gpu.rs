@@ -10,6 +10,7 @@ use half::{bf16, f16};
 use rlc_compiler::level::{ROLLOUT, TOKEN};
 use rlc_compiler::shape::Shape;
 use rlc_compiler::table::{Array, Data, Table};
+use rlc_runtime::device::cuda::gpu::Gpu;
 use rlc_runtime::device::cuda::product::{Factor, Products};
 use rlc_runtime::objective::Objective;
 use rlc_runtime::train::TrainError;
@@ -96,9 +97,9 @@ pub fn measure(
 
     progress.say("warming up");
     let gpu = place.gpu().map_err(failed)?;
-    let before = gpu.as_ref().map(|g| g.forget_peak()).transpose().map_err(failed)?.flatten();
+    let before = gpu.as_ref().map(Gpu::forget_peak).transpose().map_err(failed)?.flatten();
     let (_, mut loss) = run().map_err(failed)?;
-    let peak = gpu.as_ref().map(|g| g.peak()).transpose().map_err(failed)?.flatten();
+    let peak = gpu.as_ref().map(Gpu::peak).transpose().map_err(failed)?.flatten();
     let own = rows.elem_count() * rows.dtype().size_in_bytes() + head.elem_count() * 4;
     let extra = before.zip(peak).map(|(b, p)| p.saturating_sub(b).saturating_sub(own as u64));
 

@@ -44,7 +44,8 @@ pub struct Measured {
     /// Whether there are vocab-level columns.
     logits: bool,
     in_place: bool,
-    /// Bytes that the live stage of a pass must read and write, columns as they lie on the GPU.
+    /// Bytes that the live stage of a pass must read and write: logits once for each loop that needs them, columns as they
+    /// lie on the GPU.
     bytes: usize,
     /// In the live stage of the last pass.
     launched: Launched,
@@ -83,7 +84,7 @@ pub fn measure(
     let pieces = pieces(&shape, program.piece, micro_batch);
     let below = Cost::new(kernel.plan(), &shape, &batch.floats, &[]).live();
     let (mut live, mut pass, mut loss) = (Vec::new(), Vec::new(), f64::NAN);
-    let mut launched = Launched::default();
+    let (mut launched, mut bytes) = (Launched::default(), 0);
     let started = Instant::now();
     while live.len() <= LEAST || started.elapsed() < time {
         let begin = Instant::now();
@@ -96,6 +97,9 @@ pub fn measure(
             of.renew(&mut gpu).map_err(device)?;
         }
         gpu.wait().map_err(device)?;
+        // A loop that comes back to a row finds it in the cache; another loop does not.
+        let moved = |h: &Held| h.bytes * (run.passes(h.column) + usize::from(h.gradient));
+        bytes = below + held.iter().map(moved).sum::<usize>();
         let before = run.launched();
         let watch = gpu.watch().map_err(device)?;
         for piece in &pieces {
@@ -113,8 +117,6 @@ pub fn measure(
     // The first pass loads modules.
     live.remove(0);
     pass.remove(0);
-    let vocab_level: usize = held.iter().map(|h| h.bytes * if h.gradient { 2 } else { 1 }).sum();
-    let bytes = vocab_level + below;
     let logits = !held.is_empty();
     let in_place = logits && held.iter().all(|h| h.apart.is_none());
     drop(held);
@@ -253,7 +255,7 @@ impl Measured {
         );
         let _ = writeln!(
             out,
-            "live    {}, {:.2} times the floor of {}: {} read and written once at {:.2} TB/s{}",
+            "live    {}, {:.2} times the floor of {}: {} moved at {:.2} TB/s{}",
             text::seconds(live),
             live / floor,
             text::seconds(floor),

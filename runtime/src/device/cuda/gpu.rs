@@ -107,6 +107,7 @@ impl Gpu {
     }
 
     /// The same GPU and stream for other kernels: what either launches waits for the other.
+    #[must_use]
     pub fn beside(&self) -> Gpu {
         Gpu::on(Arc::clone(&self.stream))
     }
