@@ -220,3 +220,44 @@ fn width(float: Float) -> usize {
         Float::F64 => 8,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rlc_compiler::fuse::fuse;
+    use rlc_compiler::source::{Source, Sources};
+    use rlc_compiler::specialize::{Settings, specialize};
+    use rlc_compiler::stdlib;
+
+    use super::super::Dtype;
+    use super::super::batch::{Wanted, build};
+    use super::*;
+
+    #[test]
+    fn the_live_stage_moves_its_columns_and_its_gradient() {
+        let (name, text) = stdlib::objective("grpo").unwrap();
+        let mut sources = Sources::default();
+        let source = Source { name: name.into(), text: text.into(), library: true };
+        let root = sources.add(source);
+        let checked = rlc_compiler::check(&mut sources, root, &rlc_compiler::link::NoFiles).0;
+        let offered = ["token/logp", "token/old_logp", "token/mask"].map(str::to_owned);
+        let settings =
+            Settings { present: Some(offered.into_iter().collect()), ..Settings::default() };
+        let program = specialize(&checked.unwrap(), &settings).unwrap().program;
+        let plan = fuse(&program).unwrap();
+        let wanted = Wanted {
+            tokens: 4000,
+            vocab: 8,
+            dtype: Dtype::F32,
+            hidden: None,
+            groups: Some(1),
+            rollouts: Some(4),
+            temperature: 1.0,
+        };
+        let table = build(&program, &wanted).unwrap();
+        let shape = Shape::new(&program.graph.level_table, &table).unwrap();
+        let live = Cost::new(&plan, &shape, &[], &[]).live();
+        // logp, old_logp, mask and the gradient in f64, the rollout of each token in 32 bits, and a few coarse rows.
+        let tokens = (4 * 8 + 4) * 4000;
+        assert!((tokens..tokens + 1000).contains(&live), "{live} for {tokens}");
+    }
+}

@@ -113,7 +113,8 @@ impl Gradients {
         tokens: &dyn Fn(Range<usize>) -> usize,
     ) -> Result<Tensor> {
         let (vocab, dtype) = (head.dim(0)?, head.dtype());
-        let at_once = LOGITS / (vocab * dtype.size_in_bytes()).max(1);
+        let arrays = if update.in_place() { 1 } else { 2 };
+        let at_once = LOGITS / (arrays * vocab * dtype.size_in_bytes()).max(1);
         let hidden = hidden.contiguous()?;
         let d_hidden = hidden.zeros_like()?;
         let parts = join_pieces(fine, tokens, at_once);
@@ -148,8 +149,9 @@ fn hidden_of(
     }
 }
 
-/// Bytes of logits that exist at once on a device, where the pieces allow it; their gradient has as many.
-const LOGITS: usize = 1 << 29;
+/// Bytes of logits and their gradient that exist at once on a device, where the pieces allow it. With what cuBLASLt works in they stay
+/// below a gibibyte. The projection's gradient is read and written once for each part that is cut.
+const LOGITS: usize = 7 << 27;
 
 /// Adds the output projection's gradient to that of the weight it is.
 fn add_head(
