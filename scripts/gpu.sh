@@ -195,7 +195,7 @@ errors() {
 import sys
 from safetensors.numpy import load_file, save_file
 batch = load_file(sys.argv[1])
-batch["vocab/logits"].reshape(-1)[3] = float("nan")
+batch["vocab/logits"][:, 3] = float("nan")
 save_file(batch, sys.argv[2])
 PY
     refuses nan-logit 'NaN\|not finite' "$rlc" eval grpo --device cuda --batch "$scratch/nan.safetensors"
