@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds `rlc` with the model, sampling and training on an NVIDIA GPU (`--features cuda`). Needs no GPU, no driver and no
 # CUDA installation: nvcc and its parts come as Python wheels (105 MB), and what only a driver has is linked against
-# stubs. The binary needs libcuda.so.1, libcublas.so.13, libcurand.so.10 and libcudart.so.13 where it
+# stubs. The binary needs libcuda.so.1, libcublas.so.13, libcublasLt.so.13, libcurand.so.10 and libcudart.so.13 where it
 # runs: a driver, and CUDA 13 or PyTorch's wheels (`LD_LIBRARY_PATH=…/site-packages/nvidia/cu13/lib`).
 #
-#   scripts/build_cuda.sh             target/cuda/release/rlc (67 MB) and rlc.gz (19 MB), for sm_90
+#   scripts/build_cuda.sh             target/cuda/release/rlc (68 MB) and rlc.gz (19 MB), for sm_90
 #   CUDA_COMPUTE_CAP=80 scripts/build_cuda.sh
 #
 # About 11 minutes of both cores the first time; most of it is candle's own kernels.

@@ -8,6 +8,7 @@ mod compile;
 mod cost;
 mod growth;
 mod hidden;
+mod hidden_on_gpu;
 pub(crate) mod machine;
 mod on_gpu;
 mod pass;
@@ -58,6 +59,7 @@ Examples:
   rlc bench grpo --set beta=0.04 --json | jq .time.pass.median
   rlc bench grpo --growth -o growth.svg         time against tokens, vocabulary and pieces
   rlc bench grpo --device cuda --tokens 16384 --vocab 151936 --dtype bf16
+  rlc bench grpo --device cuda --logp --tokens 1000000
   rlc bench --compile-times                     of every library objective
 
 JSON has seconds, bytes, and bytes per second.")]
@@ -93,7 +95,7 @@ pub struct Args {
     #[arg(long, value_name = "SHARE")]
     memory: Option<f64>,
     /// What runs the live stage; on a GPU its own events time it
-    #[arg(long, value_enum, default_value_t = On::Cpu, conflicts_with_all = ["growth", "hidden", "logp", "memory", "out", "compile_times"])]
+    #[arg(long, value_enum, default_value_t = On::Cpu, conflicts_with_all = ["growth", "memory", "out", "compile_times"])]
     device: On,
     /// Threads of kernels and matrix products; the copy bandwidth is that of as many
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
@@ -201,6 +203,16 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
         Some(path) => eval::read(path)?,
         None => given(args, &mut objective)?,
     };
+    if args.device == On::Cuda && table.arrays.contains_key(hidden::STATES) {
+        let time = Duration::from_secs_f64(args.seconds);
+        let measured = hidden_on_gpu::measure(objective, table, "cuda", time, &progress)?;
+        progress.end();
+        return if args.json {
+            output.print(&format!("{}\n", measured.json(name)))
+        } else {
+            output.print(&measured.text(name))
+        };
+    }
     if args.device == On::Cuda {
         let time = Duration::from_secs_f64(args.seconds);
         let micro_batch = args.micro_batch.unwrap_or(usize::MAX);

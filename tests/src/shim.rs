@@ -9,7 +9,7 @@ use rlc_compiler::cuda::Module;
 use rlc_compiler::loops::Plan;
 use rlc_runtime::device::DeviceError;
 use rlc_runtime::device::cuda::live::{Blocks, Live, LiveStage};
-use rlc_runtime::device::cuda::{self, Device, Floats};
+use rlc_runtime::device::cuda::{self, Device, Floats, Launch};
 
 use crate::root;
 
@@ -72,6 +72,8 @@ impl Device for Shim {
     /// In words of 8 bytes, so that everything is aligned; full of NaN at first.
     type Memory = Vec<u64>;
 
+    type Graph = Graph;
+
     fn alloc(&mut self, bytes: usize) -> Result<Vec<u64>, DeviceError> {
         // Packs of 16 bytes are read from addresses that are multiples of 16 only.
         Ok(vec![u64::MAX; bytes.div_ceil(8) + 2])
@@ -107,13 +109,8 @@ impl Device for Shim {
         Ok(())
     }
 
-    unsafe fn launch(
-        &mut self,
-        kernel: &str,
-        blocks: u32,
-        threads: u32,
-        args: &[u64],
-    ) -> Result<(), DeviceError> {
+    unsafe fn launch(&mut self, launch: Launch<'_>) -> Result<(), DeviceError> {
+        let Launch { kernel, blocks, threads, args } = launch;
         let mut values = args.to_vec();
         let mut pointers: Vec<*mut u64> = values.iter_mut().map(std::ptr::from_mut).collect();
         // SAFETY: `RLC_CPU_ENTRY` gives every kernel such a function; the caller vouches for the arguments.
@@ -125,17 +122,35 @@ impl Device for Shim {
         }
         Ok(())
     }
+
+    fn capture(&mut self, launches: &[Launch<'_>]) -> Result<Graph, DeviceError> {
+        let kept = |l: &Launch<'_>| (l.kernel.to_owned(), l.blocks, l.threads, l.args.to_vec());
+        Ok(Graph(launches.iter().map(kept).collect()))
+    }
+
+    unsafe fn replay(&mut self, graph: &Graph) -> Result<(), DeviceError> {
+        graph.0.iter().try_for_each(|(kernel, blocks, threads, args)| {
+            let launch = Launch { kernel, blocks: *blocks, threads: *threads, args };
+            // SAFETY: as promised by the caller.
+            unsafe { self.launch(launch) }
+        })
+    }
 }
 
-/// The live stage of a plan under the shim, with blocks of `threads` threads, at most `blocks` at a time.
+/// Launches with the arguments that they were captured with: kernel, blocks, threads, arguments.
+pub struct Graph(Vec<(String, u32, u32, Vec<u64>)>);
+
+/// The live stage of a plan under the shim, with blocks of `threads` threads, at most `blocks` at a time;
+/// with `graphs` launches that come again are replayed.
 pub fn live(
     plan: &Plan,
     floats: &Floats<'_>,
     order: Order,
     (threads, blocks): (u32, u32),
+    graphs: bool,
 ) -> Result<Box<dyn LiveStage>, DeviceError> {
     let module = cuda::module(plan, floats);
     let blocks = Blocks { least: 1, most: blocks, cache: usize::MAX };
     let shim = Shim::new(&module, order)?;
-    Ok(Box::new(Live::new(shim, module, floats, threads, blocks)))
+    Ok(Box::new(Live::new(shim, module, floats, threads, blocks, graphs)))
 }

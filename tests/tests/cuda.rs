@@ -57,8 +57,9 @@ fn case(of: &Case, number: usize) -> Vec<String> {
         Ok(checked) => of.objective(checked, Backend::Cpu),
         Err(found) => return vec![found],
     };
-    objective
-        .set_device(Some(Box::new(move |plan, floats| shim::live(plan, floats, order, shape))));
+    objective.set_device(Some(Box::new(move |plan, floats| {
+        shim::live(plan, floats, order, shape, true)
+    })));
     let extra = of.json.get("tolerance").and_then(Value::as_f64).unwrap_or(0.0);
     let expected = of.expected();
     let mut faults = Vec::new();
@@ -162,8 +163,9 @@ fn resident(
     table.arrays.remove("vocab/logits");
     let mut objective = of.objective(of.checked()?, Backend::Cpu);
     let (order, shape) = (shim::Order::Random, SHAPES[number % 3]);
-    objective
-        .set_device(Some(Box::new(move |plan, floats| shim::live(plan, floats, order, shape))));
+    objective.set_device(Some(Box::new(move |plan, floats| {
+        shim::live(plan, floats, order, shape, true)
+    })));
     let failed = |e: rlc_runtime::objective::ObjectiveError| e.to_string();
     let mut step = objective.begin(&table, Logits::OnDevice { vocab, float }).map_err(failed)?;
     let (from, size) = (memory.as_mut_ptr() as u64, float.bytes() * numbers);

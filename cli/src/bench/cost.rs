@@ -6,6 +6,7 @@ use rlc_compiler::clif::Float;
 use rlc_compiler::hir::ColumnId;
 use rlc_compiler::level::VOCAB;
 use rlc_compiler::loops::{Item, Loop, Op, Plan, SlotId, SlotKind, Step, Sweep};
+use rlc_compiler::program::Phase;
 use rlc_compiler::shape::Shape;
 
 /// Bytes of one pass over the batch.
@@ -89,6 +90,28 @@ impl Cost<'_> {
         bytes
     }
 
+    /// What the live stage must move below vocab level: each array that it takes from outside once, and each output.
+    pub fn live(&self) -> usize {
+        let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
+        for step in self.plan.steps(Phase::Live) {
+            match step {
+                Step::Loop(of) => {
+                    let (its, own) = self.touched(of);
+                    read.extend(its);
+                    written.extend(own);
+                }
+                Step::Call(of) => {
+                    read.extend(of.slots());
+                    written.insert(of.into);
+                }
+            }
+        }
+        let outputs: BTreeSet<SlotId> = self.plan.outputs.iter().map(|o| o.slot).collect();
+        let below = |s: &&SlotId| self.plan.slot(**s).level != VOCAB;
+        let taken = read.difference(&written);
+        taken.chain(written.intersection(&outputs)).filter(below).map(|s| self.slot(*s)).sum()
+    }
+
     /// What a kernel holds beside the batch's logits and their gradient.
     pub fn memory(&self) -> usize {
         let own = self
@@ -105,7 +128,8 @@ impl Cost<'_> {
         items.filter(|i| matches!(i, Item::Sweep(_))).count()
     }
 
-    fn of_loop(&self, of: &Loop, bytes: &mut Bytes) {
+    /// What the rows of a loop read and write, sweeps apart.
+    fn touched(&self, of: &Loop) -> (BTreeSet<SlotId>, BTreeSet<SlotId>) {
         let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
         read.extend(of.head.iter().filter_map(|(_, op)| op.slot()));
         for level in of.scopes(self.plan) {
@@ -129,8 +153,17 @@ impl Cost<'_> {
                 Item::Spread(_, of) | Item::SpreadAt { of, .. } => {
                     read.extend([of.d, of.index, of.starts]);
                 }
-                Item::Sweep(sweep) => self.of_sweep(sweep, bytes),
-                Item::Scan { .. } | Item::Shift { .. } => {}
+                Item::Sweep(_) | Item::Scan { .. } | Item::Shift { .. } => {}
+            }
+        }
+        (read, written)
+    }
+
+    fn of_loop(&self, of: &Loop, bytes: &mut Bytes) {
+        let (read, written) = self.touched(of);
+        for item in &of.body {
+            if let Item::Sweep(sweep) = item {
+                self.of_sweep(sweep, bytes);
             }
         }
         bytes.read += read.iter().map(|s| self.slot(*s)).sum::<usize>();
@@ -185,5 +218,46 @@ fn width(float: Float) -> usize {
         Float::Bf16 | Float::F16 => 2,
         Float::F32 => 4,
         Float::F64 => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rlc_compiler::fuse::fuse;
+    use rlc_compiler::source::{Source, Sources};
+    use rlc_compiler::specialize::{Settings, specialize};
+    use rlc_compiler::stdlib;
+
+    use super::super::Dtype;
+    use super::super::batch::{Wanted, build};
+    use super::*;
+
+    #[test]
+    fn the_live_stage_moves_its_columns_and_its_gradient() {
+        let (name, text) = stdlib::objective("grpo").unwrap();
+        let mut sources = Sources::default();
+        let source = Source { name: name.into(), text: text.into(), library: true };
+        let root = sources.add(source);
+        let checked = rlc_compiler::check(&mut sources, root, &rlc_compiler::link::NoFiles).0;
+        let offered = ["token/logp", "token/old_logp", "token/mask"].map(str::to_owned);
+        let settings =
+            Settings { present: Some(offered.into_iter().collect()), ..Settings::default() };
+        let program = specialize(&checked.unwrap(), &settings).unwrap().program;
+        let plan = fuse(&program).unwrap();
+        let wanted = Wanted {
+            tokens: 4000,
+            vocab: 8,
+            dtype: Dtype::F32,
+            hidden: None,
+            groups: Some(1),
+            rollouts: Some(4),
+            temperature: 1.0,
+        };
+        let table = build(&program, &wanted).unwrap();
+        let shape = Shape::new(&program.graph.level_table, &table).unwrap();
+        let live = Cost::new(&plan, &shape, &[], &[]).live();
+        // logp, old_logp, mask and the gradient in f64, the rollout of each token in 32 bits, and a few coarse rows.
+        let tokens = (4 * 8 + 4) * 4000;
+        assert!((tokens..tokens + 1000).contains(&live), "{live} for {tokens}");
     }
 }

@@ -63,7 +63,8 @@ fn numbers(data: Data, name: &str) -> Outcome<Vec<f32>> {
     }
 }
 
-fn wrong(why: String) -> Failure {
+/// Says that a batch has no hidden states to start from.
+pub fn wrong(why: String) -> Failure {
     Failure::input(format!("the batch cannot start from hidden states: {why}"), "")
 }
 

@@ -10,14 +10,15 @@ use rlc_compiler::hir::ColumnId;
 use rlc_compiler::level::TOKEN;
 use rlc_compiler::program::Program;
 use rlc_compiler::shape::Shape;
-use rlc_compiler::table::{Floats, Table};
+use rlc_compiler::table::Table;
 use rlc_runtime::device::cpu::Kernel;
 use rlc_runtime::device::cuda::gpu::{About, Gpu};
-use rlc_runtime::device::cuda::{self, Device, cache::Cache};
+use rlc_runtime::device::cuda::{self, Device, Launched, cache::Cache};
 use rlc_runtime::device::{DeviceError, Resident};
 use rlc_runtime::objective::Objective;
 use serde_json::{Value, json};
 
+use super::cost::Cost;
 use super::pass::{Batch, pieces};
 use super::progress::Progress;
 use super::{device, objective_failure, text};
@@ -40,9 +41,14 @@ pub struct Measured {
     loss: f64,
     tokens: usize,
     vocab: usize,
+    /// Whether there are vocab-level columns.
+    logits: bool,
     in_place: bool,
-    /// Vocab-level bytes that a pass must read and write.
+    /// Bytes that the live stage of a pass must read and write: logits once for each loop that needs them, columns as they
+    /// lie on the GPU.
     bytes: usize,
+    /// In the live stage of the last pass.
+    launched: Launched,
     /// Bytes read and written per second by a copy.
     copying: f64,
 }
@@ -69,13 +75,16 @@ pub fn measure(
     let floats = cuda::Floats { entries: &batch.floats, gradients: &batch.floats };
     let warn = output.warner();
     progress.say("compiling kernels");
-    let live = cuda::on_gpu(kernel.plan(), &floats, &Cache::of_user(), &warn).map_err(device)?;
+    let live = cuda::on(gpu.beside(), kernel.plan(), &floats, &Cache::of_user(), &warn);
+    let live = live.map_err(device)?;
     kernel.set_live(Some(live));
 
     progress.say("copying to the GPU");
     let held = held(&mut gpu, &kernel, &program, &batch).map_err(device)?;
     let pieces = pieces(&shape, program.piece, micro_batch);
+    let below = Cost::new(kernel.plan(), &shape, &batch.floats, &[]).live();
     let (mut live, mut pass, mut loss) = (Vec::new(), Vec::new(), f64::NAN);
+    let (mut launched, mut bytes) = (Launched::default(), 0);
     let started = Instant::now();
     while live.len() <= LEAST || started.elapsed() < time {
         let begin = Instant::now();
@@ -88,6 +97,10 @@ pub fn measure(
             of.renew(&mut gpu).map_err(device)?;
         }
         gpu.wait().map_err(device)?;
+        // A loop that comes back to a row finds it in the cache; another loop does not.
+        let moved = |h: &Held| h.bytes * (run.passes(h.column) + usize::from(h.gradient));
+        bytes = below + held.iter().map(moved).sum::<usize>();
+        let before = run.launched();
         let watch = gpu.watch().map_err(device)?;
         for piece in &pieces {
             let tokens = shape.range(program.piece, piece.clone(), TOKEN);
@@ -95,6 +108,7 @@ pub fn measure(
             run.live_resident(piece.clone(), &batch.vocab, &mut [], &rows).map_err(device)?;
         }
         live.push(watch.seconds(&gpu).map_err(device)?);
+        launched = run.launched() - before;
         run.after(&batch.vocab).map_err(device)?;
         pass.push(begin.elapsed().as_secs_f64());
         loss = run.value(program.loss).and_then(|v| v.first().copied()).unwrap_or(f64::NAN);
@@ -103,12 +117,24 @@ pub fn measure(
     // The first pass loads modules.
     live.remove(0);
     pass.remove(0);
-    let bytes = held.iter().map(|h| h.bytes * if h.gradient { 2 } else { 1 }).sum();
-    let in_place = held.iter().all(|h| h.apart.is_none());
+    let logits = !held.is_empty();
+    let in_place = logits && held.iter().all(|h| h.apart.is_none());
     drop(held);
     let copying = copying(&mut gpu).map_err(device)?;
     let (tokens, vocab) = (shape.count(TOKEN), shape.vocab);
-    Ok(Measured { about, live, pass, loss, tokens, vocab, in_place, bytes, copying })
+    Ok(Measured {
+        about,
+        live,
+        pass,
+        loss,
+        tokens,
+        vocab,
+        logits,
+        in_place,
+        bytes,
+        launched,
+        copying,
+    })
 }
 
 /// A column in the GPU's memory.
@@ -135,15 +161,14 @@ fn held(
     for (column, rows) in batch.vocab.iter() {
         let float = rlc_runtime::device::cpu::float(rows.data);
         let bytes = rows.data.len() * float.bytes();
-        let upload = |gpu: &mut Gpu| {
-            let mut memory = gpu.alloc(bytes)?;
-            write(gpu, &mut memory, rows.data)?;
-            Ok::<_, DeviceError>(memory)
-        };
-        let entries = upload(gpu)?;
+        let mut entries = gpu.alloc(bytes)?;
+        gpu.write_numbers(&mut entries, rows.data)?;
         let gradient = program.grads.iter().any(|(id, g)| id == column && g.is_some());
         let over = gradient && kernel.plan().in_place(*column);
-        let original = if over { Some(upload(gpu)?) } else { None };
+        let original = if over { Some(gpu.alloc(bytes)?) } else { None };
+        if let Some(original) = &original {
+            gpu.copy(&entries, original, bytes)?;
+        }
         let apart = if gradient && !over { Some(gpu.alloc(bytes)?) } else { None };
         out.push(Held { column: *column, float, bytes, gradient, entries, apart, original });
     }
@@ -157,25 +182,6 @@ fn rows_of(
     vocab: usize,
 ) -> Outcome<Vec<(ColumnId, Resident)>> {
     held.iter().map(|h| h.rows(gpu, tokens.clone(), vocab).map_err(device)).collect()
-}
-
-fn write(
-    gpu: &mut Gpu,
-    to: &mut <Gpu as Device>::Memory,
-    data: Floats<'_>,
-) -> Result<(), DeviceError> {
-    // A part at a time, so that no second array of the host's has all of them.
-    let each = 1 << 24;
-    for first in (0..data.len()).step_by(each) {
-        let part = data.slice(first..(first + each).min(data.len()));
-        let bytes: Vec<u8> = match part {
-            Floats::F32(x) => x.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-            Floats::F64(x) => x.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-            Floats::Bf16(x) | Floats::F16(x) => x.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-        };
-        gpu.write_at(to, first * (bytes.len() / part.len().max(1)), &bytes)?;
-    }
-    Ok(())
 }
 
 impl Held {
@@ -218,6 +224,7 @@ impl Measured {
     /// Seconds, bytes, and bytes per second.
     pub fn json(&self, objective: &str) -> Value {
         let of = |times: &[f64]| json!({ "median": text::median(times), "passes": times.len() });
+        let Launched { alone, graphs, inside } = self.launched;
         json!({
             "objective": objective,
             "device": self.about.name,
@@ -228,6 +235,7 @@ impl Measured {
             "loss": self.loss,
             "time": { "live": of(&self.live), "pass": of(&self.pass) },
             "bytes": self.bytes,
+            "launches": { "alone": alone, "graphs": graphs, "in_graphs": inside },
             "copying": self.copying,
             "floor": self.bytes as f64 / self.copying,
         })
@@ -238,18 +246,27 @@ impl Measured {
         let live = text::median(&self.live);
         let floor = self.bytes as f64 / self.copying;
         let mut out = format!(
-            "{objective} on {} ({}): {} tokens of {} entries, loss {}\n",
-            self.about.name, self.about.architecture, self.tokens, self.vocab, self.loss
+            "{objective} on {} ({}): {} tokens{}, loss {}\n",
+            self.about.name,
+            self.about.architecture,
+            self.tokens,
+            if self.logits { format!(" of {} entries", self.vocab) } else { String::new() },
+            self.loss
         );
         let _ = writeln!(
             out,
-            "live    {}, {:.2} times the floor of {}: {} read and written once at {:.2} TB/s{}",
+            "live    {}, {:.2} times the floor of {}: {} moved at {:.2} TB/s{}",
             text::seconds(live),
             live / floor,
             text::seconds(floor),
             text::size(self.bytes),
             self.copying / 1e12,
             if self.in_place { ", gradients over the logits" } else { "" },
+        );
+        let Launched { alone, graphs, inside } = self.launched;
+        let _ = writeln!(
+            out,
+            "kernels {alone} launched one by one, {inside} in {graphs} graphs a pass"
         );
         let _ = writeln!(
             out,

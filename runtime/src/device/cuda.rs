@@ -4,7 +4,11 @@
 //! nvrtc   text -> cubin, with registers and spills; needs no GPU
 //! cache   cubins on disk
 //! gpu     the driver: memory, launches, what is missing
+//! pool    where that memory comes from
 //! live    what is launched in which order on whose memory, for any [`Device`]
+//! graphs  which of these launches are repeated as one
+//! product products of candle's tensors into one that is there: their column-major form, and the CPU's way
+//! lt      the GPU's way, by cuBLASLt (feature `cuda`)
 //! tensors candle's tensors as memory of a piece, where candle has its CUDA back end (feature `cuda`)
 //! ```
 //!
@@ -14,8 +18,13 @@
 
 pub mod cache;
 pub mod gpu;
+mod graphs;
 pub mod live;
+#[cfg(feature = "cuda")]
+mod lt;
 pub mod nvrtc;
+mod pool;
+pub mod product;
 #[cfg(feature = "cuda")]
 pub mod tensors;
 
@@ -27,10 +36,14 @@ use rlc_compiler::loops::Plan;
 use super::{DeviceError, float_of};
 use cache::Cache;
 use gpu::Gpu;
+pub use graphs::Launched;
 use live::{Blocks, Live, LiveStage};
 
 /// Most blocks that share a vocab row which a multiprocessor has at a time.
 const BLOCKS: u32 = 4;
+
+/// Kernels are launched one by one where this variable of the environment is 0.
+pub const GRAPHS: &str = "RLC_GRAPHS";
 
 /// The kernels of a plan's live stage.
 pub fn module(plan: &Plan, floats: &Floats<'_>) -> Module {
@@ -70,7 +83,8 @@ pub fn on(
         // The rest is for whatever else passes through.
         cache: about.cache / 4 * 3,
     };
-    Ok(Box::new(Live::new(gpu, module, floats, SHARING, blocks)))
+    let graphs = std::env::var_os(GRAPHS).is_none_or(|value| value != "0");
+    Ok(Box::new(Live::new(gpu, module, floats, SHARING, blocks, graphs)))
 }
 
 /// Number types of vocab-level columns and of their gradients: f32 where nothing is said.
@@ -82,15 +96,31 @@ pub struct Floats<'a> {
     pub gradients: &'a [(ColumnId, Float)],
 }
 
+/// A kernel with what it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch<'a> {
+    /// Its name.
+    pub kernel: &'a str,
+    /// Blocks.
+    pub blocks: u32,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Pointers and whole numbers, 8 bytes each.
+    pub args: &'a [u64],
+}
+
 /// Something that runs kernels: a GPU, or in tests the shim.
 pub trait Device {
     /// Memory of the device.
     type Memory;
 
+    /// Launches that are repeated as one.
+    type Graph;
+
     /// New memory; what is in it is anything.
     fn alloc(&mut self, bytes: usize) -> Result<Self::Memory, DeviceError>;
 
-    /// What a kernel gets to find it.
+    /// What a kernel gets to find it; the same as long as the memory lives.
     fn address(&self, memory: &Self::Memory) -> u64;
 
     /// Copies to the beginning of a memory, which has room.
@@ -99,16 +129,20 @@ pub trait Device {
     /// Copies from the beginning of a memory, once everything launched before has run.
     fn read(&mut self, from: &Self::Memory, bytes: &mut [u8]) -> Result<(), DeviceError>;
 
-    /// Launches a kernel with arguments of 8 bytes. Launches run one after the other.
+    /// Launches a kernel. Launches run one after the other.
     ///
     /// # Safety
     ///
     /// The arguments are those the kernel was written for, and point to memory as large as it takes it to be.
-    unsafe fn launch(
-        &mut self,
-        kernel: &str,
-        blocks: u32,
-        threads: u32,
-        args: &[u64],
-    ) -> Result<(), DeviceError>;
+    unsafe fn launch(&mut self, launch: Launch<'_>) -> Result<(), DeviceError>;
+
+    /// Makes a graph of launches that have run before, one after the other; runs nothing.
+    fn capture(&mut self, launches: &[Launch<'_>]) -> Result<Self::Graph, DeviceError>;
+
+    /// Runs the launches of a graph.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Device::launch`], for each of them, now.
+    unsafe fn replay(&mut self, graph: &Self::Graph) -> Result<(), DeviceError>;
 }

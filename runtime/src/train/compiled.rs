@@ -154,6 +154,10 @@ impl Update for Pass<'_> {
         on_host(self, rollouts, &logits)
     }
 
+    fn in_place(&self) -> bool {
+        self.resident && self.step.in_place()
+    }
+
     fn finish(&mut self) -> Result<Outcome> {
         let outcome = self.step.finish().map_err(objective)?;
         Ok(Outcome {

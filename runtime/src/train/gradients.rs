@@ -11,6 +11,7 @@ use super::error::Result;
 use super::forward;
 use super::learner::{Update, join_pieces};
 use super::rollouts::model as model_error;
+use crate::device::cuda::product::{Factor, Products};
 use crate::objective::{Head, Hidden, Room};
 
 /// Memory that passes use again.
@@ -19,6 +20,7 @@ pub struct Gradients {
     room: Room,
     /// Gradient of the output projection.
     d_head: Vec<f32>,
+    products: Products,
 }
 
 impl Gradients {
@@ -35,7 +37,7 @@ impl Gradients {
         mut known: Option<Tensor>,
     ) -> Result<Vec<Option<Tensor>>> {
         if !model.own_ops() {
-            return on_device(model, batch, update, pieces, vars, known);
+            return self.on_device(model, batch, update, pieces, vars, known);
         }
         let head = model.head();
         self.d_head.clear();
@@ -65,6 +67,73 @@ impl Gradients {
         add_head(&mut grads, vars, head, &d_head)?;
         Ok(grads)
     }
+
+    /// The same on the model's device. The projection's gradient is summed in f32, wherever the parts are cut.
+    fn on_device(
+        &self,
+        model: &Model,
+        batch: &Batch,
+        update: &mut dyn Update,
+        pieces: &[Range<usize>],
+        vars: &[(String, Var)],
+        mut known: Option<Tensor>,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let mut grads: Vec<Option<Tensor>> = vec![None; vars.len()];
+        let head = model.frozen_head().map_err(model_error)?;
+        let d_head = Tensor::zeros(head.shape(), DType::F32, head.device())?;
+        let tokens = |r: Range<usize>| batch.tokens(r);
+        let finest = update.pieces();
+        for piece in pieces {
+            let hidden = hidden_of(model, batch, piece, &mut known)?;
+            // The finest cut of this piece.
+            let inside = |p: &&Range<usize>| piece.start <= p.start && p.end <= piece.end;
+            let fine: Vec<_> =
+                finest.iter().filter(inside).filter(|p| !p.is_empty()).cloned().collect();
+            let of = (&hidden.detach(), &head);
+            let d_hidden = self.through_head(of, &d_head, update, &fine, &tokens)?;
+            let store = rlc_model::seed_backward(&hidden, &d_hidden).map_err(model_error)?;
+            for (slot, (_, var)) in grads.iter_mut().zip(vars) {
+                if let Some(grad) = store.get(var) {
+                    add(slot, grad)?;
+                }
+            }
+        }
+        add_head(&mut grads, vars, model.head(), &d_head)?;
+        Ok(grads)
+    }
+
+    /// The gradient of hidden states `[tokens, H]` that meet a projection `[V, H]` of their type; that of the projection is
+    /// added to `d_head`, in f32. `fine` are ranges of rollouts that follow each other; as many as memory allows go at a time.
+    pub fn through_head(
+        &self,
+        (hidden, head): (&Tensor, &Tensor),
+        d_head: &Tensor,
+        update: &mut dyn Update,
+        fine: &[Range<usize>],
+        tokens: &dyn Fn(Range<usize>) -> usize,
+    ) -> Result<Tensor> {
+        let (vocab, dtype) = (head.dim(0)?, head.dtype());
+        let arrays = if update.in_place() { 1 } else { 2 };
+        let at_once = LOGITS / (arrays * vocab * dtype.size_in_bytes()).max(1);
+        let hidden = hidden.contiguous()?;
+        let d_hidden = hidden.zeros_like()?;
+        let parts = join_pieces(fine, tokens, at_once);
+        let most = parts.iter().map(|part| tokens(part.clone())).max().unwrap_or(0);
+        let room = Tensor::zeros((most, vocab), dtype, hidden.device())?;
+        let mut first = 0;
+        for part in parts {
+            let count = tokens(part.clone());
+            let (own, d_own) = (hidden.narrow(0, first, count)?, d_hidden.narrow(0, first, count)?);
+            first += count;
+            let logits = room.narrow(0, 0, count)?;
+            let by = &self.products;
+            by.multiply(&logits, Factor(&own, false), Factor(head, true), false)?;
+            let d_logits = update.live_logits(part, logits)?;
+            by.multiply(&d_own, Factor(&d_logits, false), Factor(head, false), false)?;
+            by.multiply(d_head, Factor(&d_logits, true), Factor(&own, false), true)?;
+        }
+        Ok(d_hidden)
+    }
 }
 
 /// The hidden states of a piece: those known, if it is the whole batch.
@@ -80,54 +149,9 @@ fn hidden_of(
     }
 }
 
-/// Bytes of logits that exist at once on a device, where the pieces allow it; their gradient has as many.
-const LOGITS: usize = 1 << 29;
-
-/// The same with candle's products on the model's device. The projection's gradient is summed in f32, from products of
-/// the type that the model computes in.
-fn on_device(
-    model: &Model,
-    batch: &Batch,
-    update: &mut dyn Update,
-    pieces: &[Range<usize>],
-    vars: &[(String, Var)],
-    mut known: Option<Tensor>,
-) -> Result<Vec<Option<Tensor>>> {
-    let mut grads: Vec<Option<Tensor>> = vec![None; vars.len()];
-    let mut d_head: Option<Tensor> = None;
-    let head = model.frozen_head().map_err(model_error)?;
-    let at_once = LOGITS / (head.dim(0)? * head.dtype().size_in_bytes()).max(1);
-    let finest = update.pieces();
-    for piece in pieces {
-        let hidden = hidden_of(model, batch, piece, &mut known)?;
-        let rows = hidden.detach();
-        // The finest cut of this piece, joined again as far as memory goes.
-        let inside = |p: &&Range<usize>| piece.start <= p.start && p.end <= piece.end;
-        let fine: Vec<_> =
-            finest.iter().filter(inside).filter(|p| !p.is_empty()).cloned().collect();
-        let tokens = |r: Range<usize>| batch.tokens(r);
-        let (mut d_hidden, mut first) = (Vec::new(), 0);
-        for part in join_pieces(&fine, tokens, at_once) {
-            let count = tokens(part.clone());
-            let own = rows.narrow(0, first, count)?;
-            first += count;
-            let d_logits = update.live_logits(part, own.matmul(&head.t()?)?)?;
-            d_hidden.push(d_logits.matmul(&head)?);
-            add(&mut d_head, &d_logits.t()?.matmul(&own)?.to_dtype(DType::F32)?)?;
-        }
-        let d_hidden = Tensor::cat(&d_hidden, 0)?;
-        let store = rlc_model::seed_backward(&hidden, &d_hidden).map_err(model_error)?;
-        for (slot, (_, var)) in grads.iter_mut().zip(vars) {
-            if let Some(grad) = store.get(var) {
-                add(slot, grad)?;
-            }
-        }
-    }
-    if let Some(d_head) = d_head {
-        add_head(&mut grads, vars, model.head(), &d_head)?;
-    }
-    Ok(grads)
-}
+/// Bytes of logits and their gradient that exist at once on a device, where the pieces allow it. With what cuBLASLt works in they stay
+/// below a gibibyte. The projection's gradient is read and written once for each part that is cut.
+const LOGITS: usize = 7 << 27;
 
 /// Adds the output projection's gradient to that of the weight it is.
 fn add_head(

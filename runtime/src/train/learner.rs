@@ -118,6 +118,10 @@ pub trait Update {
     fn live_logits(&mut self, rollouts: Range<usize>, logits: Tensor) -> Result<Tensor> {
         on_host(self, rollouts, &logits)
     }
+    /// Whether the gradient that [`Update::live_logits`] gives takes the place of the logits.
+    fn in_place(&self) -> bool {
+        false
+    }
     /// Loss, metrics and states, once every piece has been through. Then the pieces come anew, for the next
     /// optimiser step on the same batch.
     fn finish(&mut self) -> Result<Outcome>;

@@ -5,6 +5,7 @@ use rlc_model::{Dtype, Model};
 
 use super::config::ModelConfig;
 use super::error::{Result, TrainError};
+use crate::device::cuda::gpu::Gpu;
 
 /// A device, and how the model computes there.
 #[derive(Debug, Clone)]
@@ -49,6 +50,16 @@ impl Place {
         self.candle.unwrap_or(Dtype::F32)
     }
 
+    /// The GPU, to be measured; none on the CPU.
+    pub fn gpu(&self) -> Result<Option<Gpu>> {
+        #[cfg(feature = "cuda")]
+        if self.device.is_cuda() {
+            let gpu = crate::device::cuda::tensors::gpu(&self.device);
+            return gpu.map(Some).map_err(|e| TrainError::Objective(e.to_string()));
+        }
+        Ok(None)
+    }
+
     /// Makes a model on this device compute as this place does.
     pub fn prepare(&self, model: Model) -> Model {
         match self.candle {
@@ -73,14 +84,17 @@ pub fn ordinal(name: &str) -> Option<usize> {
 
 #[cfg(feature = "cuda")]
 fn cuda(ordinal: usize) -> Result<Device> {
-    Device::new_cuda_with_stream(ordinal).map_err(|e| {
+    let refused = |text: String| {
         // candle appends where in itself it happened.
-        let text = e.to_string();
         let what = text.lines().next().unwrap_or_default();
         TrainError::Config(format!(
             "model.device = \"cuda:{ordinal}\": {what}; `rlc doctor` says what this machine has"
         ))
-    })
+    };
+    let device = Device::new_cuda_with_stream(ordinal).map_err(|e| refused(e.to_string()))?;
+    let gpu = crate::device::cuda::tensors::gpu(&device);
+    gpu.and_then(|gpu| gpu.keep_memory()).map_err(|e| refused(e.to_string()))?;
+    Ok(device)
 }
 
 #[cfg(not(feature = "cuda"))]

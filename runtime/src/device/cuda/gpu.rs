@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{
-    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr,
+    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr,
     LaunchConfig, PushKernelArg, sys,
 };
 use cudarc::nvrtc::Ptx;
 
 use rlc_compiler::clif::Float;
+use rlc_compiler::table::Floats;
 
-use super::Device;
+use super::{Device, GRAPHS, Launch};
 use crate::device::{DeviceError, Resident};
 
 /// One GPU with the kernels of one module.
@@ -72,11 +73,23 @@ fn present() -> Result<(), DeviceError> {
     ))
 }
 
-fn failed(what: &str) -> impl Fn(DriverError) -> DeviceError + '_ {
+fn bytes_of<T: Copy>(numbers: &[T]) -> &[u8] {
+    // SAFETY: the same memory; called for numbers, which have no bytes between them.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
+pub(super) fn failed(what: &str) -> impl Fn(DriverError) -> DeviceError + '_ {
     move |e| {
         let advice = match e.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 ": take smaller pieces (`--micro-batch`), or give the chunks less memory"
+            }
+            sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+            | sys::CUresult::CUDA_ERROR_LAUNCH_FAILED
+            | sys::CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+            | sys::CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+            | sys::CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE => {
+                ": the GPU is lost to this process; a run continues from its last checkpoint"
             }
             sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU => ": its architecture is not supported",
             _ => "",
@@ -86,16 +99,26 @@ fn failed(what: &str) -> impl Fn(DriverError) -> DeviceError + '_ {
 }
 
 impl Gpu {
-    /// GPU number `ordinal`.
+    /// GPU number `ordinal`, on a stream of its own: the one that is there by default cannot be captured.
     pub fn new(ordinal: usize) -> Result<Gpu, DeviceError> {
         present()?;
         let context = CudaContext::new(ordinal).map_err(failed("opening the GPU"))?;
-        Ok(Gpu { stream: context.default_stream(), module: None, functions: HashMap::new() })
+        Ok(Gpu::on(context.new_stream().map_err(failed("opening the GPU"))?))
+    }
+
+    /// The same GPU and stream for other kernels: what either launches waits for the other.
+    #[must_use]
+    pub fn beside(&self) -> Gpu {
+        Gpu::on(Arc::clone(&self.stream))
     }
 
     /// The GPU of a stream, launching there.
     pub fn on(stream: Arc<CudaStream>) -> Gpu {
         Gpu { stream, module: None, functions: HashMap::new() }
+    }
+
+    pub(super) fn context(&self) -> &Arc<CudaContext> {
+        self.stream.context()
     }
 
     /// What it is.
@@ -122,20 +145,33 @@ impl Gpu {
         Ok(())
     }
 
-    /// Copies to some place of a memory.
-    pub fn write_at(
+    fn function(&mut self, kernel: &str) -> Result<CudaFunction, DeviceError> {
+        if let Some(found) = self.functions.get(kernel) {
+            return Ok(found.clone());
+        }
+        let Some(module) = &self.module else {
+            return Err(DeviceError::Order("kernels are loaded before they are launched"));
+        };
+        let found = module.load_function(kernel).map_err(failed(kernel))?;
+        self.functions.insert(kernel.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    /// Copies numbers to the beginning of a memory.
+    pub fn write_numbers(
         &mut self,
         to: &mut CudaSlice<u8>,
-        at: usize,
-        bytes: &[u8],
+        data: Floats<'_>,
     ) -> Result<(), DeviceError> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let Some(mut to) = to.try_slice_mut(at..at + bytes.len()) else {
-            return Err(DeviceError::Order("a copy reaches beyond the GPU's memory"));
+        let bytes = match data {
+            Floats::F32(x) => bytes_of(x),
+            Floats::F64(x) => bytes_of(x),
+            Floats::Bf16(x) | Floats::F16(x) => bytes_of(x),
         };
-        self.stream.memcpy_htod(bytes, &mut to).map_err(failed("copying to the GPU"))
+        if bytes.len() > to.len() {
+            return Err(DeviceError::Order("a copy reaches beyond the GPU's memory"));
+        }
+        self.write(to, bytes)
     }
 
     /// Copies from one memory to another.
@@ -166,7 +202,7 @@ impl Gpu {
         if entries < begin || entries + bytes > begin + of.len() as u64 {
             return Err(DeviceError::Order("rows reach beyond the GPU's memory"));
         }
-        // SAFETY: launches go to this context's default stream, as do the copies that fill the memory.
+        // SAFETY: launches go to this stream, as do the copies that fill the memory.
         Ok(unsafe { Resident::new(float, numbers, entries, gradient) })
     }
 
@@ -199,6 +235,8 @@ impl Watch {
 impl Device for Gpu {
     type Memory = CudaSlice<u8>;
 
+    type Graph = Graph;
+
     fn alloc(&mut self, bytes: usize) -> Result<CudaSlice<u8>, DeviceError> {
         let what = format!("taking {:.1} MB of GPU memory", bytes as f64 / 1e6);
         // SAFETY: kernels write memory before they read it, or `write` does; bytes have no invalid values.
@@ -226,22 +264,10 @@ impl Device for Gpu {
         self.wait()
     }
 
-    unsafe fn launch(
-        &mut self,
-        kernel: &str,
-        blocks: u32,
-        threads: u32,
-        args: &[u64],
-    ) -> Result<(), DeviceError> {
-        if !self.functions.contains_key(kernel) {
-            let Some(module) = &self.module else {
-                return Err(DeviceError::Order("kernels are loaded before they are launched"));
-            };
-            let found = module.load_function(kernel).map_err(failed(kernel))?;
-            self.functions.insert(kernel.to_owned(), found);
-        }
-        let function = &self.functions[kernel];
-        let mut builder = self.stream.launch_builder(function);
+    unsafe fn launch(&mut self, launch: Launch<'_>) -> Result<(), DeviceError> {
+        let Launch { kernel, blocks, threads, args } = launch;
+        let function = self.function(kernel)?;
+        let mut builder = self.stream.launch_builder(&function);
         for arg in args {
             builder.arg(arg);
         }
@@ -252,5 +278,44 @@ impl Device for Gpu {
         };
         // SAFETY: as promised by the caller; pointers and whole numbers are 8 bytes each.
         unsafe { builder.launch(config) }.map(|_| ()).map_err(failed(kernel))
+    }
+
+    fn capture(&mut self, launches: &[Launch<'_>]) -> Result<Graph, DeviceError> {
+        let what = format!("capturing kernels into a graph (`{GRAPHS}=0` does without)");
+        let failed = failed(&what);
+        // What other threads do meanwhile is their own affair.
+        let own = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(own).map_err(&failed)?;
+        let launched: Result<(), DeviceError> = launches.iter().try_for_each(|launch| {
+            // SAFETY: while the stream captures nothing runs; who replays vouches for the arguments.
+            unsafe { self.launch(*launch) }
+        });
+        // Also after a failure, or the stream would capture for ever.
+        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        launched?;
+        match graph.map_err(&failed)? {
+            Some(graph) => Ok(Graph { graph, stream: Arc::clone(&self.stream) }),
+            None => Err(DeviceError::Order("a graph of no kernels")),
+        }
+    }
+
+    unsafe fn replay(&mut self, graph: &Graph) -> Result<(), DeviceError> {
+        graph.graph.launch().map_err(failed("replaying a graph of kernels"))
+    }
+}
+
+/// Captured launches.
+pub struct Graph {
+    graph: CudaGraph,
+    stream: Arc<CudaStream>,
+}
+
+// SAFETY: a graph wants one thread at a time, and `Graph` lends it to none: who has it alone can use it.
+unsafe impl Send for Graph {}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // It may still run. A failure shows in whatever is done next.
+        let _ = self.stream.synchronize();
     }
 }

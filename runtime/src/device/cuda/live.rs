@@ -10,6 +10,7 @@ use rlc_compiler::level::{Level, TOKEN};
 use rlc_compiler::loops::{Call, Plan, Slot, SlotId, SlotKind, Step};
 use rlc_compiler::shape::Shape;
 
+use super::graphs::{Graphs, Launched, List, Next};
 use super::{Device, Floats};
 use crate::device::{DeviceError, Outside, float_of};
 
@@ -54,6 +55,9 @@ pub trait LiveStage: Send {
         shape: &Shape,
         table: &[*mut u8],
     ) -> Result<(), DeviceError>;
+
+    /// What has been launched so far.
+    fn launched(&self) -> Launched;
 }
 
 /// Bytes of a slot that is not vocab level.
@@ -93,6 +97,7 @@ fn rows_of(plan: &Plan, shape: &Shape, rows: &Range<usize>, level: Level) -> Ran
 /// Memory that grows.
 struct Room<M> {
     memory: M,
+    address: u64,
     bytes: usize,
 }
 
@@ -118,8 +123,13 @@ impl Blocks {
 
 /// The live stage on a device.
 pub struct Live<D: Device> {
+    /// First, so that it goes before what it was captured from.
+    graphs: Graphs<D::Graph>,
     device: D,
     module: Module,
+    /// Launches that the device does not know of yet, and the bytes that they touch.
+    list: List,
+    touched: usize,
     /// Threads of a block that shares a row.
     threads: u32,
     blocks: Blocks,
@@ -145,13 +155,14 @@ enum Key {
 impl<D: Device> Live<D> {
     /// Kernels that the device has loaded.
     ///
-    /// `threads` share a vocab row, a multiple of 32 up to 1,024.
+    /// `threads` share a vocab row, a multiple of 32 up to 1,024. With `graphs` short launches that come again go as one.
     pub fn new(
         device: D,
         module: Module,
         floats: &Floats<'_>,
         threads: u32,
         blocks: Blocks,
+        graphs: bool,
     ) -> Self {
         let mut args: Vec<Arg> = Vec::new();
         for arg in module.launches().flat_map(|l| &l.args) {
@@ -161,16 +172,32 @@ impl<D: Device> Live<D> {
         }
         let (memory, away) = (BTreeMap::new(), BTreeMap::new());
         let (floats, gradients) = (floats.entries.to_vec(), floats.gradients.to_vec());
-        Live { device, module, threads, blocks, memory, args, floats, gradients, away }
+        let (graphs, list) = (Graphs::new(graphs), List::default());
+        Live {
+            graphs,
+            device,
+            module,
+            list,
+            touched: 0,
+            threads,
+            blocks,
+            memory,
+            args,
+            floats,
+            gradients,
+            away,
+        }
     }
 
     fn room(&mut self, key: Key, bytes: usize) -> Result<(), DeviceError> {
         let enough = self.memory.get(&key).is_some_and(|r| r.bytes >= bytes);
         if !enough {
-            // The old one goes first: both may not fit.
+            // The old one goes first: both may not fit. Graphs may know its address.
+            self.graphs.clear();
             self.memory.remove(&key);
             let memory = self.device.alloc(bytes)?;
-            self.memory.insert(key, Room { memory, bytes });
+            let address = self.device.address(&memory);
+            self.memory.insert(key, Room { memory, address, bytes });
         }
         Ok(())
     }
@@ -238,62 +265,88 @@ impl<D: Device> Live<D> {
         self.args.iter().copied().filter_map(of).collect()
     }
 
-    fn launch(
+    /// Notes a launch for [`Live::flush`].
+    fn queue(
         &mut self,
         plan: &Plan,
         (step, at): (usize, usize),
         shape: &Shape,
         of: &dyn Fn(Level) -> Range<usize>,
-    ) -> Result<(), DeviceError> {
-        let Work::Launches(launches) = &self.module.steps[step] else { return Ok(()) };
+    ) {
+        let Work::Launches(launches) = &self.module.steps[step] else { return };
         let launch = &launches[at];
-        let address =
-            |key: Key| self.memory.get(&key).map_or(0, |room| self.device.address(&room.memory));
-        let args: Vec<u64> = launch
-            .args
-            .iter()
-            .map(|arg| match *arg {
-                Arg::Slot(slot) => {
-                    self.away.get(&slot).copied().unwrap_or_else(|| address(Key::Slot(slot)))
-                }
-                Arg::Part(n, _) => address(Key::Part(n)),
-                Arg::Partials => address(Key::Partials),
-                Arg::Starts(coarse, fine) => address(Key::Starts(coarse, fine)),
-                Arg::Begin(level) => of(level).start as u64,
-                Arg::End(level) => of(level).end as u64,
-                Arg::Count(level) => shape.count(level) as u64,
-                Arg::Vocab => shape.vocab as u64,
-                Arg::Base => of(TOKEN).start as u64,
-            })
-            .collect();
+        let slots = || {
+            let slot = |arg: &Arg| if let Arg::Slot(slot) = arg { Some(*slot) } else { None };
+            launch.args.iter().filter_map(slot).map(|slot| plan.slot(slot))
+        };
+        // Bytes of a row of vocab-level memory.
+        let row = |slot: &Slot| match slot.kind {
+            SlotKind::Entries(c) => float_of(&self.floats, c).bytes() * shape.vocab,
+            SlotKind::Gradient(c) => float_of(&self.gradients, c).bytes() * shape.vocab,
+            _ => 0,
+        };
         let (blocks, threads) = match launch.grid {
             Grid::Threads(level) => (of(level).len().div_ceil(ROWS as usize) as u32, ROWS),
             Grid::Warps(level) => ((of(level).len() * 32).div_ceil(ROWS as usize) as u32, ROWS),
             Grid::Blocks(level) => {
-                let bytes = launch.args.iter().map(|arg| match arg {
-                    Arg::Slot(slot) => match plan.slot(*slot).kind {
-                        SlotKind::Entries(c) => float_of(&self.floats, c).bytes(),
-                        _ => 0,
-                    },
-                    _ => 0,
-                });
-                let blocks = self.blocks.of(bytes.sum::<usize>() * shape.vocab);
+                let read = |slot: &&Slot| matches!(slot.kind, SlotKind::Entries(_));
+                let blocks = self.blocks.of(slots().filter(read).map(row).sum());
                 ((of(level).len() as u32).min(blocks), self.threads)
             }
             Grid::Fixed(blocks) => (blocks, ROWS),
         };
         if blocks == 0 {
-            return Ok(());
+            return;
         }
-        // SAFETY: the compiler listed these arguments with the kernel; memory was sized for the whole batch by
-        // `begin`, and vocab-level memory for the piece by `piece`.
-        unsafe { self.device.launch(&launch.kernel, blocks, threads, &args) }
+        let below = |slot: &Slot| of(slot.level).len() * 8;
+        let touched = |slot| match row(slot) {
+            0 => below(slot),
+            row => of(TOKEN).len() * row,
+        };
+        self.touched += slots().map(touched).sum::<usize>();
+        let address = |key: Key| self.memory.get(&key).map_or(0, |room| room.address);
+        let value = |arg: &Arg| match *arg {
+            Arg::Slot(slot) => {
+                self.away.get(&slot).copied().unwrap_or_else(|| address(Key::Slot(slot)))
+            }
+            Arg::Part(n, _) => address(Key::Part(n)),
+            Arg::Partials => address(Key::Partials),
+            Arg::Starts(coarse, fine) => address(Key::Starts(coarse, fine)),
+            Arg::Begin(level) => of(level).start as u64,
+            Arg::End(level) => of(level).end as u64,
+            Arg::Count(level) => shape.count(level) as u64,
+            Arg::Vocab => shape.vocab as u64,
+            Arg::Base => of(TOKEN).start as u64,
+        };
+        self.list.push((step, at), (blocks, threads), launch.args.iter().map(value));
+    }
+
+    /// Launches what was noted, as one where it came before.
+    fn flush(&mut self) -> Result<(), DeviceError> {
+        let launches = self.list.launches(&self.module);
+        // SAFETY: the compiler listed these arguments with the kernels; memory was sized for the whole
+        // batch by `begin`, and vocab-level memory for the piece by `piece`. A graph has the arguments of this very list.
+        let done = unsafe {
+            match self.graphs.next(&self.list, self.touched) {
+                Next::Each => launches.iter().try_for_each(|launch| self.device.launch(*launch)),
+                Next::Replay(graph) => self.device.replay(graph),
+                Next::Capture => self.device.capture(&launches).and_then(|graph| {
+                    let done = self.device.replay(&graph);
+                    self.graphs.keep(&self.list, graph);
+                    done
+                }),
+            }
+        };
+        self.list.clear();
+        self.touched = 0;
+        done
     }
 }
 
 impl<D: Device + Send> LiveStage for Live<D>
 where
     D::Memory: Send,
+    D::Graph: Send,
 {
     unsafe fn begin(
         &mut self,
@@ -366,11 +419,14 @@ where
         });
         if let Some((entries, gradient)) = over {
             let room = self.memory.get(&Key::Slot(entries));
-            let address = room.map_or(0, |r| self.device.address(&r.memory));
-            self.away.insert(gradient, address);
+            self.away.insert(gradient, room.map_or(0, |r| r.address));
         }
+        // A piece that failed may have left some.
+        self.list.clear();
+        self.touched = 0;
         for (n, step) in plan.live.iter().enumerate() {
             if let Step::Call(of_step) = step {
+                self.flush()?;
                 // SAFETY: the caller's table has as many bytes.
                 unsafe {
                     for slot in of_step.slots() {
@@ -382,9 +438,10 @@ where
             }
             let Work::Launches(launches) = &self.module.steps[n] else { continue };
             for at in 0..launches.len() {
-                self.launch(plan, (n, at), shape, &of)?;
+                self.queue(plan, (n, at), shape, &of);
             }
         }
+        self.flush()?;
         for (slot, kind, bytes) in touched {
             let SlotKind::Gradient(column) = kind else { continue };
             let own = match over {
@@ -412,5 +469,9 @@ where
             }
         }
         Ok(())
+    }
+
+    fn launched(&self) -> Launched {
+        self.graphs.launched()
     }
 }

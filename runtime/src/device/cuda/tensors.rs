@@ -1,8 +1,9 @@
 //! candle's tensors on a GPU as vocab-level columns of a piece.
 
+use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::DevicePtr;
-use candle_core::{CudaStorage, DType, Device, Storage, Tensor};
+use candle_core::{CudaStorage, DType, Device, Layout, Storage, Tensor};
 use half::{bf16, f16};
 use rlc_compiler::clif::Float;
 
@@ -43,16 +44,24 @@ pub fn resident(logits: &Tensor, gradient: &Tensor) -> Result<Resident, DeviceEr
 
 fn address(tensor: &Tensor) -> Result<u64, DeviceError> {
     let (storage, layout) = tensor.storage_and_layout();
-    let (Storage::Cuda(storage), Some((start, _))) = (&*storage, layout.contiguous_offsets())
-    else {
-        return Err(DeviceError::Order("a packed tensor on the GPU is needed"));
+    let Storage::Cuda(storage) = &*storage else {
+        return Err(DeviceError::Order("a tensor on the GPU is needed"));
     };
-    let first = match tensor.dtype() {
+    start(storage, layout).map_err(failed)
+}
+
+/// Where a packed tensor of f32, bf16 or f16 begins.
+pub(super) fn start(storage: &CudaStorage, layout: &Layout) -> candle_core::Result<u64> {
+    let Some((start, _)) = layout.contiguous_offsets() else {
+        candle_core::bail!("a packed tensor on the GPU is needed")
+    };
+    let dtype = storage.dtype();
+    let first = match dtype {
         DType::F32 => first::<f32>(storage),
         DType::BF16 => first::<bf16>(storage),
         _ => first::<f16>(storage),
     };
-    Ok(first.map_err(failed)? + (start * tensor.dtype().size_in_bytes()) as u64)
+    Ok(first? + (start * dtype.size_in_bytes()) as u64)
 }
 
 fn first<T: CudaDType>(storage: &CudaStorage) -> candle_core::Result<u64> {

@@ -9,6 +9,7 @@ use rlc_compiler::loops::Call;
 
 use super::super::{Kernel, Memory};
 use super::{NOT_IN_PLACE, Run, call};
+use crate::device::cuda::Launched;
 use crate::device::{DeviceError, Gradient, Outside, Resident, float_of};
 
 impl Run<'_> {
@@ -44,6 +45,11 @@ impl Run<'_> {
         let done = self.live(rows, vocab, gradients);
         self.resident.clear();
         done
+    }
+
+    /// What another device has launched so far, in this batch and before; nothing where the CPU runs the live stage.
+    pub fn launched(&self) -> Launched {
+        self.kernel.live.as_ref().map_or_else(Launched::default, |live| live.launched())
     }
 
     /// Runs a piece on another device.
