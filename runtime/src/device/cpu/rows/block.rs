@@ -10,6 +10,18 @@ use super::simd::Simd;
 /// Entries of a row that are worked on together.
 pub(super) const BLOCK: usize = 1024;
 
+/// Bytes of a cache line, and of the widest vector.
+const LINE: usize = 64;
+
+/// How a gradient is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::device::cpu) enum Stores {
+    /// Through the caches: whoever reads it finds it there.
+    Cached,
+    /// Past them: it is larger than they are.
+    Streaming,
+}
+
 /// Where a gradient goes.
 #[derive(Debug)]
 pub enum Out<'a> {
@@ -75,6 +87,15 @@ impl Source {
         }
     }
 
+    /// Bytes of an entry.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Source::Bf16(_) | Source::F16(_) => 2,
+            Source::F32(_) => 4,
+            Source::F64(_) => 8,
+        }
+    }
+
     /// The first `len` entries.
     ///
     /// # Safety
@@ -126,6 +147,16 @@ impl Target {
             Target::F32(v) => v.cast_const().cast(),
             Target::Bf16(v) | Target::F16(v) => v.cast_const().cast(),
         }
+    }
+
+    /// Entries before the first that a cache line begins with; none where there is no such entry.
+    pub(super) fn before_line(self) -> Option<usize> {
+        let bytes = match self {
+            Target::F32(_) => 4,
+            Target::Bf16(_) | Target::F16(_) => 2,
+        };
+        let skip = self.address().addr().wrapping_neg() % LINE;
+        skip.is_multiple_of(bytes).then_some(skip / bytes)
     }
 
     /// A row of this type in memory; none of f64.
@@ -286,41 +317,67 @@ pub(in crate::device) fn f16(x: f32) -> u16 {
     sign | number
 }
 
-/// Writes a computed block to where it belongs, if it is not there yet.
+/// Writes a computed block to where it belongs, if it is not there yet. What is computed may be lost.
 ///
 /// # Safety
 ///
-/// `from` has `n` numbers, and the target has entries `start..start + n`.
+/// `from` has room for `n` numbers in whole vectors, and the target has entries `start..start + n`; a cache line
+/// begins with the first of them if they are streamed.
 #[inline(always)]
-pub(super) unsafe fn put<S: Simd>(s: S, from: *const f32, target: Target, start: usize, n: usize) {
-    let whole = n - n % S::LANES;
-    // SAFETY: as above.
+pub(super) unsafe fn put<S: Simd>(
+    s: S,
+    from: *mut f32,
+    (target, stores): (Target, Stores),
+    start: usize,
+    n: usize,
+) {
+    let streams = stores == Stores::Streaming;
+    // SAFETY: as above. Rounded numbers lie before those that are still to be rounded.
     unsafe {
         match target {
             Target::F32(to) => {
                 let to = to.add(start);
-                if !std::ptr::eq(from, to) {
+                if streams {
+                    stream(s, from.cast(), to.cast(), 4 * n);
+                } else if !std::ptr::eq(from, to) {
                     std::ptr::copy_nonoverlapping(from, to, n);
                 }
             }
-            Target::Bf16(to) => {
-                let to = to.add(start);
+            Target::Bf16(to) | Target::F16(to) => {
+                let half = matches!(target, Target::F16(_));
+                let (own, away) = (from.cast::<u16>(), to.add(start));
+                let to = if streams { own } else { away };
+                let whole = n - n % S::LANES;
                 for i in (0..whole).step_by(S::LANES) {
-                    s.store_bf16(to.add(i), s.load(from.add(i)));
+                    let v = s.load(from.add(i));
+                    if half { s.store_f16(to.add(i), v) } else { s.store_bf16(to.add(i), v) }
                 }
                 for i in whole..n {
-                    *to.add(i) = bf16(*from.add(i));
+                    let x = *from.add(i);
+                    to.add(i).write_unaligned(if half { f16(x) } else { bf16(x) });
                 }
-            }
-            Target::F16(to) => {
-                let to = to.add(start);
-                for i in (0..whole).step_by(S::LANES) {
-                    s.store_f16(to.add(i), s.load(from.add(i)));
-                }
-                for i in whole..n {
-                    *to.add(i) = f16(*from.add(i));
+                if streams {
+                    stream(s, own.cast(), away.cast(), 2 * n);
                 }
             }
         }
+    }
+}
+
+/// Copies bytes past the caches, but for those after the last whole vector.
+///
+/// # Safety
+///
+/// As many can be read and written; where they are written a cache line begins.
+#[inline(always)]
+unsafe fn stream<S: Simd>(s: S, from: *const u8, to: *mut u8, bytes: usize) {
+    let vector = 4 * S::LANES;
+    let whole = bytes - bytes % vector;
+    // SAFETY: promised by the caller; a line is a whole number of vectors.
+    unsafe {
+        for i in (0..whole).step_by(vector) {
+            s.stream(to.add(i).cast(), s.load(from.add(i).cast()));
+        }
+        std::ptr::copy_nonoverlapping(from.add(whole), to.add(whole), bytes - whole);
     }
 }

@@ -3,7 +3,7 @@
 use rlc_compiler::table::Floats;
 
 use super::base::Base;
-use super::block::{BLOCK, Buffer, Out, Source, Target, put, vectors, widen};
+use super::block::{BLOCK, Buffer, Out, Source, Stores, Target, put, vectors, widen};
 use super::exact;
 use super::simd::{Kernel, Simd, Width, run};
 
@@ -106,7 +106,7 @@ pub fn gradient(width: Width, terms: &[Gradient], add: &[(usize, f64)], mut out:
         })
         .collect();
     // SAFETY: all rows have `len` entries; only those of the target itself are written.
-    unsafe { gradient_at(width, len, &terms, add, target) }
+    unsafe { gradient_at(width, len, &terms, add, (target, Stores::Cached)) }
 }
 
 /// [`gradient`] over memory that the target may take the place of.
@@ -120,7 +120,7 @@ pub(in crate::device::cpu) unsafe fn gradient_at(
     len: usize,
     terms: &[Terms],
     add: &[(usize, f64)],
-    target: Target,
+    (target, stores): (Target, Stores),
 ) {
     assert!(terms.len() <= MOST_TERMS, "too many terms");
     let mut ready = [None; MOST_TERMS];
@@ -135,7 +135,9 @@ pub(in crate::device::cpu) unsafe fn gradient_at(
     if known {
         // Later terms read what earlier ones would have written.
         let apart = own && terms.len() > 1;
-        run(width, Sweep { ready, terms: terms.len(), len, target, add, apart });
+        // Its own row is in the caches.
+        let head = target.before_line().filter(|_| stores == Stores::Streaming && !own);
+        run(width, Sweep { ready, terms: terms.len(), len, target, add, apart, head });
     } else {
         // SAFETY: promised by the caller.
         unsafe { exact::gradient(len, terms, add, target) };
@@ -209,10 +211,29 @@ struct Sweep<'a> {
     add: &'a [(usize, f64)],
     /// A block is computed beside its place.
     apart: bool,
+    /// Entries before those that are streamed; none where nothing is.
+    head: Option<usize>,
+}
+
+/// What becomes of terms over a block.
+const WRITE: u8 = 0;
+/// They are added to what is there.
+const ADD: u8 = 1;
+/// They are streamed to where they belong.
+const STREAM: u8 = 2;
+
+impl Sweep<'_> {
+    /// Whether a block can be computed where it belongs. What is streamed is not read again.
+    fn in_place(&self, start: usize, n: usize, lanes: usize, streams: bool) -> bool {
+        let changes = |a: &(usize, f64)| (start..start + n).contains(&a.0);
+        let whole = n.is_multiple_of(lanes) && !self.apart;
+        whole && (!streams || self.terms == 1 && !self.add.iter().any(changes))
+    }
 }
 
 impl Kernel for Sweep<'_> {
     type Output = ();
+    const ROUNDS: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -220,13 +241,22 @@ impl Kernel for Sweep<'_> {
             (Buffer::new(), Buffer::new(), Buffer::new());
         let mut start = 0;
         while start < self.len {
-            let n = BLOCK.min(self.len - start);
+            let mut n = BLOCK.min(self.len - start);
+            // Streamed blocks begin with a cache line.
+            if let Some(head) = self.head.filter(|head| start < *head) {
+                n = n.min(head);
+            }
+            let streams = self.head.is_some_and(|head| start >= head);
             let count = vectors::<S>(n);
             // SAFETY: rows and target have `len` entries. Where the target is the row of the only terms, each vector is
             // read before it is written, and nothing is read twice.
             unsafe {
+                let mut done = false;
                 let to = match self.target {
-                    Target::F32(to) if n.is_multiple_of(S::LANES) && !self.apart => to.add(start),
+                    Target::F32(to) if self.in_place(start, n, S::LANES, streams) => {
+                        done = streams;
+                        to.add(start)
+                    }
                     Target::F32(_) | Target::Bf16(_) | Target::F16(_) => z_buffer.pointer(),
                 };
                 if self.terms == 0 {
@@ -236,13 +266,19 @@ impl Kernel for Sweep<'_> {
                     let [b, c, d] = ready.has;
                     let x = widen(s, ready.x, start, n, &mut x_buffer);
                     let y = if d { widen(s, ready.y, start, n, &mut y_buffer) } else { x };
-                    let pass = Pass { ready, x, y, to, by: ready.coefficients() };
+                    let next = [ready.x, ready.y].map(|row| {
+                        let step = S::LANES * row.bytes();
+                        (row.address().wrapping_add((self.len + start) * row.bytes()), step)
+                    });
+                    let pass = Pass { ready, x, y, to, by: ready.coefficients(), next };
+                    let how = if done { STREAM } else { u8::from(term > 0) };
                     macro_rules! by_terms {
                         ($($b:literal $c:literal $d:literal,)*) => {
-                            match (b, c, d, term > 0) {
+                            match (b, c, d, how) {
                                 $(
-                                    ($b, $c, $d, false) => pass.run::<S, $b, $c, $d, false>(s, count),
-                                    ($b, $c, $d, true) => pass.run::<S, $b, $c, $d, true>(s, count),
+                                    ($b, $c, $d, STREAM) => pass.run::<S, $b, $c, $d, STREAM>(s, count),
+                                    ($b, $c, $d, ADD) => pass.run::<S, $b, $c, $d, ADD>(s, count),
+                                    ($b, $c, $d, _) => pass.run::<S, $b, $c, $d, WRITE>(s, count),
                                 )*
                             }
                         };
@@ -252,15 +288,21 @@ impl Kernel for Sweep<'_> {
                         true false false, true false true, true true false, true true true,
                     }
                 }
-                for (index, value) in self.add {
-                    if (start..start + n).contains(index) {
-                        let to = to.add(index - start);
-                        *to = (f64::from(*to) + value) as f32;
+                if !done {
+                    for (index, value) in self.add {
+                        if (start..start + n).contains(index) {
+                            let to = to.add(index - start);
+                            *to = (f64::from(*to) + value) as f32;
+                        }
                     }
+                    let stores = if streams { Stores::Streaming } else { Stores::Cached };
+                    put(s, to, (self.target, stores), start, n);
                 }
-                put(s, to, self.target, start, n);
             }
             start += n;
+        }
+        if self.head.is_some() {
+            s.drain();
         }
     }
 }
@@ -272,6 +314,8 @@ struct Pass<'a> {
     y: *const f32,
     to: *mut f32,
     by: [f32; 4],
+    /// The same entries of the next row, which the loop comes to next, of x and y; and bytes of a vector of them.
+    next: [(*const u8, usize); 2],
 }
 
 impl Pass<'_> {
@@ -279,9 +323,9 @@ impl Pass<'_> {
     ///
     /// # Safety
     ///
-    /// All that is read and written has `count` vectors.
+    /// All that is read and written has `count` vectors; what is streamed begins a cache line.
     #[inline(always)]
-    unsafe fn run<S: Simd, const B: bool, const C: bool, const D: bool, const ADD: bool>(
+    unsafe fn run<S: Simd, const B: bool, const C: bool, const D: bool, const HOW: u8>(
         &self,
         s: S,
         count: usize,
@@ -289,8 +333,15 @@ impl Pass<'_> {
         let [a, b, c, d] = self.by.map(|x| s.splat(x));
         let origin = s.splat(self.ready.origin);
         let reference = s.splat(self.ready.base.reference);
+        let [mut next_x, mut next_y] = self.next.map(|n| n.0);
         for i in 0..count {
             let at = i * S::LANES;
+            s.prefetch(next_x);
+            next_x = next_x.wrapping_add(self.next[0].1);
+            if D {
+                s.prefetch(next_y);
+                next_y = next_y.wrapping_add(self.next[1].1);
+            }
             // SAFETY: promised by the caller.
             unsafe {
                 let below = s.sub(s.load(self.x.add(at)), reference);
@@ -305,13 +356,17 @@ impl Pass<'_> {
                 if D {
                     factor = s.mul_add(s.sub(s.load(self.y.add(at)), origin), d, factor);
                 }
-                let value = match (ADD, B || D) {
+                let value = match (HOW == ADD, B || D) {
                     (false, false) => s.mul(p, factor),
                     (false, true) => s.mul_where(some, p, factor),
                     (true, false) => s.mul_add(p, factor, s.load(self.to.add(at))),
                     (true, true) => s.mul_add_where(some, p, factor, s.load(self.to.add(at))),
                 };
-                s.store(self.to.add(at), value);
+                if HOW == STREAM {
+                    s.stream(self.to.add(at), value);
+                } else {
+                    s.store(self.to.add(at), value);
+                }
             }
         }
     }
