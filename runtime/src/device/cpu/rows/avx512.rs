@@ -1,16 +1,16 @@
 //! 512-bit vectors.
 
 use std::arch::x86_64::{
-    __m256bh, __m512, __m512d, __mmask16, _CMP_NLT_UQ, _CMP_UNORD_Q, _mm256_loadu_si256,
-    _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_pd, _mm512_add_ps, _mm512_and_si512,
-    _mm512_castps_si512, _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
-    _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_cvtph_ps,
-    _mm512_cvtps_pd, _mm512_cvtps_ph, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_fmsub_ps,
-    _mm512_loadu_ps, _mm512_mask_or_epi32, _mm512_mask3_fmadd_ps, _mm512_maskz_mul_ps,
-    _mm512_maskz_scalef_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_permutex2var_ps,
-    _mm512_reduce_add_pd, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_pd, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_ps,
-    _mm512_stream_ps, _mm512_sub_ps,
+    __m256bh, __m256i, __m512, __m512d, __mmask16, _CMP_NLT_UQ, _CMP_UNORD_Q, _mm256_loadu_si256,
+    _mm256_storeu_si256, _mm256_stream_si256, _mm512_add_epi32, _mm512_add_pd, _mm512_add_ps,
+    _mm512_and_si512, _mm512_castps_si512, _mm512_castps512_ps256, _mm512_castsi512_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh,
+    _mm512_cvtph_ps, _mm512_cvtps_pd, _mm512_cvtps_ph, _mm512_extractf32x8_ps, _mm512_fmadd_ps,
+    _mm512_fmsub_ps, _mm512_loadu_ps, _mm512_mask_or_epi32, _mm512_mask3_fmadd_ps,
+    _mm512_maskz_mul_ps, _mm512_maskz_scalef_ps, _mm512_max_ps, _mm512_mul_ps,
+    _mm512_permutex2var_ps, _mm512_reduce_add_pd, _mm512_reduce_max_ps, _mm512_roundscale_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_pd, _mm512_slli_epi32, _mm512_srli_epi32,
+    _mm512_storeu_ps, _mm512_stream_ps, _mm512_sub_ps,
 };
 
 use super::base::{Base, MAGIC};
@@ -87,6 +87,27 @@ macro_rules! with_avx512 {
     };
 }
 
+impl<const ROUNDS: bool> Avx512<ROUNDS> {
+    /// Rounded to bits of bf16.
+    #[inline(always)]
+    fn bf16(self, v: __m512) -> __m256i {
+        if ROUNDS {
+            // SAFETY: both are 16 numbers of 16 bits.
+            return unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v)) };
+        }
+        with_avx512!({
+            let bits = _mm512_castps_si512(v);
+            let even = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let up = _mm512_add_epi32(even, _mm512_set1_epi32(0x7fff));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            let rounded = _mm512_add_epi32(bits, up);
+            let quiet = _mm512_set1_epi32(0x0040_0000);
+            let rounded = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
+            _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded))
+        })
+    }
+}
+
 impl<const ROUNDS: bool> Simd for Avx512<ROUNDS> {
     type V = __m512;
     type Mask = __mmask16;
@@ -121,26 +142,20 @@ impl<const ROUNDS: bool> Simd for Avx512<ROUNDS> {
     }
     #[inline(always)]
     unsafe fn store_bf16(self, to: *mut u16, v: __m512) {
-        if ROUNDS {
-            with_avx512!(to.cast::<__m256bh>().write_unaligned(_mm512_cvtneps_pbh(v)));
-            return;
-        }
-        with_avx512!({
-            let bits = _mm512_castps_si512(v);
-            let even = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let up = _mm512_add_epi32(even, _mm512_set1_epi32(0x7fff));
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-            let rounded = _mm512_add_epi32(bits, up);
-            let quiet = _mm512_set1_epi32(0x0040_0000);
-            let rounded = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
-            let short = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
-            _mm256_storeu_si256(to.cast(), short);
-        });
+        with_avx512!(_mm256_storeu_si256(to.cast(), self.bf16(v)));
+    }
+    #[inline(always)]
+    unsafe fn stream_bf16(self, to: *mut u16, v: __m512) {
+        with_avx512!(_mm256_stream_si256(to.cast(), self.bf16(v)));
     }
     #[inline(always)]
     unsafe fn store_f16(self, to: *mut u16, v: __m512) {
         // To nearest, ties to even.
         with_avx512!(_mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<0>(v)));
+    }
+    #[inline(always)]
+    unsafe fn stream_f16(self, to: *mut u16, v: __m512) {
+        with_avx512!(_mm256_stream_si256(to.cast(), _mm512_cvtps_ph::<0>(v)));
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {

@@ -87,6 +87,35 @@ impl Source {
         }
     }
 
+    /// The row from entry `i` on, which need not be there.
+    #[inline(always)]
+    pub(super) fn from(self, i: usize) -> Source {
+        match self {
+            Source::F32(v) => Source::F32(v.wrapping_add(i)),
+            Source::Bf16(v) => Source::Bf16(v.wrapping_add(i)),
+            Source::F16(v) => Source::F16(v.wrapping_add(i)),
+            Source::F64(v) => Source::F64(v.wrapping_add(i)),
+        }
+    }
+
+    /// A vector from entry `i` on.
+    ///
+    /// # Safety
+    ///
+    /// The row has as many entries, and is none of f64.
+    #[inline(always)]
+    pub(super) unsafe fn load<S: Simd>(self, s: S, i: usize) -> S::V {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self {
+                Source::F32(v) => s.load(v.add(i)),
+                Source::Bf16(v) => s.load_bf16(v.add(i)),
+                Source::F16(v) => s.load_f16(v.add(i)),
+                Source::F64(_) => s.splat(f32::NAN),
+            }
+        }
+    }
+
     /// Bytes of an entry.
     pub(super) fn bytes(self) -> usize {
         match self {
@@ -146,6 +175,43 @@ impl Target {
         match self {
             Target::F32(v) => v.cast_const().cast(),
             Target::Bf16(v) | Target::F16(v) => v.cast_const().cast(),
+        }
+    }
+
+    /// The target from entry `i` on, which is there.
+    ///
+    /// # Safety
+    ///
+    /// There is one.
+    #[inline(always)]
+    pub(super) unsafe fn from(self, i: usize) -> Target {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self {
+                Target::F32(v) => Target::F32(v.add(i)),
+                Target::Bf16(v) => Target::Bf16(v.add(i)),
+                Target::F16(v) => Target::F16(v.add(i)),
+            }
+        }
+    }
+
+    /// Writes a vector from entry `i` on.
+    ///
+    /// # Safety
+    ///
+    /// There are as many entries; if they are streamed, the vector is aligned to its size.
+    #[inline(always)]
+    pub(super) unsafe fn store<S: Simd>(self, s: S, i: usize, x: S::V, streams: bool) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match (self, streams) {
+                (Target::F32(v), false) => s.store(v.add(i), x),
+                (Target::F32(v), true) => s.stream(v.add(i), x),
+                (Target::Bf16(v), false) => s.store_bf16(v.add(i), x),
+                (Target::Bf16(v), true) => s.stream_bf16(v.add(i), x),
+                (Target::F16(v), false) => s.store_f16(v.add(i), x),
+                (Target::F16(v), true) => s.stream_f16(v.add(i), x),
+            }
         }
     }
 

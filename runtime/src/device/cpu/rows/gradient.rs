@@ -223,11 +223,12 @@ const ADD: u8 = 1;
 const STREAM: u8 = 2;
 
 impl Sweep<'_> {
-    /// Whether a block can be computed where it belongs. What is streamed is not read again.
+    /// Whether a block can be computed where it belongs. What is streamed or rounded is not read again.
     fn in_place(&self, start: usize, n: usize, lanes: usize, streams: bool) -> bool {
         let changes = |a: &(usize, f64)| (start..start + n).contains(&a.0);
+        let again = !streams && matches!(self.target, Target::F32(_));
         let whole = n.is_multiple_of(lanes) && !self.apart;
-        whole && (!streams || self.terms == 1 && !self.add.iter().any(changes))
+        whole && (again || self.terms == 1 && !self.add.iter().any(changes))
     }
 }
 
@@ -251,27 +252,34 @@ impl Kernel for Sweep<'_> {
             // SAFETY: rows and target have `len` entries. Where the target is the row of the only terms, each vector is
             // read before it is written, and nothing is read twice.
             unsafe {
-                let mut done = false;
+                let at_once = self.in_place(start, n, S::LANES, streams);
                 let to = match self.target {
-                    Target::F32(to) if self.in_place(start, n, S::LANES, streams) => {
-                        done = streams;
-                        to.add(start)
-                    }
+                    Target::F32(to) if at_once => to.add(start),
                     Target::F32(_) | Target::Bf16(_) | Target::F16(_) => z_buffer.pointer(),
                 };
+                let target = if at_once { self.target.from(start) } else { Target::F32(to) };
+                let done = at_once && (streams || !matches!(target, Target::F32(_)));
                 if self.terms == 0 {
                     (0..count).for_each(|i| s.store(to.add(i * S::LANES), s.splat(0.0)));
                 }
                 for (term, ready) in self.ready.iter().flatten().enumerate() {
                     let [b, c, d] = ready.has;
-                    let x = widen(s, ready.x, start, n, &mut x_buffer);
-                    let y = if d { widen(s, ready.y, start, n, &mut y_buffer) } else { x };
+                    let x = if n.is_multiple_of(S::LANES) {
+                        ready.x.from(start)
+                    } else {
+                        Source::F32(widen(s, ready.x, start, n, &mut x_buffer))
+                    };
+                    let y = if d {
+                        widen(s, ready.y, start, n, &mut y_buffer)
+                    } else {
+                        to.cast_const()
+                    };
                     let next = [ready.x, ready.y].map(|row| {
                         let step = S::LANES * row.bytes();
                         (row.address().wrapping_add((self.len + start) * row.bytes()), step)
                     });
-                    let pass = Pass { ready, x, y, to, by: ready.coefficients(), next };
-                    let how = if done { STREAM } else { u8::from(term > 0) };
+                    let pass = Pass { ready, x, y, to, target, by: ready.coefficients(), next };
+                    let how = if at_once && streams { STREAM } else { u8::from(term > 0) };
                     macro_rules! by_terms {
                         ($($b:literal $c:literal $d:literal,)*) => {
                             match (b, c, d, how) {
@@ -310,9 +318,12 @@ impl Kernel for Sweep<'_> {
 /// Terms over a block.
 struct Pass<'a> {
     ready: &'a Ready,
-    x: *const f32,
+    x: Source,
+    /// Read where there is a term of it.
     y: *const f32,
+    /// Where the sum of earlier terms is.
     to: *mut f32,
+    target: Target,
     by: [f32; 4],
     /// The same entries of the next row, which the loop comes to next, of x and y; and bytes of a vector of them.
     next: [(*const u8, usize); 2],
@@ -344,7 +355,7 @@ impl Pass<'_> {
             }
             // SAFETY: promised by the caller.
             unsafe {
-                let below = s.sub(s.load(self.x.add(at)), reference);
+                let below = s.sub(self.x.load(s, at), reference);
                 let (p, some) = s.exp_below(below, self.ready.base);
                 let mut factor = a;
                 if B {
@@ -362,11 +373,7 @@ impl Pass<'_> {
                     (true, false) => s.mul_add(p, factor, s.load(self.to.add(at))),
                     (true, true) => s.mul_add_where(some, p, factor, s.load(self.to.add(at))),
                 };
-                if HOW == STREAM {
-                    s.stream(self.to.add(at), value);
-                } else {
-                    s.store(self.to.add(at), value);
-                }
+                self.target.store(s, at, value, HOW == STREAM);
             }
         }
     }

@@ -133,6 +133,26 @@ pub(super) trait Simd: Copy {
         // SAFETY: promised by the caller.
         unsafe { self.store(to, v) }
     }
+    /// Streams what [`Self::store_bf16`] stores.
+    ///
+    /// # Safety
+    ///
+    /// As there, and `to` is aligned to all of it.
+    #[inline(always)]
+    unsafe fn stream_bf16(self, to: *mut u16, v: Self::V) {
+        // SAFETY: promised by the caller.
+        unsafe { self.store_bf16(to, v) }
+    }
+    /// Streams what [`Self::store_f16`] stores.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    #[inline(always)]
+    unsafe fn stream_f16(self, to: *mut u16, v: Self::V) {
+        // SAFETY: promised by the caller.
+        unsafe { self.store_f16(to, v) }
+    }
     /// What has been streamed is there before all that is written later.
     #[inline(always)]
     fn drain(self) {
@@ -147,9 +167,9 @@ pub(super) trait Simd: Copy {
     fn prefetch(self, at: *const u8) {
         #[cfg(target_arch = "x86_64")]
         {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: a hint, which reads nothing and cannot fault.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
         }
         let _ = at;
     }

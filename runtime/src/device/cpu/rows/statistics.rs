@@ -153,7 +153,7 @@ impl Kernel for Sweep {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) -> Option<Statistics> {
-        let (mut x_buffer, mut y_buffer) = (Buffer::new(), Buffer::new());
+        let (mut x_buffers, mut y_buffer) = ([Buffer::new(), Buffer::new()], Buffer::new());
         let mut totals = Totals::default();
         let mut top = Largest(f32::NEG_INFINITY);
         let (mut origin, mut lowest) = (f32::NEG_INFINITY, f32::INFINITY);
@@ -161,21 +161,24 @@ impl Kernel for Sweep {
         let mut start = 0;
         // Of the next block, if it has been seen already.
         let mut ahead = None;
+        let mut turn = 0;
         while start < self.len {
             let n = BLOCK.min(self.len - start);
             let count = vectors::<S>(n);
             // SAFETY: both rows have `len` entries.
             let (x, y, most) = unsafe {
-                let (x, most) = widen_with(s, self.x, start, n, &mut x_buffer);
+                let (x, most) = match (ahead, self.x) {
+                    (Some(_), Source::Bf16(_) | Source::F16(_)) => {
+                        (x_buffers[turn].pointer().cast_const(), None)
+                    }
+                    _ => widen_with(s, self.x, start, n, &mut x_buffers[turn]),
+                };
                 (x, if beside { widen(s, self.y, start, n, &mut y_buffer) } else { x }, most)
             };
-            // Its maximum is found on the way, while there is arithmetic to wait for.
-            let next = match self.x {
-                Source::F32(x) if start + 2 * BLOCK <= self.len => x.wrapping_add(start + BLOCK),
-                Source::F32(_) | Source::Bf16(_) | Source::F16(_) | Source::F64(_) => {
-                    std::ptr::null()
-                }
-            };
+            // It is widened and its maximum found on the way, while there is arithmetic to wait for.
+            let has_next = start + 2 * BLOCK <= self.len;
+            let next = self.x.from(start + BLOCK);
+            turn = 1 - turn;
             // SAFETY: `x` and `y` have `count` vectors, the first `n` numbers of the row. So many are in
             // the next block, if there is one.
             unsafe {
@@ -206,6 +209,7 @@ impl Kernel for Sweep {
                     y,
                     count,
                     next,
+                    into: x_buffers[turn].pointer(),
                     base: self.base,
                     origin: if origin.is_finite() { origin } else { 0.0 },
                     share: self.share as f32,
@@ -213,7 +217,7 @@ impl Kernel for Sweep {
                 let [moment, square, beside] = self.wants;
                 macro_rules! by_wants {
                     ($($m:literal $q:literal $b:literal,)*) => {
-                        match (moment, square, beside, !next.is_null()) {
+                        match (moment, square, beside, has_next) {
                             $(
                                 ($m, $q, $b, false) => work.add::<S, $m, $q, $b, false>(s, &mut totals),
                                 ($m, $q, $b, true) => work.add::<S, $m, $q, $b, true>(s, &mut totals),
@@ -342,8 +346,9 @@ struct Work {
     x: *const f32,
     y: *const f32,
     count: usize,
-    /// The next block, if its maximum is wanted.
-    next: *const f32,
+    /// The next block, if its maximum is wanted, and where it is widened to.
+    next: Source,
+    into: *mut f32,
     base: Base,
     origin: f32,
     share: f32,
@@ -366,7 +371,7 @@ impl Work {
     ///
     /// # Safety
     ///
-    /// `x` and, where wanted, `y` and `next` have `count` vectors.
+    /// `x` and, where wanted, `y`, `next` and `into` have `count` vectors.
     #[inline(always)]
     unsafe fn add<
         S: Simd,
@@ -392,7 +397,11 @@ impl Work {
                 unsafe {
                     self.step::<S, MOMENT, SQUARE, BESIDE>(s, i, &mut sums);
                     if NEXT {
-                        most = s.max(s.load(self.next.add(i * S::LANES)), most);
+                        let x = self.next.load(s, i * S::LANES);
+                        if !matches!(self.next, Source::F32(_)) {
+                            s.store(self.into.add(i * S::LANES), x);
+                        }
+                        most = s.max(x, most);
                     }
                 }
                 i += 1;
