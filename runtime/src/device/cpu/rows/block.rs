@@ -13,6 +13,54 @@ pub(super) const BLOCK: usize = 1024;
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
 
+/// Number types as parameters of loops: a branch a vector would cost a twentieth.
+pub(super) const F32: u8 = 1;
+pub(super) const BF16: u8 = 2;
+pub(super) const F16: u8 = 3;
+
+/// A vector of numbers of a type from entry `i` on.
+///
+/// # Safety
+///
+/// There are as many.
+#[inline(always)]
+pub(super) unsafe fn load<S: Simd, const TYPE: u8>(s: S, from: *const u8, i: usize) -> S::V {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match TYPE {
+            BF16 => s.load_bf16(from.cast::<u16>().add(i)),
+            F16 => s.load_f16(from.cast::<u16>().add(i)),
+            _ => s.load(from.cast::<f32>().add(i)),
+        }
+    }
+}
+
+/// Writes one.
+///
+/// # Safety
+///
+/// There are as many entries; if they are streamed, the vector is aligned to its size.
+#[inline(always)]
+pub(super) unsafe fn store<S: Simd, const TYPE: u8>(
+    s: S,
+    to: *mut u8,
+    i: usize,
+    v: S::V,
+    streams: bool,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match (TYPE, streams) {
+            (BF16, false) => s.store_bf16(to.cast::<u16>().add(i), v),
+            (BF16, true) => s.stream_bf16(to.cast::<u16>().add(i), v),
+            (F16, false) => s.store_f16(to.cast::<u16>().add(i), v),
+            (F16, true) => s.stream_f16(to.cast::<u16>().add(i), v),
+            (_, false) => s.store(to.cast::<f32>().add(i), v),
+            (_, true) => s.stream(to.cast::<f32>().add(i), v),
+        }
+    }
+}
+
 /// How a gradient is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::device::cpu) enum Stores {
@@ -98,24 +146,6 @@ impl Source {
         }
     }
 
-    /// A vector from entry `i` on.
-    ///
-    /// # Safety
-    ///
-    /// The row has as many entries, and is none of f64.
-    #[inline(always)]
-    pub(super) unsafe fn load<S: Simd>(self, s: S, i: usize) -> S::V {
-        // SAFETY: promised by the caller.
-        unsafe {
-            match self {
-                Source::F32(v) => s.load(v.add(i)),
-                Source::Bf16(v) => s.load_bf16(v.add(i)),
-                Source::F16(v) => s.load_f16(v.add(i)),
-                Source::F64(_) => s.splat(f32::NAN),
-            }
-        }
-    }
-
     /// Bytes of an entry.
     pub(super) fn bytes(self) -> usize {
         match self {
@@ -175,43 +205,6 @@ impl Target {
         match self {
             Target::F32(v) => v.cast_const().cast(),
             Target::Bf16(v) | Target::F16(v) => v.cast_const().cast(),
-        }
-    }
-
-    /// The target from entry `i` on, which is there.
-    ///
-    /// # Safety
-    ///
-    /// There is one.
-    #[inline(always)]
-    pub(super) unsafe fn from(self, i: usize) -> Target {
-        // SAFETY: promised by the caller.
-        unsafe {
-            match self {
-                Target::F32(v) => Target::F32(v.add(i)),
-                Target::Bf16(v) => Target::Bf16(v.add(i)),
-                Target::F16(v) => Target::F16(v.add(i)),
-            }
-        }
-    }
-
-    /// Writes a vector from entry `i` on.
-    ///
-    /// # Safety
-    ///
-    /// There are as many entries; if they are streamed, the vector is aligned to its size.
-    #[inline(always)]
-    pub(super) unsafe fn store<S: Simd>(self, s: S, i: usize, x: S::V, streams: bool) {
-        // SAFETY: promised by the caller.
-        unsafe {
-            match (self, streams) {
-                (Target::F32(v), false) => s.store(v.add(i), x),
-                (Target::F32(v), true) => s.stream(v.add(i), x),
-                (Target::Bf16(v), false) => s.store_bf16(v.add(i), x),
-                (Target::Bf16(v), true) => s.stream_bf16(v.add(i), x),
-                (Target::F16(v), false) => s.store_f16(v.add(i), x),
-                (Target::F16(v), true) => s.stream_f16(v.add(i), x),
-            }
         }
     }
 

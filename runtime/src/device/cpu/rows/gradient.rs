@@ -3,7 +3,9 @@
 use rlc_compiler::table::Floats;
 
 use super::base::Base;
-use super::block::{BLOCK, Buffer, Out, Source, Stores, Target, put, vectors, widen};
+use super::block::{
+    BF16, BLOCK, Buffer, F16, F32, Out, Source, Stores, Target, load, put, store, vectors, widen,
+};
 use super::exact;
 use super::simd::{Kernel, Simd, Width, run};
 
@@ -224,11 +226,20 @@ const STREAM: u8 = 2;
 
 impl Sweep<'_> {
     /// Whether a block can be computed where it belongs. What is streamed or rounded is not read again.
-    fn in_place(&self, start: usize, n: usize, lanes: usize, streams: bool) -> bool {
+    fn at_once(&self, start: usize, n: usize, lanes: usize, streams: bool) -> bool {
         let changes = |a: &(usize, f64)| (start..start + n).contains(&a.0);
-        let again = !streams && matches!(self.target, Target::F32(_));
-        let whole = n.is_multiple_of(lanes) && !self.apart;
-        whole && (again || self.terms == 1 && !self.add.iter().any(changes))
+        if !n.is_multiple_of(lanes) || self.apart {
+            return false;
+        }
+        let alone = self.terms == 1 && !self.add.iter().any(changes);
+        let own = |r: &Ready| match (r.x, self.target) {
+            (Source::Bf16(_), Target::Bf16(_)) | (Source::F16(_), Target::F16(_)) => !r.has[2],
+            _ => false,
+        };
+        match self.target {
+            Target::F32(_) => !streams || alone,
+            Target::Bf16(_) | Target::F16(_) => alone && self.ready[0].as_ref().is_some_and(own),
+        }
     }
 }
 
@@ -252,48 +263,65 @@ impl Kernel for Sweep<'_> {
             // SAFETY: rows and target have `len` entries. Where the target is the row of the only terms, each vector is
             // read before it is written, and nothing is read twice.
             unsafe {
-                let at_once = self.in_place(start, n, S::LANES, streams);
+                let at_once = self.at_once(start, n, S::LANES, streams);
                 let to = match self.target {
                     Target::F32(to) if at_once => to.add(start),
                     Target::F32(_) | Target::Bf16(_) | Target::F16(_) => z_buffer.pointer(),
                 };
-                let target = if at_once { self.target.from(start) } else { Target::F32(to) };
-                let done = at_once && (streams || !matches!(target, Target::F32(_)));
+                // Of 16-bit numbers that become such.
+                let short = match self.target {
+                    Target::Bf16(to) if at_once => Some((to.add(start), false)),
+                    Target::F16(to) if at_once => Some((to.add(start), true)),
+                    Target::F32(_) | Target::Bf16(_) | Target::F16(_) => None,
+                };
+                let done = at_once && (streams || short.is_some());
                 if self.terms == 0 {
                     (0..count).for_each(|i| s.store(to.add(i * S::LANES), s.splat(0.0)));
                 }
                 for (term, ready) in self.ready.iter().flatten().enumerate() {
                     let [b, c, d] = ready.has;
-                    let x = if n.is_multiple_of(S::LANES) {
-                        ready.x.from(start)
-                    } else {
-                        Source::F32(widen(s, ready.x, start, n, &mut x_buffer))
+                    let x = match short {
+                        Some(_) => ready.x.from(start).address(),
+                        None => widen(s, ready.x, start, n, &mut x_buffer).cast(),
                     };
-                    let y = if d {
-                        widen(s, ready.y, start, n, &mut y_buffer)
-                    } else {
-                        to.cast_const()
-                    };
+                    let y = if d { widen(s, ready.y, start, n, &mut y_buffer) } else { x.cast() };
                     let next = [ready.x, ready.y].map(|row| {
                         let step = S::LANES * row.bytes();
                         (row.address().wrapping_add((self.len + start) * row.bytes()), step)
                     });
-                    let pass = Pass { ready, x, y, to, target, by: ready.coefficients(), next };
-                    let how = if at_once && streams { STREAM } else { u8::from(term > 0) };
+                    let at = short.map_or(to.cast(), |short| short.0.cast());
+                    let pass = Pass { ready, x, y, to: at, by: ready.coefficients(), next };
                     macro_rules! by_terms {
-                        ($($b:literal $c:literal $d:literal,)*) => {
-                            match (b, c, d, how) {
-                                $(
-                                    ($b, $c, $d, STREAM) => pass.run::<S, $b, $c, $d, STREAM>(s, count),
-                                    ($b, $c, $d, ADD) => pass.run::<S, $b, $c, $d, ADD>(s, count),
-                                    ($b, $c, $d, _) => pass.run::<S, $b, $c, $d, WRITE>(s, count),
-                                )*
+                        ($how:ident $type:ident $d:literal) => {
+                            match (b, c) {
+                                (false, false) => {
+                                    pass.run::<S, false, false, $d, $how, $type>(s, count)
+                                }
+                                (false, true) => {
+                                    pass.run::<S, false, true, $d, $how, $type>(s, count)
+                                }
+                                (true, false) => {
+                                    pass.run::<S, true, false, $d, $how, $type>(s, count)
+                                }
+                                (true, true) => {
+                                    pass.run::<S, true, true, $d, $how, $type>(s, count)
+                                }
                             }
                         };
                     }
-                    by_terms! {
-                        false false false, false false true, false true false, false true true,
-                        true false false, true false true, true true false, true true true,
+                    macro_rules! all_terms {
+                        ($how:ident) => {
+                            if d { by_terms!($how F32 true) } else { by_terms!($how F32 false) }
+                        };
+                    }
+                    match (short, at_once && streams) {
+                        (None, true) => all_terms!(STREAM),
+                        (None, false) if term > 0 => all_terms!(ADD),
+                        (None, false) => all_terms!(WRITE),
+                        (Some((_, false)), false) => by_terms!(WRITE BF16 false),
+                        (Some((_, false)), true) => by_terms!(STREAM BF16 false),
+                        (Some((_, true)), false) => by_terms!(WRITE F16 false),
+                        (Some((_, true)), true) => by_terms!(STREAM F16 false),
                     }
                 }
                 if !done {
@@ -318,12 +346,11 @@ impl Kernel for Sweep<'_> {
 /// Terms over a block.
 struct Pass<'a> {
     ready: &'a Ready,
-    x: Source,
+    /// Of numbers of the type that the target has.
+    x: *const u8,
     /// Read where there is a term of it.
     y: *const f32,
-    /// Where the sum of earlier terms is.
-    to: *mut f32,
-    target: Target,
+    to: *mut u8,
     by: [f32; 4],
     /// The same entries of the next row, which the loop comes to next, of x and y; and bytes of a vector of them.
     next: [(*const u8, usize); 2],
@@ -336,7 +363,14 @@ impl Pass<'_> {
     ///
     /// All that is read and written has `count` vectors; what is streamed begins a cache line.
     #[inline(always)]
-    unsafe fn run<S: Simd, const B: bool, const C: bool, const D: bool, const HOW: u8>(
+    unsafe fn run<
+        S: Simd,
+        const B: bool,
+        const C: bool,
+        const D: bool,
+        const HOW: u8,
+        const TYPE: u8,
+    >(
         &self,
         s: S,
         count: usize,
@@ -355,7 +389,7 @@ impl Pass<'_> {
             }
             // SAFETY: promised by the caller.
             unsafe {
-                let below = s.sub(self.x.load(s, at), reference);
+                let below = s.sub(load::<S, TYPE>(s, self.x, at), reference);
                 let (p, some) = s.exp_below(below, self.ready.base);
                 let mut factor = a;
                 if B {
@@ -370,10 +404,12 @@ impl Pass<'_> {
                 let value = match (HOW == ADD, B || D) {
                     (false, false) => s.mul(p, factor),
                     (false, true) => s.mul_where(some, p, factor),
-                    (true, false) => s.mul_add(p, factor, s.load(self.to.add(at))),
-                    (true, true) => s.mul_add_where(some, p, factor, s.load(self.to.add(at))),
+                    (true, false) => s.mul_add(p, factor, load::<S, TYPE>(s, self.to, at)),
+                    (true, true) => {
+                        s.mul_add_where(some, p, factor, load::<S, TYPE>(s, self.to, at))
+                    }
                 };
-                self.target.store(s, at, value, HOW == STREAM);
+                store::<S, TYPE>(s, self.to, at, value, HOW == STREAM);
             }
         }
     }

@@ -162,14 +162,14 @@ pub(super) trait Simd: Copy {
             std::arch::x86_64::_mm_sfence();
         }
     }
-    /// Asks for a line that is read soon; any address will do.
+    /// Asks for a line that is read soon, into the second cache; any address will do.
     #[inline(always)]
     fn prefetch(self, at: *const u8) {
         #[cfg(target_arch = "x86_64")]
         {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
             // SAFETY: a hint, which reads nothing and cannot fault.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
         }
         let _ = at;
     }

@@ -3,7 +3,7 @@
 use rlc_compiler::table::Floats;
 
 use super::base::Base;
-use super::block::{BLOCK, Buffer, Source, vectors, widen, widen_with};
+use super::block::{BF16, BLOCK, Buffer, F16, F32, Source, load, vectors, widen, widen_with};
 use super::simd::{Kernel, Simd, Width, run};
 use super::{Row, exact};
 
@@ -176,8 +176,14 @@ impl Kernel for Sweep {
                 (x, if beside { widen(s, self.y, start, n, &mut y_buffer) } else { x }, most)
             };
             // It is widened and its maximum found on the way, while there is arithmetic to wait for.
-            let has_next = start + 2 * BLOCK <= self.len;
-            let next = self.x.from(start + BLOCK);
+            let kind = match self.x {
+                _ if start + 2 * BLOCK > self.len => NONE,
+                Source::F32(_) => F32,
+                Source::Bf16(_) => BF16,
+                Source::F16(_) => F16,
+                Source::F64(_) => NONE,
+            };
+            let next = self.x.from(start + BLOCK).address();
             turn = 1 - turn;
             // SAFETY: `x` and `y` have `count` vectors, the first `n` numbers of the row. So many are in
             // the next block, if there is one.
@@ -217,10 +223,12 @@ impl Kernel for Sweep {
                 let [moment, square, beside] = self.wants;
                 macro_rules! by_wants {
                     ($($m:literal $q:literal $b:literal,)*) => {
-                        match (moment, square, beside, has_next) {
+                        match (moment, square, beside, kind) {
                             $(
-                                ($m, $q, $b, false) => work.add::<S, $m, $q, $b, false>(s, &mut totals),
-                                ($m, $q, $b, true) => work.add::<S, $m, $q, $b, true>(s, &mut totals),
+                                ($m, $q, $b, F32) => work.add::<S, $m, $q, $b, F32>(s, &mut totals),
+                                ($m, $q, $b, BF16) => work.add::<S, $m, $q, $b, BF16>(s, &mut totals),
+                                ($m, $q, $b, F16) => work.add::<S, $m, $q, $b, F16>(s, &mut totals),
+                                ($m, $q, $b, _) => work.add::<S, $m, $q, $b, NONE>(s, &mut totals),
                             )*
                         }
                     };
@@ -341,13 +349,16 @@ impl Kernel for Ends {
     }
 }
 
+/// There is no next block.
+const NONE: u8 = 0;
+
 /// A block to be added to the totals.
 struct Work {
     x: *const f32,
     y: *const f32,
     count: usize,
     /// The next block, if its maximum is wanted, and where it is widened to.
-    next: Source,
+    next: *const u8,
     into: *mut f32,
     base: Base,
     origin: f32,
@@ -378,7 +389,7 @@ impl Work {
         const MOMENT: bool,
         const SQUARE: bool,
         const BESIDE: bool,
-        const NEXT: bool,
+        const NEXT: u8,
     >(
         &self,
         s: S,
@@ -396,9 +407,9 @@ impl Work {
                 // SAFETY: promised by the caller.
                 unsafe {
                     self.step::<S, MOMENT, SQUARE, BESIDE>(s, i, &mut sums);
-                    if NEXT {
-                        let x = self.next.load(s, i * S::LANES);
-                        if !matches!(self.next, Source::F32(_)) {
+                    if NEXT != NONE {
+                        let x = load::<S, NEXT>(s, self.next, i * S::LANES);
+                        if NEXT != F32 {
                             s.store(self.into.add(i * S::LANES), x);
                         }
                         most = s.max(x, most);
@@ -427,7 +438,7 @@ impl Work {
         if BESIDE {
             totals.beside += s.wide_sum(wides.beside);
         }
-        NEXT.then(|| s.lane_max(most))
+        (NEXT != NONE).then(|| s.lane_max(most))
     }
 
     /// Adds vector `i`.
