@@ -41,6 +41,7 @@ pub(super) unsafe fn run_rounding<K: Kernel>(kernel: K) -> K::Output {
 }
 
 /// 2^(i / 32), rounded.
+#[allow(clippy::approx_constant, reason = "a table")]
 const POWERS: [f32; 32] = [
     1.0,
     1.021_897_2,
@@ -90,6 +91,7 @@ macro_rules! with_avx512 {
 impl<const ROUNDS: bool> Avx512<ROUNDS> {
     /// Rounded to bits of bf16.
     #[inline(always)]
+    #[allow(clippy::unused_self, reason = "proof that the machine has the instructions")]
     fn bf16(self, v: __m512) -> __m256i {
         if ROUNDS {
             // SAFETY: both are 16 numbers of 16 bits.

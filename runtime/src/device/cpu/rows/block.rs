@@ -1,4 +1,5 @@
 //! Pieces of a row that stay in the first-level cache, as f32.
+#![allow(clippy::cast_ptr_alignment, reason = "vectors are read and written wherever they lie")]
 
 use std::mem::MaybeUninit;
 

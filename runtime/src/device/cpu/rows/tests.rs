@@ -539,13 +539,16 @@ fn vectors_are_rounded_to_bf16_as_numbers_are() {
     }
 }
 
+/// A target of some type that begins here.
+type Of = fn(*mut u8) -> Target;
+
 /// A gradient over the entries from `from` on of a target with `room` bytes, which the other bytes show to be untouched.
 fn written(
     (width, stores): (Width, Stores),
     terms: &[Terms],
     add: &[(usize, f64)],
     (len, from, bytes): (usize, usize, usize),
-    target: fn(*mut u8) -> Target,
+    target: Of,
 ) -> Vec<u8> {
     let mut room = vec![0xa5u8; 192 + bytes * (len + from)];
     let begin = room.as_ptr().align_offset(64) + from * bytes;
@@ -572,7 +575,7 @@ fn streamed_gradients_have_the_bits_of_others() {
     };
     let both = [term(f32s, 0.0, None), term(Source::Bf16(short.as_ptr()), 0.3, None)];
     let beside = [term(f32s, 0.4, Some((Source::F32(y.as_ptr()), -0.2)))];
-    let targets: [(usize, fn(*mut u8) -> Target); 3] = [
+    let targets: [(usize, Of); 3] = [
         (4, |at| Target::F32(at.cast())),
         (2, |at| Target::Bf16(at.cast())),
         (2, |at| Target::F16(at.cast())),
