@@ -43,7 +43,7 @@ use self::base::Base;
 use self::simd::{Kernel, Simd};
 
 pub use self::block::Out;
-pub(super) use self::block::{Source, Target};
+pub(super) use self::block::{Source, Stores, Target};
 pub(in crate::device) use self::block::{bf16, f16};
 pub use self::gradient::{Gradient, MOST_TERMS, gradient};
 pub(super) use self::gradient::{Place, Terms, gradient_at};

@@ -386,10 +386,10 @@ impl<'k> Run<'k> {
             return Err(DeviceError::Order(NOT_IN_PLACE));
         }
         let (mut changed, mut narrow) = (false, false);
-        let mut of_type = |slot: SlotId, float: Float| {
+        let mut of_type = |slot: SlotId, float: Float, rows: usize| {
             narrow |= float != Float::F32;
             for sweep in sweeps.iter_mut() {
-                changed |= sweep.set_gradient(slot, float);
+                changed |= sweep.set_gradient(slot, float, rows * width * float.bytes());
             }
         };
         for ((id, slot), memory) in plan.all_slots().zip(memory) {
@@ -444,7 +444,8 @@ impl<'k> Run<'k> {
                         at
                     }
                     SlotKind::Gradient(column) if computed(column) => {
-                        of_type(id, Float::F32);
+                        // Read after each chunk.
+                        of_type(id, Float::F32, 0);
                         std::ptr::null_mut()
                     }
                     SlotKind::Gradient(column) => {
@@ -461,7 +462,7 @@ impl<'k> Run<'k> {
                                 (given.data.pointer(), given.data.float())
                             }
                         };
-                        of_type(id, float);
+                        of_type(id, float, tokens.len());
                         table.moving.push((id, at, width * float.bytes()));
                         at
                     }

@@ -27,10 +27,14 @@ use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::loops::{EntryFold, Guard, Item, Loop, Op, SlotId, Sweep, V};
 use rlc_compiler::op::{Binary, Unary};
 
-use super::rows::Width;
+use super::rows::{Stores, Width};
 
 /// Entries of a block: eight registers of 2 KiB and the rows they come from fit the first cache.
 pub const BLOCK: usize = 256;
+
+/// Gradients of so many bytes are written past the caches: with their logits they are larger than the last one of most
+/// machines, and what is written first is gone before it is read.
+const STREAMED: usize = 16 << 20;
 
 /// An operand: a block, or a number of the whole row.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +115,8 @@ pub struct SweepCode {
     gradients: Vec<(SlotId, Arg)>,
     /// Their number types.
     written: Vec<Float>,
+    /// How they are written.
+    stores: Vec<Stores>,
     /// Two rows of room for each n-th entry.
     scratch: Vec<SlotId>,
     /// How many row values the sweep reads, and how many it gives.
@@ -207,6 +213,7 @@ impl SweepCode {
         let memory = vec![0.0; (registers + 2) * BLOCK];
         SweepCode {
             written: vec![Float::F32; gradients.len()],
+            stores: vec![Stores::Cached; gradients.len()],
             width: width.or_portable(),
             code,
             folds,
@@ -252,10 +259,14 @@ impl SweepCode {
         self.width = width.or_portable();
     }
 
-    /// Says of what type a gradient is; f32 at first. Gives whether that is new.
-    pub fn set_gradient(&mut self, slot: SlotId, float: Float) -> bool {
-        let own = self.gradients.iter().zip(&mut self.written).find(|(g, _)| g.0 == slot);
-        own.is_some_and(|(_, own)| std::mem::replace(own, float) != float)
+    /// Says of what type a gradient is, f32 at first, and how many bytes are written before anyone reads them. Gives
+    /// whether it is written in another way than before.
+    pub fn set_gradient(&mut self, slot: SlotId, float: Float, bytes: usize) -> bool {
+        let Some(at) = self.gradients.iter().position(|g| g.0 == slot) else { return false };
+        let stores = if bytes < STREAMED { Stores::Cached } else { Stores::Streaming };
+        let was = std::mem::replace(&mut self.written[at], float);
+        let stored = std::mem::replace(&mut self.stores[at], stores);
+        (was, stored) != (float, stores)
     }
 
     /// Runs the sweep over row `row` of the memory in `table`, an entry per slot.
@@ -297,6 +308,7 @@ impl SweepCode {
             gradients: &self.gradients,
             written: gradients,
             types: &self.written,
+            stores: &self.stores,
             scratch,
             numbers: &self.row,
             entries,

@@ -6,7 +6,7 @@ use std::arch::x86_64::{
     _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_extractf128_ps,
     _mm256_fmadd_ps, _mm256_fmsub_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps,
     _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_pd, _mm256_slli_epi32,
-    _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_ps,
+    _mm256_storeu_pd, _mm256_storeu_ps, _mm256_stream_ps, _mm256_sub_ps,
 };
 
 use super::base::MAGIC;
@@ -51,6 +51,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, v: __m256) {
         with_avx2!(_mm256_storeu_ps(to, v));
+    }
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m256) {
+        with_avx2!(_mm256_stream_ps(to, v));
     }
     #[inline(always)]
     unsafe fn load_f16(self, from: *const u16) -> __m256 {

@@ -1,22 +1,24 @@
 //! 512-bit vectors.
 
 use std::arch::x86_64::{
-    __m512, __m512d, __mmask16, _CMP_NLT_UQ, _CMP_UNORD_Q, _mm256_loadu_si256, _mm256_storeu_si256,
-    _mm512_add_epi32, _mm512_add_pd, _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512,
-    _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16,
-    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_cvtps_pd, _mm512_cvtps_ph,
-    _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_fmsub_ps, _mm512_loadu_ps,
-    _mm512_mask_or_epi32, _mm512_mask3_fmadd_ps, _mm512_maskz_mul_ps, _mm512_maskz_scalef_ps,
-    _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_pd, _mm512_reduce_max_ps, _mm512_roundscale_ps,
+    __m256bh, __m256i, __m512, __m512d, __mmask16, _CMP_NLT_UQ, _CMP_UNORD_Q, _mm256_loadu_si256,
+    _mm256_storeu_si256, _mm256_stream_si256, _mm512_add_epi32, _mm512_add_pd, _mm512_add_ps,
+    _mm512_and_si512, _mm512_castps_si512, _mm512_castps512_ps256, _mm512_castsi512_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh,
+    _mm512_cvtph_ps, _mm512_cvtps_pd, _mm512_cvtps_ph, _mm512_extractf32x8_ps, _mm512_fmadd_ps,
+    _mm512_fmsub_ps, _mm512_loadu_ps, _mm512_mask_or_epi32, _mm512_mask3_fmadd_ps,
+    _mm512_maskz_mul_ps, _mm512_maskz_scalef_ps, _mm512_max_ps, _mm512_mul_ps,
+    _mm512_permutex2var_ps, _mm512_reduce_add_pd, _mm512_reduce_max_ps, _mm512_roundscale_ps,
     _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_pd, _mm512_slli_epi32, _mm512_srli_epi32,
-    _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_storeu_ps, _mm512_stream_ps, _mm512_sub_ps,
 };
 
+use super::base::{Base, MAGIC};
 use super::simd::{Kernel, Simd};
 
-/// Proof that the machine has the features of [`run`], where alone it is made.
+/// Proof that the machine has the features of [`run`], where it is made; with `ROUNDS` those of [`run_rounding`].
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(());
+pub(super) struct Avx512<const ROUNDS: bool>(());
 
 /// Runs a kernel.
 ///
@@ -25,8 +27,58 @@ pub(super) struct Avx512(());
 /// The machine has these features.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Avx512(()))
+    kernel.run(Avx512::<false>(()))
 }
+
+/// Runs a kernel where one instruction rounds to bf16. It takes subnormal numbers for 0.
+///
+/// # Safety
+///
+/// The machine has these features.
+#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+pub(super) unsafe fn run_rounding<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512::<true>(()))
+}
+
+/// 2^(i / 32), rounded.
+#[allow(clippy::approx_constant, reason = "a table")]
+const POWERS: [f32; 32] = [
+    1.0,
+    1.021_897_2,
+    1.044_273_7,
+    1.067_140_5,
+    1.090_507_7,
+    1.114_386_8,
+    1.138_788_6,
+    1.163_724_9,
+    1.189_207_1,
+    1.215_247_4,
+    1.241_857_8,
+    1.269_051,
+    1.296_839_6,
+    1.325_236_7,
+    1.354_255_6,
+    1.383_91,
+    1.414_213_5,
+    1.445_180_8,
+    1.476_826_2,
+    1.509_164_5,
+    1.542_210_8,
+    1.575_980_9,
+    1.610_490_3,
+    1.645_755_5,
+    1.681_792_9,
+    1.718_619_3,
+    1.756_252_2,
+    1.794_709_1,
+    1.834_008_1,
+    1.874_167_7,
+    1.915_206_6,
+    1.957_144_1,
+];
+/// 1 + f L + f^2 Q is 2^f within 5.4e-8, relative, over [-1/64, 1/64].
+const L: f32 = 0.693_157_3;
+const Q: f32 = 0.240_228_86;
 
 macro_rules! with_avx512 {
     ($e:expr) => {
@@ -36,7 +88,29 @@ macro_rules! with_avx512 {
     };
 }
 
-impl Simd for Avx512 {
+impl<const ROUNDS: bool> Avx512<ROUNDS> {
+    /// Rounded to bits of bf16.
+    #[inline(always)]
+    #[allow(clippy::unused_self, reason = "proof that the machine has the instructions")]
+    fn bf16(self, v: __m512) -> __m256i {
+        if ROUNDS {
+            // SAFETY: both are 16 numbers of 16 bits.
+            return unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v)) };
+        }
+        with_avx512!({
+            let bits = _mm512_castps_si512(v);
+            let even = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let up = _mm512_add_epi32(even, _mm512_set1_epi32(0x7fff));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            let rounded = _mm512_add_epi32(bits, up);
+            let quiet = _mm512_set1_epi32(0x0040_0000);
+            let rounded = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
+            _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded))
+        })
+    }
+}
+
+impl<const ROUNDS: bool> Simd for Avx512<ROUNDS> {
     type V = __m512;
     type Mask = __mmask16;
     type Wide = [__m512d; 2];
@@ -65,23 +139,25 @@ impl Simd for Avx512 {
         ))))
     }
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: __m512) {
+        with_avx512!(_mm512_stream_ps(to, v));
+    }
+    #[inline(always)]
     unsafe fn store_bf16(self, to: *mut u16, v: __m512) {
-        with_avx512!({
-            let bits = _mm512_castps_si512(v);
-            let even = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let up = _mm512_add_epi32(even, _mm512_set1_epi32(0x7fff));
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-            let rounded = _mm512_add_epi32(bits, up);
-            let quiet = _mm512_set1_epi32(0x0040_0000);
-            let rounded = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
-            let short = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
-            _mm256_storeu_si256(to.cast(), short);
-        });
+        with_avx512!(_mm256_storeu_si256(to.cast(), self.bf16(v)));
+    }
+    #[inline(always)]
+    unsafe fn stream_bf16(self, to: *mut u16, v: __m512) {
+        with_avx512!(_mm256_stream_si256(to.cast(), self.bf16(v)));
     }
     #[inline(always)]
     unsafe fn store_f16(self, to: *mut u16, v: __m512) {
         // To nearest, ties to even.
         with_avx512!(_mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<0>(v)));
+    }
+    #[inline(always)]
+    unsafe fn stream_f16(self, to: *mut u16, v: __m512) {
+        with_avx512!(_mm256_stream_si256(to.cast(), _mm512_cvtps_ph::<0>(v)));
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -141,5 +217,22 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn lane_max(self, v: __m512) -> f32 {
         with_avx512!(_mm512_reduce_max_ps(v))
+    }
+
+    /// By a table of 32 powers and a short polynomial, a fifth fewer instructions than with a long one.
+    #[inline(always)]
+    fn exp_below(self, below: __m512, base: Base) -> (__m512, __mmask16) {
+        let (c, magic) = (self.splat(base.c), self.splat(MAGIC / 32.0));
+        // To the nearest 32nd, which is in the low bits.
+        let n = self.mul_add(below, c, magic);
+        let k = self.sub(n, magic);
+        let f = self.mul_sub(below, c, k);
+        // SAFETY: the table has two vectors.
+        let tables = unsafe { [0, 16].map(|i| self.load(POWERS.as_ptr().add(i))) };
+        let bits = with_avx512!(_mm512_castps_si512(n));
+        let power = with_avx512!(_mm512_permutex2var_ps(tables[0], bits, tables[1]));
+        let slope = self.mul_add(f, self.splat(Q), self.splat(L));
+        // Scaling takes the largest whole number that is not above k: the rest is in the table.
+        self.scale(self.mul_add(self.mul(power, f), slope, power), k)
     }
 }

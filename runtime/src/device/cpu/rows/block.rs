@@ -1,4 +1,5 @@
 //! Pieces of a row that stay in the first-level cache, as f32.
+#![allow(clippy::cast_ptr_alignment, reason = "vectors are read and written wherever they lie")]
 
 use std::mem::MaybeUninit;
 
@@ -9,6 +10,66 @@ use super::simd::Simd;
 
 /// Entries of a row that are worked on together.
 pub(super) const BLOCK: usize = 1024;
+
+/// Bytes of a cache line, and of the widest vector.
+const LINE: usize = 64;
+
+/// Number types as parameters of loops: a branch a vector would cost a twentieth.
+pub(super) const F32: u8 = 1;
+pub(super) const BF16: u8 = 2;
+pub(super) const F16: u8 = 3;
+
+/// A vector of numbers of a type from entry `i` on.
+///
+/// # Safety
+///
+/// There are as many.
+#[inline(always)]
+pub(super) unsafe fn load<S: Simd, const TYPE: u8>(s: S, from: *const u8, i: usize) -> S::V {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match TYPE {
+            BF16 => s.load_bf16(from.cast::<u16>().add(i)),
+            F16 => s.load_f16(from.cast::<u16>().add(i)),
+            _ => s.load(from.cast::<f32>().add(i)),
+        }
+    }
+}
+
+/// Writes one.
+///
+/// # Safety
+///
+/// There are as many entries; if they are streamed, the vector is aligned to its size.
+#[inline(always)]
+pub(super) unsafe fn store<S: Simd, const TYPE: u8>(
+    s: S,
+    to: *mut u8,
+    i: usize,
+    v: S::V,
+    streams: bool,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match (TYPE, streams) {
+            (BF16, false) => s.store_bf16(to.cast::<u16>().add(i), v),
+            (BF16, true) => s.stream_bf16(to.cast::<u16>().add(i), v),
+            (F16, false) => s.store_f16(to.cast::<u16>().add(i), v),
+            (F16, true) => s.stream_f16(to.cast::<u16>().add(i), v),
+            (_, false) => s.store(to.cast::<f32>().add(i), v),
+            (_, true) => s.stream(to.cast::<f32>().add(i), v),
+        }
+    }
+}
+
+/// How a gradient is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::device::cpu) enum Stores {
+    /// Through the caches: whoever reads it finds it there.
+    Cached,
+    /// Past them: it is larger than they are.
+    Streaming,
+}
 
 /// Where a gradient goes.
 #[derive(Debug)]
@@ -75,6 +136,26 @@ impl Source {
         }
     }
 
+    /// The row from entry `i` on, which need not be there.
+    #[inline(always)]
+    pub(super) fn from(self, i: usize) -> Source {
+        match self {
+            Source::F32(v) => Source::F32(v.wrapping_add(i)),
+            Source::Bf16(v) => Source::Bf16(v.wrapping_add(i)),
+            Source::F16(v) => Source::F16(v.wrapping_add(i)),
+            Source::F64(v) => Source::F64(v.wrapping_add(i)),
+        }
+    }
+
+    /// Bytes of an entry.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Source::Bf16(_) | Source::F16(_) => 2,
+            Source::F32(_) => 4,
+            Source::F64(_) => 8,
+        }
+    }
+
     /// The first `len` entries.
     ///
     /// # Safety
@@ -126,6 +207,16 @@ impl Target {
             Target::F32(v) => v.cast_const().cast(),
             Target::Bf16(v) | Target::F16(v) => v.cast_const().cast(),
         }
+    }
+
+    /// Entries before the first that a cache line begins with; none where there is no such entry.
+    pub(super) fn before_line(self) -> Option<usize> {
+        let bytes = match self {
+            Target::F32(_) => 4,
+            Target::Bf16(_) | Target::F16(_) => 2,
+        };
+        let skip = self.address().addr().wrapping_neg() % LINE;
+        skip.is_multiple_of(bytes).then_some(skip / bytes)
     }
 
     /// A row of this type in memory; none of f64.
@@ -286,41 +377,67 @@ pub(in crate::device) fn f16(x: f32) -> u16 {
     sign | number
 }
 
-/// Writes a computed block to where it belongs, if it is not there yet.
+/// Writes a computed block to where it belongs, if it is not there yet. What is computed may be lost.
 ///
 /// # Safety
 ///
-/// `from` has `n` numbers, and the target has entries `start..start + n`.
+/// `from` has room for `n` numbers in whole vectors, and the target has entries `start..start + n`; a cache line
+/// begins with the first of them if they are streamed.
 #[inline(always)]
-pub(super) unsafe fn put<S: Simd>(s: S, from: *const f32, target: Target, start: usize, n: usize) {
-    let whole = n - n % S::LANES;
-    // SAFETY: as above.
+pub(super) unsafe fn put<S: Simd>(
+    s: S,
+    from: *mut f32,
+    (target, stores): (Target, Stores),
+    start: usize,
+    n: usize,
+) {
+    let streams = stores == Stores::Streaming;
+    // SAFETY: as above. Rounded numbers lie before those that are still to be rounded.
     unsafe {
         match target {
             Target::F32(to) => {
                 let to = to.add(start);
-                if !std::ptr::eq(from, to) {
+                if streams {
+                    stream(s, from.cast(), to.cast(), 4 * n);
+                } else if !std::ptr::eq(from, to) {
                     std::ptr::copy_nonoverlapping(from, to, n);
                 }
             }
-            Target::Bf16(to) => {
-                let to = to.add(start);
+            Target::Bf16(to) | Target::F16(to) => {
+                let half = matches!(target, Target::F16(_));
+                let (own, away) = (from.cast::<u16>(), to.add(start));
+                let to = if streams { own } else { away };
+                let whole = n - n % S::LANES;
                 for i in (0..whole).step_by(S::LANES) {
-                    s.store_bf16(to.add(i), s.load(from.add(i)));
+                    let v = s.load(from.add(i));
+                    if half { s.store_f16(to.add(i), v) } else { s.store_bf16(to.add(i), v) }
                 }
                 for i in whole..n {
-                    *to.add(i) = bf16(*from.add(i));
+                    let x = *from.add(i);
+                    to.add(i).write_unaligned(if half { f16(x) } else { bf16(x) });
                 }
-            }
-            Target::F16(to) => {
-                let to = to.add(start);
-                for i in (0..whole).step_by(S::LANES) {
-                    s.store_f16(to.add(i), s.load(from.add(i)));
-                }
-                for i in whole..n {
-                    *to.add(i) = f16(*from.add(i));
+                if streams {
+                    stream(s, own.cast(), away.cast(), 2 * n);
                 }
             }
         }
+    }
+}
+
+/// Copies bytes past the caches, but for those after the last whole vector.
+///
+/// # Safety
+///
+/// As many can be read and written; where they are written a cache line begins.
+#[inline(always)]
+unsafe fn stream<S: Simd>(s: S, from: *const u8, to: *mut u8, bytes: usize) {
+    let vector = 4 * S::LANES;
+    let whole = bytes - bytes % vector;
+    // SAFETY: promised by the caller; a line is a whole number of vectors.
+    unsafe {
+        for i in (0..whole).step_by(vector) {
+            s.stream(to.add(i).cast(), s.load(from.add(i).cast()));
+        }
+        std::ptr::copy_nonoverlapping(from.add(whole), to.add(whole), bytes - whole);
     }
 }

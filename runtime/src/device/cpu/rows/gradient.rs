@@ -3,7 +3,9 @@
 use rlc_compiler::table::Floats;
 
 use super::base::Base;
-use super::block::{BLOCK, Buffer, Out, Source, Target, put, vectors, widen};
+use super::block::{
+    BF16, BLOCK, Buffer, F16, F32, Out, Source, Stores, Target, load, put, store, vectors, widen,
+};
 use super::exact;
 use super::simd::{Kernel, Simd, Width, run};
 
@@ -106,7 +108,7 @@ pub fn gradient(width: Width, terms: &[Gradient], add: &[(usize, f64)], mut out:
         })
         .collect();
     // SAFETY: all rows have `len` entries; only those of the target itself are written.
-    unsafe { gradient_at(width, len, &terms, add, target) }
+    unsafe { gradient_at(width, len, &terms, add, (target, Stores::Cached)) }
 }
 
 /// [`gradient`] over memory that the target may take the place of.
@@ -120,7 +122,7 @@ pub(in crate::device::cpu) unsafe fn gradient_at(
     len: usize,
     terms: &[Terms],
     add: &[(usize, f64)],
-    target: Target,
+    (target, stores): (Target, Stores),
 ) {
     assert!(terms.len() <= MOST_TERMS, "too many terms");
     let mut ready = [None; MOST_TERMS];
@@ -135,7 +137,9 @@ pub(in crate::device::cpu) unsafe fn gradient_at(
     if known {
         // Later terms read what earlier ones would have written.
         let apart = own && terms.len() > 1;
-        run(width, Sweep { ready, terms: terms.len(), len, target, add, apart });
+        // Its own row is in the caches.
+        let head = target.before_line().filter(|_| stores == Stores::Streaming && !own);
+        run(width, Sweep { ready, terms: terms.len(), len, target, add, apart, head });
     } else {
         // SAFETY: promised by the caller.
         unsafe { exact::gradient(len, terms, add, target) };
@@ -209,10 +213,39 @@ struct Sweep<'a> {
     add: &'a [(usize, f64)],
     /// A block is computed beside its place.
     apart: bool,
+    /// Entries before those that are streamed; none where nothing is.
+    head: Option<usize>,
+}
+
+/// What becomes of terms over a block.
+const WRITE: u8 = 0;
+/// They are added to what is there.
+const ADD: u8 = 1;
+/// They are streamed to where they belong.
+const STREAM: u8 = 2;
+
+impl Sweep<'_> {
+    /// Whether a block can be computed where it belongs. What is streamed or rounded is not read again.
+    fn at_once(&self, start: usize, n: usize, lanes: usize, streams: bool) -> bool {
+        let changes = |a: &(usize, f64)| (start..start + n).contains(&a.0);
+        if !n.is_multiple_of(lanes) || self.apart {
+            return false;
+        }
+        let alone = self.terms == 1 && !self.add.iter().any(changes);
+        let own = |r: &Ready| match (r.x, self.target) {
+            (Source::Bf16(_), Target::Bf16(_)) | (Source::F16(_), Target::F16(_)) => !r.has[2],
+            _ => false,
+        };
+        match self.target {
+            Target::F32(_) => !streams || alone,
+            Target::Bf16(_) | Target::F16(_) => alone && self.ready[0].as_ref().is_some_and(own),
+        }
+    }
 }
 
 impl Kernel for Sweep<'_> {
     type Output = ();
+    const ROUNDS: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -220,47 +253,92 @@ impl Kernel for Sweep<'_> {
             (Buffer::new(), Buffer::new(), Buffer::new());
         let mut start = 0;
         while start < self.len {
-            let n = BLOCK.min(self.len - start);
+            let mut n = BLOCK.min(self.len - start);
+            // Streamed blocks begin with a cache line.
+            if let Some(head) = self.head.filter(|head| start < *head) {
+                n = n.min(head);
+            }
+            let streams = self.head.is_some_and(|head| start >= head);
             let count = vectors::<S>(n);
             // SAFETY: rows and target have `len` entries. Where the target is the row of the only terms, each vector is
             // read before it is written, and nothing is read twice.
             unsafe {
+                let at_once = self.at_once(start, n, S::LANES, streams);
                 let to = match self.target {
-                    Target::F32(to) if n.is_multiple_of(S::LANES) && !self.apart => to.add(start),
+                    Target::F32(to) if at_once => to.add(start),
                     Target::F32(_) | Target::Bf16(_) | Target::F16(_) => z_buffer.pointer(),
                 };
+                // Of 16-bit numbers that become such.
+                let short = match self.target {
+                    Target::Bf16(to) if at_once => Some((to.add(start), false)),
+                    Target::F16(to) if at_once => Some((to.add(start), true)),
+                    Target::F32(_) | Target::Bf16(_) | Target::F16(_) => None,
+                };
+                let done = at_once && (streams || short.is_some());
                 if self.terms == 0 {
                     (0..count).for_each(|i| s.store(to.add(i * S::LANES), s.splat(0.0)));
                 }
                 for (term, ready) in self.ready.iter().flatten().enumerate() {
                     let [b, c, d] = ready.has;
-                    let x = widen(s, ready.x, start, n, &mut x_buffer);
-                    let y = if d { widen(s, ready.y, start, n, &mut y_buffer) } else { x };
-                    let pass = Pass { ready, x, y, to, by: ready.coefficients() };
+                    let x = match short {
+                        Some(_) => ready.x.from(start).address(),
+                        None => widen(s, ready.x, start, n, &mut x_buffer).cast(),
+                    };
+                    let y = if d { widen(s, ready.y, start, n, &mut y_buffer) } else { x.cast() };
+                    let next = [ready.x, ready.y].map(|row| {
+                        let step = S::LANES * row.bytes();
+                        (row.address().wrapping_add((self.len + start) * row.bytes()), step)
+                    });
+                    let at = short.map_or(to.cast(), |short| short.0.cast());
+                    let pass = Pass { ready, x, y, to: at, by: ready.coefficients(), next };
                     macro_rules! by_terms {
-                        ($($b:literal $c:literal $d:literal,)*) => {
-                            match (b, c, d, term > 0) {
-                                $(
-                                    ($b, $c, $d, false) => pass.run::<S, $b, $c, $d, false>(s, count),
-                                    ($b, $c, $d, true) => pass.run::<S, $b, $c, $d, true>(s, count),
-                                )*
+                        ($how:ident $type:ident $d:literal) => {
+                            match (b, c) {
+                                (false, false) => {
+                                    pass.run::<S, false, false, $d, $how, $type>(s, count)
+                                }
+                                (false, true) => {
+                                    pass.run::<S, false, true, $d, $how, $type>(s, count)
+                                }
+                                (true, false) => {
+                                    pass.run::<S, true, false, $d, $how, $type>(s, count)
+                                }
+                                (true, true) => {
+                                    pass.run::<S, true, true, $d, $how, $type>(s, count)
+                                }
                             }
                         };
                     }
-                    by_terms! {
-                        false false false, false false true, false true false, false true true,
-                        true false false, true false true, true true false, true true true,
+                    macro_rules! all_terms {
+                        ($how:ident) => {
+                            if d { by_terms!($how F32 true) } else { by_terms!($how F32 false) }
+                        };
+                    }
+                    match (short, at_once && streams) {
+                        (None, true) => all_terms!(STREAM),
+                        (None, false) if term > 0 => all_terms!(ADD),
+                        (None, false) => all_terms!(WRITE),
+                        (Some((_, false)), false) => by_terms!(WRITE BF16 false),
+                        (Some((_, false)), true) => by_terms!(STREAM BF16 false),
+                        (Some((_, true)), false) => by_terms!(WRITE F16 false),
+                        (Some((_, true)), true) => by_terms!(STREAM F16 false),
                     }
                 }
-                for (index, value) in self.add {
-                    if (start..start + n).contains(index) {
-                        let to = to.add(index - start);
-                        *to = (f64::from(*to) + value) as f32;
+                if !done {
+                    for (index, value) in self.add {
+                        if (start..start + n).contains(index) {
+                            let to = to.add(index - start);
+                            *to = (f64::from(*to) + value) as f32;
+                        }
                     }
+                    let stores = if streams { Stores::Streaming } else { Stores::Cached };
+                    put(s, to, (self.target, stores), start, n);
                 }
-                put(s, to, self.target, start, n);
             }
             start += n;
+        }
+        if self.head.is_some() {
+            s.drain();
         }
     }
 }
@@ -268,10 +346,14 @@ impl Kernel for Sweep<'_> {
 /// Terms over a block.
 struct Pass<'a> {
     ready: &'a Ready,
-    x: *const f32,
+    /// Of numbers of the type that the target has.
+    x: *const u8,
+    /// Read where there is a term of it.
     y: *const f32,
-    to: *mut f32,
+    to: *mut u8,
     by: [f32; 4],
+    /// The same entries of the next row, which the loop comes to next, of x and y; and bytes of a vector of them.
+    next: [(*const u8, usize); 2],
 }
 
 impl Pass<'_> {
@@ -279,9 +361,16 @@ impl Pass<'_> {
     ///
     /// # Safety
     ///
-    /// All that is read and written has `count` vectors.
+    /// All that is read and written has `count` vectors; what is streamed begins a cache line.
     #[inline(always)]
-    unsafe fn run<S: Simd, const B: bool, const C: bool, const D: bool, const ADD: bool>(
+    unsafe fn run<
+        S: Simd,
+        const B: bool,
+        const C: bool,
+        const D: bool,
+        const HOW: u8,
+        const TYPE: u8,
+    >(
         &self,
         s: S,
         count: usize,
@@ -289,11 +378,18 @@ impl Pass<'_> {
         let [a, b, c, d] = self.by.map(|x| s.splat(x));
         let origin = s.splat(self.ready.origin);
         let reference = s.splat(self.ready.base.reference);
+        let [mut next_x, mut next_y] = self.next.map(|n| n.0);
         for i in 0..count {
             let at = i * S::LANES;
+            s.prefetch(next_x);
+            next_x = next_x.wrapping_add(self.next[0].1);
+            if D {
+                s.prefetch(next_y);
+                next_y = next_y.wrapping_add(self.next[1].1);
+            }
             // SAFETY: promised by the caller.
             unsafe {
-                let below = s.sub(s.load(self.x.add(at)), reference);
+                let below = s.sub(load::<S, TYPE>(s, self.x, at), reference);
                 let (p, some) = s.exp_below(below, self.ready.base);
                 let mut factor = a;
                 if B {
@@ -305,13 +401,15 @@ impl Pass<'_> {
                 if D {
                     factor = s.mul_add(s.sub(s.load(self.y.add(at)), origin), d, factor);
                 }
-                let value = match (ADD, B || D) {
+                let value = match (HOW == ADD, B || D) {
                     (false, false) => s.mul(p, factor),
                     (false, true) => s.mul_where(some, p, factor),
-                    (true, false) => s.mul_add(p, factor, s.load(self.to.add(at))),
-                    (true, true) => s.mul_add_where(some, p, factor, s.load(self.to.add(at))),
+                    (true, false) => s.mul_add(p, factor, load::<S, TYPE>(s, self.to, at)),
+                    (true, true) => {
+                        s.mul_add_where(some, p, factor, load::<S, TYPE>(s, self.to, at))
+                    }
                 };
-                s.store(self.to.add(at), value);
+                store::<S, TYPE>(s, self.to, at, value, HOW == STREAM);
             }
         }
     }

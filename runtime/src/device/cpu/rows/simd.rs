@@ -76,6 +76,8 @@ const POWER: [f32; 6] = [
 /// Work that is compiled for every width.
 pub(super) trait Kernel {
     type Output;
+    /// It rounds to bf16: worth code of its own for machines with an instruction for that.
+    const ROUNDS: bool = false;
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
@@ -85,6 +87,10 @@ pub(super) fn run<K: Kernel>(width: Width, kernel: K) -> K::Output {
     {
         // Asking again costs a load of a cached word, and makes this function safe.
         if width == Width::Avx512 && width.available() {
+            if K::ROUNDS && is_x86_feature_detected!("avx512bf16") {
+                // SAFETY: the features were detected.
+                return unsafe { super::avx512::run_rounding(kernel) };
+            }
             // SAFETY: the features were detected.
             return unsafe { super::avx512::run(kernel) };
         }
@@ -116,6 +122,57 @@ pub(super) trait Simd: Copy {
     ///
     /// `LANES` numbers can be written at `to`, which need not be aligned.
     unsafe fn store(self, to: *mut f32, v: Self::V);
+    /// The same past the caches, where the machine can: lines that are not read soon are not fetched to be
+    /// overwritten. Before anyone reads them: [`Self::drain`].
+    ///
+    /// # Safety
+    ///
+    /// As there, and `to` is aligned to a whole vector.
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, v: Self::V) {
+        // SAFETY: promised by the caller.
+        unsafe { self.store(to, v) }
+    }
+    /// Streams what [`Self::store_bf16`] stores.
+    ///
+    /// # Safety
+    ///
+    /// As there, and `to` is aligned to all of it.
+    #[inline(always)]
+    unsafe fn stream_bf16(self, to: *mut u16, v: Self::V) {
+        // SAFETY: promised by the caller.
+        unsafe { self.store_bf16(to, v) }
+    }
+    /// Streams what [`Self::store_f16`] stores.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    #[inline(always)]
+    unsafe fn stream_f16(self, to: *mut u16, v: Self::V) {
+        // SAFETY: promised by the caller.
+        unsafe { self.store_f16(to, v) }
+    }
+    /// What has been streamed is there before all that is written later.
+    #[inline(always)]
+    fn drain(self) {
+        // SAFETY: an instruction of every machine, which touches no memory of its own.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            std::arch::x86_64::_mm_sfence();
+        }
+    }
+    /// Asks for a line that is read soon, into the second cache; any address will do.
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: a hint, which reads nothing and cannot fault.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
+        }
+        let _ = at;
+    }
     /// Half-precision bits as f32.
     ///
     /// # Safety

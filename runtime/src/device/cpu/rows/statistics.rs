@@ -3,7 +3,7 @@
 use rlc_compiler::table::Floats;
 
 use super::base::Base;
-use super::block::{BLOCK, Buffer, Source, vectors, widen, widen_with};
+use super::block::{BF16, BLOCK, Buffer, F16, F32, Source, load, vectors, widen, widen_with};
 use super::simd::{Kernel, Simd, Width, run};
 use super::{Row, exact};
 
@@ -153,7 +153,7 @@ impl Kernel for Sweep {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) -> Option<Statistics> {
-        let (mut x_buffer, mut y_buffer) = (Buffer::new(), Buffer::new());
+        let (mut x_buffers, mut y_buffer) = ([Buffer::new(), Buffer::new()], Buffer::new());
         let mut totals = Totals::default();
         let mut top = Largest(f32::NEG_INFINITY);
         let (mut origin, mut lowest) = (f32::NEG_INFINITY, f32::INFINITY);
@@ -161,21 +161,30 @@ impl Kernel for Sweep {
         let mut start = 0;
         // Of the next block, if it has been seen already.
         let mut ahead = None;
+        let mut turn = 0;
         while start < self.len {
             let n = BLOCK.min(self.len - start);
             let count = vectors::<S>(n);
             // SAFETY: both rows have `len` entries.
             let (x, y, most) = unsafe {
-                let (x, most) = widen_with(s, self.x, start, n, &mut x_buffer);
+                let (x, most) = match (ahead, self.x) {
+                    (Some(_), Source::Bf16(_) | Source::F16(_)) => {
+                        (x_buffers[turn].pointer().cast_const(), None)
+                    }
+                    _ => widen_with(s, self.x, start, n, &mut x_buffers[turn]),
+                };
                 (x, if beside { widen(s, self.y, start, n, &mut y_buffer) } else { x }, most)
             };
-            // Its maximum is found on the way, while there is arithmetic to wait for.
-            let next = match self.x {
-                Source::F32(x) if start + 2 * BLOCK <= self.len => x.wrapping_add(start + BLOCK),
-                Source::F32(_) | Source::Bf16(_) | Source::F16(_) | Source::F64(_) => {
-                    std::ptr::null()
-                }
+            // It is widened and its maximum found on the way, while there is arithmetic to wait for.
+            let kind = match self.x {
+                _ if start + 2 * BLOCK > self.len => NONE,
+                Source::F32(_) => F32,
+                Source::Bf16(_) => BF16,
+                Source::F16(_) => F16,
+                Source::F64(_) => NONE,
             };
+            let next = self.x.from(start + BLOCK).address();
+            turn = 1 - turn;
             // SAFETY: `x` and `y` have `count` vectors, the first `n` numbers of the row. So many are in
             // the next block, if there is one.
             unsafe {
@@ -206,6 +215,7 @@ impl Kernel for Sweep {
                     y,
                     count,
                     next,
+                    into: x_buffers[turn].pointer(),
                     base: self.base,
                     origin: if origin.is_finite() { origin } else { 0.0 },
                     share: self.share as f32,
@@ -213,10 +223,12 @@ impl Kernel for Sweep {
                 let [moment, square, beside] = self.wants;
                 macro_rules! by_wants {
                     ($($m:literal $q:literal $b:literal,)*) => {
-                        match (moment, square, beside, !next.is_null()) {
+                        match (moment, square, beside, kind) {
                             $(
-                                ($m, $q, $b, false) => work.add::<S, $m, $q, $b, false>(s, &mut totals),
-                                ($m, $q, $b, true) => work.add::<S, $m, $q, $b, true>(s, &mut totals),
+                                ($m, $q, $b, F32) => work.add::<S, $m, $q, $b, F32>(s, &mut totals),
+                                ($m, $q, $b, BF16) => work.add::<S, $m, $q, $b, BF16>(s, &mut totals),
+                                ($m, $q, $b, F16) => work.add::<S, $m, $q, $b, F16>(s, &mut totals),
+                                ($m, $q, $b, _) => work.add::<S, $m, $q, $b, NONE>(s, &mut totals),
                             )*
                         }
                     };
@@ -337,13 +349,17 @@ impl Kernel for Ends {
     }
 }
 
+/// There is no next block.
+const NONE: u8 = 0;
+
 /// A block to be added to the totals.
 struct Work {
     x: *const f32,
     y: *const f32,
     count: usize,
-    /// The next block, if its maximum is wanted.
-    next: *const f32,
+    /// The next block, if its maximum is wanted, and where it is widened to.
+    next: *const u8,
+    into: *mut f32,
     base: Base,
     origin: f32,
     share: f32,
@@ -366,14 +382,14 @@ impl Work {
     ///
     /// # Safety
     ///
-    /// `x` and, where wanted, `y` and `next` have `count` vectors.
+    /// `x` and, where wanted, `y`, `next` and `into` have `count` vectors.
     #[inline(always)]
     unsafe fn add<
         S: Simd,
         const MOMENT: bool,
         const SQUARE: bool,
         const BESIDE: bool,
-        const NEXT: bool,
+        const NEXT: u8,
     >(
         &self,
         s: S,
@@ -391,8 +407,12 @@ impl Work {
                 // SAFETY: promised by the caller.
                 unsafe {
                     self.step::<S, MOMENT, SQUARE, BESIDE>(s, i, &mut sums);
-                    if NEXT {
-                        most = s.max(s.load(self.next.add(i * S::LANES)), most);
+                    if NEXT != NONE {
+                        let x = load::<S, NEXT>(s, self.next, i * S::LANES);
+                        if NEXT != F32 {
+                            s.store(self.into.add(i * S::LANES), x);
+                        }
+                        most = s.max(x, most);
                     }
                 }
                 i += 1;
@@ -418,7 +438,7 @@ impl Work {
         if BESIDE {
             totals.beside += s.wide_sum(wides.beside);
         }
-        NEXT.then(|| s.lane_max(most))
+        (NEXT != NONE).then(|| s.lane_max(most))
     }
 
     /// Adds vector `i`.

@@ -6,8 +6,8 @@ use half::{bf16, f16};
 use rlc_compiler::table::{Floats, f16_to_f32};
 
 use super::simd::{Kernel, Simd, run};
-use super::{Beside, Gradient, Out, Row, Statistics, Wanted, Width, exp, gradient};
-use super::{block, ends, statistics};
+use super::{Beside, Gradient, Out, Row, Statistics, Stores, Target, Wanted, Width, exp, gradient};
+use super::{Place, Source, Terms, block, ends, gradient_at, statistics};
 
 const INF: f64 = f64::INFINITY;
 
@@ -502,5 +502,98 @@ fn bf16_is_rounded_to_even() {
     for x in tried {
         let (found, exact) = (bf16::from_bits(block::bf16(x)), bf16::from_f32(x));
         assert!(found.to_bits() == exact.to_bits() || (found.is_nan() && exact.is_nan()), "{x}");
+    }
+}
+
+struct Round<'a>(&'a [f32], &'a mut [u16]);
+
+impl Kernel for Round<'_> {
+    type Output = ();
+    const ROUNDS: bool = true;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (from, to) in self.0.chunks_exact(S::LANES).zip(self.1.chunks_exact_mut(S::LANES)) {
+            // SAFETY: chunks have as many numbers as a vector.
+            unsafe { s.store_bf16(to.as_mut_ptr(), s.load(from.as_ptr())) };
+        }
+    }
+}
+
+#[test]
+fn vectors_are_rounded_to_bf16_as_numbers_are() {
+    let mut random = Random(6);
+    let mut tried: Vec<f32> = vec![0.0, -0.0, f32::MAX, f32::MIN, f32::INFINITY, -f32::INFINITY];
+    tried.extend([f32::NAN, f32::from_bits(0x7f80_0001), f32::MIN_POSITIVE, 1e-40, -1e-45]);
+    tried.extend((0..100_000).map(|_| f32::from_bits((random.next() * 4_294_967_296.0) as u32)));
+    tried.extend((0..70_000u32).map(|i| f32::from_bits(0x3f80_0000 + i * 0x4000)));
+    tried.truncate(tried.len() / 16 * 16);
+    for width in widths() {
+        let mut out = vec![7; tried.len()];
+        run(width, Round(&tried, &mut out));
+        for (x, found) in tried.iter().zip(out) {
+            let exact = block::bf16(*x);
+            // Some machines round with an instruction that takes subnormal numbers for 0.
+            let zero = x.is_subnormal() && found == exact & 0x8000;
+            assert!(found == exact || zero, "{width:?}: {x:e} to {found:x}, not {exact:x}");
+        }
+    }
+}
+
+/// A target of some type that begins here.
+type Of = fn(*mut u8) -> Target;
+
+/// A gradient over the entries from `from` on of a target with `room` bytes, which the other bytes show to be untouched.
+fn written(
+    (width, stores): (Width, Stores),
+    terms: &[Terms],
+    add: &[(usize, f64)],
+    (len, from, bytes): (usize, usize, usize),
+    target: Of,
+) -> Vec<u8> {
+    let mut room = vec![0xa5u8; 192 + bytes * (len + from)];
+    let begin = room.as_ptr().align_offset(64) + from * bytes;
+    // SAFETY: there is room for all entries, apart from the rows.
+    unsafe {
+        gradient_at(width, len, terms, add, (target(room.as_mut_ptr().add(begin)), stores));
+    }
+    let end = begin + len * bytes;
+    assert!(room[..begin].iter().chain(&room[end..]).all(|b| *b == 0xa5), "{len} from {from}");
+    room[begin..end].to_vec()
+}
+
+#[test]
+fn streamed_gradients_have_the_bits_of_others() {
+    let mut random = Random(7);
+    let lens = [1, 15, 16, 40, 1000, 1024, 1040, 1100, 2048, 5003];
+    let mut row = || -> Vec<f32> { (0..5003).map(|_| 3.0 * random.bell() as f32).collect() };
+    let (x, y) = (row(), row());
+    let short: Vec<u16> = y.iter().map(|v| bf16::from_f32(*v).to_bits()).collect();
+    let f32s = Source::F32(x.as_ptr());
+    let term = |logits, p_log_p, other| {
+        let row = Place { logits, scale: 1.25 };
+        Terms { row, lse: 14.0, p: -0.7, p_log_p, p_squared: 0.0, other }
+    };
+    let both = [term(f32s, 0.0, None), term(Source::Bf16(short.as_ptr()), 0.3, None)];
+    let beside = [term(f32s, 0.4, Some((Source::F32(y.as_ptr()), -0.2)))];
+    let targets: [(usize, Of); 3] = [
+        (4, |at| Target::F32(at.cast())),
+        (2, |at| Target::Bf16(at.cast())),
+        (2, |at| Target::F16(at.cast())),
+    ];
+    for width in widths() {
+        for (n, len) in lens.into_iter().enumerate() {
+            let add = [(len / 2, 0.7), (len - 1, -0.25), (len / 2, 0.125)];
+            for terms in [&both[..1], &both[1..], &both, &beside, &[]] {
+                for (bytes, target) in targets {
+                    for (from, add) in [(0, &add[..]), (3, &[]), (n, &add), (16, &[]), (31, &add)] {
+                        let how = |stores| {
+                            written((width, stores), terms, add, (len, from, bytes), target)
+                        };
+                        let same = how(Stores::Streaming) == how(Stores::Cached);
+                        assert!(same, "{width:?} {len} from {from}, {bytes} bytes");
+                    }
+                }
+            }
+        }
     }
 }

@@ -17,7 +17,7 @@ use rlc_compiler::table::{bf16_to_f32, f16_to_f32};
 use super::lane::exp;
 use super::{Arg, BLOCK, Code, Column, Fold, Mean};
 use crate::device::cpu::row::nth;
-use crate::device::cpu::rows::{Target, Width};
+use crate::device::cpu::rows::{Stores, Target, Width};
 
 /// One sweep over one row.
 #[derive(Clone, Copy)]
@@ -31,6 +31,8 @@ pub(super) struct Row<'a> {
     pub gradients: &'a [(SlotId, Arg)],
     pub written: &'a [*mut u8],
     pub types: &'a [Float],
+    /// How row primitives write them.
+    pub stores: &'a [Stores],
     /// Two rows of room, of f64, for each n-th entry.
     pub scratch: &'a [*mut u8],
     pub numbers: &'a [f64],

@@ -10,7 +10,7 @@ use rlc_compiler::program::Program;
 use rlc_compiler::source::{Source, Sources};
 use rlc_compiler::specialize::{Settings, specialize};
 
-use super::SweepCode;
+use super::{STREAMED, SweepCode};
 use crate::device::cpu::rows::Width;
 
 fn program(text: &str) -> Arc<Program> {
@@ -32,8 +32,13 @@ fn inputs(sweep: &rlc_compiler::loops::Sweep, found: &[(rlc_compiler::loops::V, 
     sweep.inputs().into_iter().map(|v| of(v).unwrap_or_else(|| made(v))).collect()
 }
 
-/// Runs the sweeps of a row; the gradient goes over the logits where `in_place`.
-fn run(plan: &Plan, width: Width, entries: usize, in_place: bool) -> (Vec<f32>, u64) {
+/// Runs the sweeps of a row, of a gradient with so many `bytes`; it goes over the logits where `in_place`.
+fn run(
+    plan: &Plan,
+    (width, bytes): (Width, usize),
+    entries: usize,
+    in_place: bool,
+) -> (Vec<f32>, u64) {
     let of = writer(plan);
     let lies = |slot: SlotId| (Float::F32, !matches!(plan.slot(slot).kind, SlotKind::Entries(_)));
     let mut codes = SweepCode::of_loop(of, &lies, width);
@@ -50,6 +55,12 @@ fn run(plan: &Plan, width: Width, entries: usize, in_place: bool) -> (Vec<f32>, 
     if in_place {
         table[written.index()] = table[own];
     }
+    let mut changed = false;
+    for code in &mut codes {
+        changed |= code.set_gradient(written, Float::F32, bytes);
+        assert!(!code.set_gradient(written, Float::F32, bytes));
+    }
+    assert_eq!(changed, bytes >= STREAMED);
     let mut found = Vec::new();
     for (code, sweep) in codes.iter_mut().zip(of.sweeps()) {
         let inputs = inputs(sweep, &found);
@@ -85,10 +96,15 @@ fn a_gradient_in_place_is_the_same() {
         assert!(plan.in_place(column), "{text}");
         for width in Width::ALL.into_iter().filter(|w| w.available()) {
             for entries in [7, 256, 700, 1024, 2061] {
-                let (apart, by_form) = run(&plan, width, entries, false);
-                let (own, own_by_form) = run(&plan, width, entries, true);
+                let (apart, by_form) = run(&plan, (width, 0), entries, false);
+                let (own, own_by_form) = run(&plan, (width, 0), entries, true);
                 assert_eq!(by_form, own_by_form);
                 assert!(apart.iter().any(|x| *x != 0.0), "{text}");
+                // A large one is written past the caches, with the same bits.
+                for (in_place, usual) in [(false, &apart), (true, &own)] {
+                    let (large, _) = run(&plan, (width, STREAMED), entries, in_place);
+                    assert_eq!(usual, &large, "{text}: {width:?}, {entries} entries");
+                }
                 for (i, (a, b)) in apart.iter().zip(&own).enumerate() {
                     let same = (a - b).abs() <= 1e-6;
                     assert!(same, "{text}: {width:?}, entry {i} of {entries}: {b} for {a}");

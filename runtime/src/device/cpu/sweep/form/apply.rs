@@ -8,7 +8,7 @@ use rlc_compiler::table::Floats;
 use super::algebra::{COLUMNS, Form, Linear};
 use super::tape::{N, value};
 use super::{Known, KnownFold, inside};
-use crate::device::cpu::rows::{self, Beside, Place, Source, Target, Terms, Wanted, Width};
+use crate::device::cpu::rows::{self, Beside, Place, Source, Stores, Target, Terms, Wanted, Width};
 use crate::device::cpu::sweep::block::{Row, Running};
 use crate::device::cpu::sweep::memory::{Found, Memory};
 
@@ -247,7 +247,7 @@ unsafe fn attempt(
     let out = match row.written {
         [] => None,
         [out] if out.align_offset(row.types[0].bytes()) == 0 => {
-            Some(Target::at(*out, row.types[0])?)
+            Some((Target::at(*out, row.types[0])?, row.stores[0]))
         }
         _ => return None,
     };
@@ -277,7 +277,7 @@ unsafe fn attempt(
     unsafe {
         gradient(&form.of, values, &at, memory, room, out)?;
         if form.outside {
-            inside.write(out);
+            inside.write(out.0);
         }
     }
     Some(())
@@ -509,7 +509,7 @@ unsafe fn gradient(
     at: &Columns,
     memory: &mut Memory,
     room: &mut Vec<Part>,
-    out: Target,
+    (out, stores): (Target, Stores),
 ) -> Option<()> {
     let entries = at.entries;
     let plain = value(values, form.plain.c0);
@@ -576,7 +576,7 @@ unsafe fn gradient(
     }
     // SAFETY: promised by the caller.
     unsafe {
-        rows::gradient_at(at.width, entries, &terms[..room.len()], &add[..hits], out);
+        rows::gradient_at(at.width, entries, &terms[..room.len()], &add[..hits], (out, stores));
     }
     Some(())
 }
