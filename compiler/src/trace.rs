@@ -106,7 +106,10 @@ impl Search<'_> {
             return None;
         }
         let place = self.place(graph.level(e), row);
-        Some(format!("`at` reads entry {entry} at {place}, but the entries go from 0 to {}", width - 1))
+        Some(format!(
+            "`at` reads entry {entry} at {place}, but the entries go from 0 to {}",
+            width - 1
+        ))
     }
 
     /// The same from a vocab-level expression, at a token.
