@@ -16,7 +16,7 @@ Examples:
   rlc doctor
   rlc doctor --json | jq .nvrtc.path
 
-Nothing here is needed but the processor: a GPU is used where `--device cuda` asks for it. What is missing is
+Nothing here is needed but the processor: a GPU is used where `--device cuda` asks for it. What is missing is \
 no failure; the exit code is 0.")]
 pub struct Args {
     /// Print one JSON object

@@ -24,8 +24,8 @@ Examples:
   rlc eval calib.rl --batch b.safetensors --emit advantage,ratio --out r.safetensors
   rlc eval gspo --batch b.safetensors --micro-batch 4 --backend interp
 
-r.safetensors holds `loss`, `grad/<input>` for every differentiable input, `value/<name>` for every
-definition of --emit, `state/<name>` after the batch and `sample/weight`, `sample/rollouts`; f64 with
+r.safetensors holds `loss`, `grad/<input>` for every differentiable input, `value/<name>` for every \
+definition of --emit, `state/<name>` after the batch and `sample/weight`, `sample/rollouts`; f64 with \
 the interpreter, else f32.")]
 pub struct Args {
     #[arg(value_name = "PROGRAM", help = program::HELP)]

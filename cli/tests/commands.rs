@@ -516,3 +516,23 @@ fn colours_only_where_wanted() {
         assert!(!colour(&[args, &["--color=never"]].concat(), false), "{args:?}");
     }
 }
+
+#[test]
+fn numbers_out_of_range_are_named_where_they_are_read() {
+    let place = Place::new();
+    let batch = batch("gspo_logits");
+    let eval = |more: &[&str]| {
+        let args = ["eval", "p.rl", "--batch", &batch];
+        place.rlc(&args.into_iter().chain(more.iter().copied()).collect::<Vec<_>>())
+    };
+    place.write("p.rl", "extend nothing\nminimize mean(at(logits, 99))\n");
+    for backend in ["interp", "cpu"] {
+        eval(&["--backend", backend]).fails(1, "`at` reads entry 99 at rollout 0, token 0");
+    }
+    // 0 would train in silence.
+    place.write("p.rl", "param q = 0.5\nadvantage = reward - quantile(reward, q per group)\n");
+    eval(&["--set", "q=1"]).prints("loss");
+    for backend in ["interp", "cpu"] {
+        eval(&["--set", "q=90", "--backend", backend]).fails(1, "the loss is NaN");
+    }
+}
