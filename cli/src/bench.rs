@@ -177,6 +177,13 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     if args.memory.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
         return Err(Failure::input("`--memory` is a share of the logits' memory", "0.25, say"));
     }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if args.threads > 4 * cores {
+        return Err(Failure::input(
+            format!("`--threads {}` is more than this machine's {cores} cores run", args.threads),
+            format!("at most four times as many, {}", 4 * cores),
+        ));
+    }
     if !assets::use_threads(args.threads) {
         return Err(Failure::running("the number of threads is settled already", "a fault of rlc"));
     }

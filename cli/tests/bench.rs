@@ -323,6 +323,7 @@ fn bad_arguments_are_refused() {
     fails(&["grpo", "--set", "bta=1"], "beta");
     fails(&["grpo", "--compile-times"], "--compile-times");
     fails(&["grpo", "--threads", "0"], "--threads");
+    fails(&["grpo", "--threads", "100000"], "cores");
     fails(&["grpo", "--hidden", "8", "--logp"], "--logp");
     fails(&["grpo", "--hidden", "8", "--memory", "2"], "0.25");
     fails(&["grpo", "--memory", "0.5", "--tokens", "8", "--vocab", "8"], "--hidden");

@@ -96,3 +96,24 @@ fn a_state_that_does_not_fit_is_named() {
     let text = objective.begin(&table, Logits::InTable).err().unwrap().to_string();
     assert!(text.contains("group/prompt"), "{text}");
 }
+
+#[test]
+fn a_state_never_becomes_nan() {
+    for backend in [Backend::Interp, Backend::Cpu] {
+        let mut objective = objective(backend);
+        let mut table = batch();
+        // The loss does not read the state of prompt 8 again, but the next batch would.
+        table.set("state/rate", Data::F64(vec![f64::NAN]));
+        table.set("state/rate.key", Data::I64(vec![8]));
+        table.set("rollout/reward", Data::F32(vec![1.0, 0.0, 1.0, 0.0, 8.0]));
+        let mut step = objective.begin(&table, Logits::InTable).unwrap();
+        let said = (|| {
+            for piece in step.exact_pieces(usize::MAX)? {
+                step.live(piece, None)?;
+            }
+            step.finish().map(drop)
+        })();
+        let said = said.unwrap_err().to_string();
+        assert!(said.contains("rate") || said.contains("not finite"), "{said}");
+    }
+}

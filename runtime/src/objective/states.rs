@@ -1,6 +1,7 @@
 //! The states after a batch. Groups of one key are averaged; a key that the batch does not have, or of which the
 //! filters kept no row, keeps its value.
 
+use rlc_compiler::check::StateUpdate;
 use rlc_compiler::columns;
 use rlc_compiler::hir::ColumnSource;
 use rlc_compiler::program::Program;
@@ -43,16 +44,16 @@ impl States {
     ) -> Result<(), ObjectiveError> {
         let problem = |text| ObjectiveError::Batch(TableError(text));
         let graph = &program.graph;
-        let key =
-            |update: &rlc_compiler::check::StateUpdate| match graph.sources.get(&update.column) {
-                Some(ColumnSource::State { key, .. }) => *key,
-                Some(ColumnSource::Uniform) | None => None,
-            };
+        let key = |update: &StateUpdate| match graph.sources.get(&update.column) {
+            Some(ColumnSource::State { key, .. }) => *key,
+            Some(ColumnSource::Uniform) | None => None,
+        };
         let States { names, sums, rows, known } = self;
         let mut keyed = 0;
         for (update, [path, _]) in program.updates.iter().zip(&*names) {
             let values = run.value(update.value);
             let Some(key) = key(update) else {
+                defined(update, values[0]).map_err(problem)?;
                 put(&mut into.arrays, path, values.iter().copied(), None);
                 continue;
             };
@@ -70,6 +71,7 @@ impl States {
                     continue;
                 }
                 let value = values[*row as usize];
+                defined(update, value).map_err(problem)?;
                 match own.last_mut().filter(|last| last.0 == *key) {
                     Some((_, (sum, n))) => (*sum, *n) = (*sum + value, *n + 1.0),
                     None => own.push((*key, (0.0 + value, 1.0))),
@@ -100,6 +102,17 @@ impl States {
         }
         Ok(())
     }
+}
+
+/// A NaN would stay in the state, and in every checkpoint, from here on.
+fn defined(update: &StateUpdate, value: f64) -> Result<(), String> {
+    if !value.is_nan() {
+        return Ok(());
+    }
+    Err(format!(
+        "the update of state `{}` is NaN; give its definition a value there, with `if` or `default =`",
+        update.name
+    ))
 }
 
 /// Keys and values in the order of keys: means of sums, and of the other keys what is known.
