@@ -106,7 +106,7 @@ impl<'a> Forward<'a> {
         }
     }
 
-    /// Makes room for the copies of a panel, on the caller's thread: the allocator has pages there that were in use before.
+    /// Makes room for the copies of a panel.
     fn make_room(&self, tokens: usize, work: &mut Work) {
         if self.vocab > ONE {
             let lanes = tokens.next_multiple_of(LINE);
