@@ -37,7 +37,7 @@ fn all(backend: Backend, tolerance: f64) {
     let odd: Vec<&String> =
         refused.iter().filter(|r| !r.contains("across the whole batch")).collect();
     assert!(odd.is_empty(), "{odd:#?}");
-    assert!(ran > 200 && refused.len() < 40, "{ran} ran, {refused:#?}");
+    assert!(ran > 200 && refused.len() < 50, "{ran} ran, {refused:#?}");
 }
 
 /// Faults of a case, or why it does not run on several workers.
