@@ -136,7 +136,7 @@ def peer(args, folder):
     import transformers
     import trl
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
     from trl import GRPOConfig, GRPOTrainer
 
     transformers.logging.set_verbosity_error()
@@ -184,7 +184,8 @@ def peer(args, folder):
         disable_tqdm=True,
         seed=0,
     )
-    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    # Not the class that the model would suggest: Qwen2's finds no words here.
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "model")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     before = resident()

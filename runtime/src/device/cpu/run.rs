@@ -462,7 +462,8 @@ impl<'k> Run<'k> {
                                 (given.data.pointer(), given.data.float())
                             }
                         };
-                        of_type(id, float, tokens.len());
+                        // Mostly a part of the batch's gradient, which no cache keeps until it is read.
+                        of_type(id, float, self.shape.count(TOKEN));
                         table.moving.push((id, at, width * float.bytes()));
                         at
                     }
