@@ -389,7 +389,7 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
     let mut value = |ident: Ident, item: Item| {
         let entries = linked.values.entry(ident.name.clone()).or_default();
         if let Some(first) = entries.iter().find(|e| e.depth == depth) {
-            diagnostics.push(duplicate(&ident, first.ident.span, FILE));
+            diagnostics.push(duplicate(&ident, first.ident.span));
         } else {
             entries.push(Entry { depth, ident, item, doc: doc.clone() });
         }
@@ -412,7 +412,7 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
         StatementKind::Fn { name, params, scope, body } => {
             let entries = linked.functions.entry(name.name.clone()).or_default();
             if let Some(first) = entries.iter().find(|e| e.depth == depth) {
-                diagnostics.push(duplicate(&name, first.ident.span, FILE));
+                diagnostics.push(duplicate(&name, first.ident.span));
             } else {
                 entries.push(Function { depth, ident: name, params, scope, body, doc });
             }
@@ -452,7 +452,7 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
             let output = Output { depth, ident: name, value };
             match linked.metrics.iter_mut().find(|m| m.ident.name == output.ident.name) {
                 Some(first) if first.depth == depth => {
-                    diagnostics.push(duplicate(&output.ident, first.ident.span, FILE));
+                    diagnostics.push(duplicate(&output.ident, first.ident.span));
                 }
                 Some(first) => *first = output,
                 None => linked.metrics.push(output),
@@ -465,7 +465,7 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
             let update = Update { depth, ident: name, body: value };
             match linked.updates.iter_mut().find(|u| u.ident.name == update.ident.name) {
                 Some(first) if first.depth == depth => {
-                    diagnostics.push(duplicate(&update.ident, first.ident.span, FILE));
+                    diagnostics.push(duplicate(&update.ident, first.ident.span));
                 }
                 Some(first) => *first = update,
                 None => linked.updates.push(update),
@@ -494,31 +494,35 @@ fn add(linked: &mut Linked, depth: usize, statement: Statement, diagnostics: &mu
 fn add_level(linked: &mut Linked, entry: LevelEntry, diagnostics: &mut Vec<Diagnostic>) {
     match linked.levels.iter_mut().find(|l| l.ident.name == entry.ident.name) {
         Some(first) if first.depth == entry.depth => {
-            diagnostics.push(duplicate(&entry.ident, first.ident.span, FILE));
+            diagnostics.push(duplicate(&entry.ident, first.ident.span));
         }
         Some(first) => *first = entry,
         None => linked.levels.push(entry),
     }
 }
 
-/// Where a name has one meaning, as messages say it.
-const FILE: &str = "one file";
+/// Two definitions of a name in one file.
+fn duplicate(second: &Ident, first: Span) -> Diagnostic {
+    let help = format!(
+        "rename one of them. To change what a base file defines, define it\nonce here; `base.{}` reads the base's meaning",
+        second.name
+    );
+    defined_twice(second, first, "one file", help)
+}
 
 /// Two definitions of a name `within` one place.
-pub(crate) fn duplicate(second: &Ident, first: Span, within: &str) -> Diagnostic {
+pub(crate) fn defined_twice(
+    second: &Ident,
+    first: Span,
+    within: &str,
+    help: impl Into<String>,
+) -> Diagnostic {
     Diagnostic::error(
         "E0103",
         format!("`{}` is defined twice in {within}", second.name),
         second.span,
         "the second definition",
-        if within == FILE {
-            format!(
-                "rename one of them. To change what a base file defines, define it\nonce here; `base.{}` reads the base's meaning",
-                second.name
-            )
-        } else {
-            "rename one of them".to_owned()
-        },
+        help,
     )
     .with(first, "the first definition")
 }

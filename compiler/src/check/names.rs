@@ -4,7 +4,7 @@ use crate::ast::{self, Body, ExprKind, Ident};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::hir::{ColumnInfo, E, Expr, Prefer, ReduceOp};
 use crate::level::{BATCH, GROUP, Level, ROLLOUT, TOKEN, TURN, VOCAB};
-use crate::link::{Entry, Function, Item, duplicate};
+use crate::link::{Entry, Function, Item, defined_twice};
 use crate::op::{Binary, Ty};
 use crate::source::Span;
 
@@ -497,13 +497,13 @@ impl Checker<'_> {
         for (i, param) in function.params.iter().enumerate() {
             let name = &param.name;
             if let Some(first) = function.params[..i].iter().find(|p| p.name.name == name.name) {
-                self.report(duplicate(name, first.name.span, "these parameters"));
+                self.report(defined_twice(name, first.name.span, "these parameters", RENAME));
             }
         }
         let locals = &function.body.locals;
         for (i, (ident, expr)) in locals.iter().enumerate() {
             if let Some(first) = locals[..i].iter().find(|l| l.0.name == ident.name) {
-                self.report(duplicate(ident, first.0.span, "this block"));
+                self.report(defined_twice(ident, first.0.span, "this block", RENAME));
             }
             scope.later = later(&function.body, i, &scope);
             self.walk_names(expr, &mut scope);
@@ -569,6 +569,8 @@ impl Checker<'_> {
         }
     }
 }
+
+const RENAME: &str = "rename one of them";
 
 /// The definitions of a block below the `i`th whose names have no meaning in it yet.
 fn later(body: &Body, i: usize, scope: &Scope) -> Vec<Ident> {

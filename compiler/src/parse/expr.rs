@@ -337,9 +337,12 @@ impl<'a> Reader<'a> {
     /// A number that its type cannot hold.
     pub fn too_large(&self, pair: &P<'_>, int: bool) -> Fail {
         let (what, help) = if int {
-            ("an int", "an int ends at 9007199254740992; write a real instead:\n\n    x = 1e30")
+            ("an int", format!("an int ends at {INT_END}; write a real instead:\n\n    x = 1e30"))
         } else {
-            ("a real", "a real ends at 1.79e308; without an upper end it is\n\n    x = inf")
+            (
+                "a real",
+                "a real ends at 1.79e308; without an upper end it is\n\n    x = inf".to_owned(),
+            )
         };
         let title = format!("this number is too large for {what}");
         Diagnostic::error("E0014", title, self.span(pair), "too large", help)

@@ -323,14 +323,14 @@ impl<D: Device> Live<D> {
 
     /// Launches what was noted, as one where it came before.
     fn flush(&mut self) -> Result<(), DeviceError> {
-        let launches = self.list.launches(&self.module);
+        let launches = || self.list.launches(&self.module);
         // SAFETY: the compiler listed these arguments with the kernels; memory was sized for the whole
         // batch by `begin`, and vocab-level memory for the piece by `piece`. A graph has the arguments of this very list.
         let done = unsafe {
             match self.graphs.next(&self.list, self.touched) {
-                Next::Each => launches.iter().try_for_each(|launch| self.device.launch(*launch)),
+                Next::Each => launches().iter().try_for_each(|launch| self.device.launch(*launch)),
                 Next::Replay(graph) => self.device.replay(graph),
-                Next::Capture => self.device.capture(&launches).and_then(|graph| {
+                Next::Capture => self.device.capture(&launches()).and_then(|graph| {
                     let done = self.device.replay(&graph);
                     self.graphs.keep(&self.list, graph);
                     done

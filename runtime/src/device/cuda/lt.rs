@@ -121,7 +121,7 @@ impl Lt {
                 self.stream.cu_stream().cast(),
             )
         }
-        .map_err(failed(&format!("a product {of:?}")))
+        .map_err(|e| failed(&format!("a product {of:?}"))(e))
     }
 
     fn choose(&self, (of, alignments): &Key) -> Result<Chosen> {
@@ -178,7 +178,8 @@ impl Lt {
             let (handle, of) = (self.handle.0, description.0);
             result::get_matmul_algo_heuristic(handle, of, a.0, b.0, c.0, c.0, wishes.0)
         };
-        let found = found.map_err(self::failed(&format!("choosing how to compute {of:?}")))?;
+        let found =
+            found.map_err(|e| self::failed(&format!("choosing how to compute {of:?}"))(e))?;
         Ok(Chosen { description, a, b, c, algorithm: found.algo })
     }
 }

@@ -121,18 +121,8 @@ impl Products {
         match product {
             Product { m: 0, .. } | Product { n: 0, .. } | Product { k: 0, add: true, .. } => Ok(()),
             Product { k: 0, .. } => out.zero_set(),
-            _ => self.into(out, left, right, product),
+            _ => out.inplace_op3(left.0, right.0, &Multiply { products: self, product }),
         }
-    }
-
-    fn into(
-        &self,
-        out: &Tensor,
-        left: Factor<'_>,
-        right: Factor<'_>,
-        product: Product,
-    ) -> Result<()> {
-        out.inplace_op3(left.0, right.0, &Multiply { products: self, product })
     }
 }
 
