@@ -1,16 +1,22 @@
 //! 256-bit vectors.
 
+use std::convert::Infallible;
+
 use std::arch::x86_64::{
-    __m256, __m256d, __m256i, _CMP_NLT_UQ, _mm_loadu_si128, _mm256_add_epi32, _mm256_add_pd,
-    _mm256_add_ps, _mm256_and_ps, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps,
+    __m256, __m256d, __m256i, _CMP_NLT_UQ, _CMP_UNORD_Q, _mm_loadu_si128, _mm256_add_epi32,
+    _mm256_add_pd, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_blend_epi16,
+    _mm256_blendv_epi8, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps,
     _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_extractf128_ps,
-    _mm256_fmadd_ps, _mm256_fmsub_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps,
-    _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_pd, _mm256_slli_epi32,
-    _mm256_storeu_pd, _mm256_storeu_ps, _mm256_stream_ps, _mm256_sub_ps,
+    _mm256_fmadd_ps, _mm256_fmsub_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_epi16,
+    _mm256_max_ps, _mm256_min_epu16, _mm256_mul_ps, _mm256_or_si256, _mm256_round_ps,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_pd, _mm256_slli_epi32,
+    _mm256_srli_epi32, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_stream_ps,
+    _mm256_stream_si256, _mm256_sub_ps,
 };
 
-use super::base::MAGIC;
-use super::simd::{Kernel, Simd};
+use super::base::{Base, MAGIC};
+use super::block::HIGH_HALF;
+use super::simd::{Kernel, Simd, highest};
 
 /// Proof that the machine has the features of [`run`], where alone it is made.
 #[derive(Clone, Copy)]
@@ -38,6 +44,8 @@ impl Simd for Avx2 {
     type V = __m256;
     type Mask = __m256;
     type Wide = [__m256d; 2];
+    type Powers = Infallible;
+    type Bits = __m256i;
     const LANES: usize = 8;
 
     #[inline(always)]
@@ -65,6 +73,57 @@ impl Simd for Avx2 {
         with_avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(
             _mm_loadu_si128(from.cast())
         ))))
+    }
+    #[inline(always)]
+    unsafe fn load_bits(self, from: *const u16) -> __m256i {
+        with_avx2!(_mm256_loadu_si256(from.cast()))
+    }
+    #[inline(always)]
+    unsafe fn store_bits(self, to: *mut u16, bits: __m256i) {
+        with_avx2!(_mm256_storeu_si256(to.cast(), bits));
+    }
+    #[inline(always)]
+    unsafe fn stream_bits(self, to: *mut u16, bits: __m256i) {
+        with_avx2!(_mm256_stream_si256(to.cast(), bits));
+    }
+    /// Those of even places, then those of odd ones.
+    #[inline(always)]
+    fn widen_bits(self, bits: __m256i) -> [__m256; 2] {
+        with_avx2!([
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)),
+            _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(HIGH_HALF))),
+        ])
+    }
+    #[inline(always)]
+    fn narrow_bits(self, v: [__m256; 2]) -> __m256i {
+        with_avx2!({
+            // In the high half.
+            let [even, odd] = v.map(|v| {
+                let bits = _mm256_castps_si256(v);
+                let even = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let up = _mm256_add_epi32(even, _mm256_set1_epi32(0x7fff));
+                let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+                let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+                _mm256_blendv_epi8(_mm256_add_epi32(bits, up), quiet, nan)
+            });
+            _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi32::<16>(even), odd)
+        })
+    }
+    #[inline(always)]
+    fn lowest(self) -> [__m256i; 2] {
+        with_avx2!([_mm256_set1_epi16(i16::MIN), _mm256_set1_epi16(-1)])
+    }
+    #[inline(always)]
+    fn higher(self, so_far: [__m256i; 2], bits: __m256i) -> [__m256i; 2] {
+        with_avx2!([_mm256_max_epi16(so_far[0], bits), _mm256_min_epu16(so_far[1], bits)])
+    }
+    #[inline(always)]
+    fn highest(self, so_far: [__m256i; 2]) -> f32 {
+        let mut lanes = [[0u16; 16]; 2];
+        for (lanes, bits) in lanes.iter_mut().zip(so_far) {
+            with_avx2!(_mm256_storeu_si256(lanes.as_mut_ptr().cast(), bits));
+        }
+        highest(&lanes[0], &lanes[1])
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
@@ -131,6 +190,14 @@ impl Simd for Avx2 {
         let mut lanes = [0.0; 4];
         with_avx2!(_mm256_storeu_pd(lanes.as_mut_ptr(), _mm256_add_pd(sums[0], sums[1])));
         (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
+    }
+    #[inline(always)]
+    fn powers(self, _: Base, _: f32) -> Option<Infallible> {
+        None
+    }
+    #[inline(always)]
+    fn power(self, _: __m256, of: Infallible) -> __m256 {
+        match of {}
     }
     #[inline(always)]
     fn lane_max(self, v: __m256) -> f32 {

@@ -21,4 +21,9 @@ impl Base {
             .contains(&scale)
             .then_some(Base { c: (scale * LOG2_E) as f32, reference: 0.0 })
     }
+
+    /// The whole number nearest to `reference * c`.
+    pub(super) fn origin(self) -> f64 {
+        (f64::from(self.reference) * f64::from(self.c)).round()
+    }
 }

@@ -14,6 +14,10 @@ pub(super) const BLOCK: usize = 1024;
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
 
+/// The bits of the second of two numbers of bf16.
+#[cfg(target_arch = "x86_64")]
+pub(super) const HIGH_HALF: i32 = 0xffff_0000_u32.cast_signed();
+
 /// Number types as parameters of loops: a branch a vector would cost a twentieth.
 pub(super) const F32: u8 = 1;
 pub(super) const BF16: u8 = 2;
@@ -36,7 +40,7 @@ pub(super) unsafe fn load<S: Simd, const TYPE: u8>(s: S, from: *const u8, i: usi
     }
 }
 
-/// Writes one.
+/// Writes one, of f32 or half precision: bf16 is written two vectors at a time.
 ///
 /// # Safety
 ///
@@ -52,8 +56,6 @@ pub(super) unsafe fn store<S: Simd, const TYPE: u8>(
     // SAFETY: promised by the caller.
     unsafe {
         match (TYPE, streams) {
-            (BF16, false) => s.store_bf16(to.cast::<u16>().add(i), v),
-            (BF16, true) => s.stream_bf16(to.cast::<u16>().add(i), v),
             (F16, false) => s.store_f16(to.cast::<u16>().add(i), v),
             (F16, true) => s.stream_f16(to.cast::<u16>().add(i), v),
             (_, false) => s.store(to.cast::<f32>().add(i), v),

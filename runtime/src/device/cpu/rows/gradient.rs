@@ -1,4 +1,5 @@
 //! Gradients over a row: one sweep that writes them.
+#![allow(clippy::cast_ptr_alignment, reason = "vectors are read and written wherever they lie")]
 
 use rlc_compiler::table::Floats;
 
@@ -203,6 +204,18 @@ impl Ready {
         let [a, b, c, d] = self.by;
         [a * unit, b * unit, c * unit * unit, d * unit].map(|x| x as f32)
     }
+
+    /// What gives the whole term, where it is a multiple of p; of 16-bit numbers, since others wait for memory. As
+    /// scale is rounded, so is lse, for all entries alike.
+    #[inline(always)]
+    fn powers<S: Simd>(&self, s: S) -> Option<S::Powers> {
+        if self.has != [false; 3] || !matches!(self.x, Source::Bf16(_)) {
+            return None;
+        }
+        let lse = self.lse / self.scale * f64::from(self.base.c);
+        let factor = self.by[0] * (self.base.origin() - lse).exp2();
+        s.powers(self.base, factor as f32)
+    }
 }
 
 struct Sweep<'a> {
@@ -228,6 +241,8 @@ impl Sweep<'_> {
     /// Whether a block can be computed where it belongs. What is streamed or rounded is not read again.
     fn at_once(&self, start: usize, n: usize, lanes: usize, streams: bool) -> bool {
         let changes = |a: &(usize, f64)| (start..start + n).contains(&a.0);
+        // 16-bit numbers are written two vectors at a time.
+        let lanes = if matches!(self.target, Target::F32(_)) { lanes } else { 2 * lanes };
         if !n.is_multiple_of(lanes) || self.apart {
             return false;
         }
@@ -251,6 +266,7 @@ impl Kernel for Sweep<'_> {
     fn run<S: Simd>(self, s: S) {
         let (mut x_buffer, mut y_buffer, mut z_buffer) =
             (Buffer::new(), Buffer::new(), Buffer::new());
+        let known = self.ready.map(|r| r.map(|r| (r.coefficients(), r.powers(s))));
         let mut start = 0;
         while start < self.len {
             let mut n = BLOCK.min(self.len - start);
@@ -278,7 +294,8 @@ impl Kernel for Sweep<'_> {
                 if self.terms == 0 {
                     (0..count).for_each(|i| s.store(to.add(i * S::LANES), s.splat(0.0)));
                 }
-                for (term, ready) in self.ready.iter().flatten().enumerate() {
+                let terms = self.ready.iter().zip(&known).filter_map(|(r, k)| r.as_ref().zip(*k));
+                for (term, (ready, (by, powers))) in terms.enumerate() {
                     let [b, c, d] = ready.has;
                     let x = match short {
                         Some(_) => ready.x.from(start).address(),
@@ -290,21 +307,21 @@ impl Kernel for Sweep<'_> {
                         (row.address().wrapping_add((self.len + start) * row.bytes()), step)
                     });
                     let at = short.map_or(to.cast(), |short| short.0.cast());
-                    let pass = Pass { ready, x, y, to: at, by: ready.coefficients(), next };
+                    let pass = Pass { ready, x, y, to: at, by, powers, next };
                     macro_rules! by_terms {
                         ($how:ident $type:ident $d:literal) => {
                             match (b, c) {
                                 (false, false) => {
-                                    pass.run::<S, false, false, $d, $how, $type>(s, count)
+                                    pass.run::<_, false, false, $d, $how, $type>(s, count)
                                 }
                                 (false, true) => {
-                                    pass.run::<S, false, true, $d, $how, $type>(s, count)
+                                    pass.run::<_, false, true, $d, $how, $type>(s, count)
                                 }
                                 (true, false) => {
-                                    pass.run::<S, true, false, $d, $how, $type>(s, count)
+                                    pass.run::<_, true, false, $d, $how, $type>(s, count)
                                 }
                                 (true, true) => {
-                                    pass.run::<S, true, true, $d, $how, $type>(s, count)
+                                    pass.run::<_, true, true, $d, $how, $type>(s, count)
                                 }
                             }
                         };
@@ -344,7 +361,7 @@ impl Kernel for Sweep<'_> {
 }
 
 /// Terms over a block.
-struct Pass<'a> {
+struct Pass<'a, P> {
     ready: &'a Ready,
     /// Of numbers of the type that the target has.
     x: *const u8,
@@ -352,19 +369,21 @@ struct Pass<'a> {
     y: *const f32,
     to: *mut u8,
     by: [f32; 4],
+    /// What gives the whole term at once.
+    powers: Option<P>,
     /// The same entries of the next row, which the loop comes to next, of x and y; and bytes of a vector of them.
     next: [(*const u8, usize); 2],
 }
 
-impl Pass<'_> {
+impl<P: Copy> Pass<'_, P> {
     /// Writes them, or adds them to what is there.
     ///
     /// # Safety
     ///
-    /// All that is read and written has `count` vectors; what is streamed begins a cache line.
+    /// All that is read and written has `count` vectors; what is streamed begins a cache line. Of bf16 the count is even.
     #[inline(always)]
     unsafe fn run<
-        S: Simd,
+        S: Simd<Powers = P>,
         const B: bool,
         const C: bool,
         const D: bool,
@@ -375,42 +394,119 @@ impl Pass<'_> {
         s: S,
         count: usize,
     ) {
-        let [a, b, c, d] = self.by.map(|x| s.splat(x));
-        let origin = s.splat(self.ready.origin);
-        let reference = s.splat(self.ready.base.reference);
+        // Two loops, none of which has to ask.
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self.powers {
+                Some(powers) if !(B || C || D) => {
+                    self.run_by::<S, false, false, false, HOW, TYPE>(s, count, Some(powers));
+                }
+                _ => self.run_by::<S, B, C, D, HOW, TYPE>(s, count, None),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(always)]
+    unsafe fn run_by<
+        S: Simd<Powers = P>,
+        const B: bool,
+        const C: bool,
+        const D: bool,
+        const HOW: u8,
+        const TYPE: u8,
+    >(
+        &self,
+        s: S,
+        count: usize,
+        powers: Option<P>,
+    ) {
         let [mut next_x, mut next_y] = self.next.map(|n| n.0);
-        for i in 0..count {
-            let at = i * S::LANES;
+        let mut ask = |vectors: usize| {
             s.prefetch(next_x);
-            next_x = next_x.wrapping_add(self.next[0].1);
+            next_x = next_x.wrapping_add(vectors * self.next[0].1);
             if D {
                 s.prefetch(next_y);
-                next_y = next_y.wrapping_add(self.next[1].1);
+                next_y = next_y.wrapping_add(vectors * self.next[1].1);
             }
+        };
+        let mut i = 0;
+        while i < count {
+            let at = i * S::LANES;
             // SAFETY: promised by the caller.
             unsafe {
-                let below = s.sub(load::<S, TYPE>(s, self.x, at), reference);
-                let (p, some) = s.exp_below(below, self.ready.base);
-                let mut factor = a;
-                if B {
-                    factor = s.mul_add(below, b, factor);
-                }
-                if C {
-                    factor = s.mul_add(p, c, factor);
-                }
-                if D {
-                    factor = s.mul_add(s.sub(s.load(self.y.add(at)), origin), d, factor);
-                }
-                let value = match (HOW == ADD, B || D) {
-                    (false, false) => s.mul(p, factor),
-                    (false, true) => s.mul_where(some, p, factor),
-                    (true, false) => s.mul_add(p, factor, load::<S, TYPE>(s, self.to, at)),
-                    (true, true) => {
-                        s.mul_add_where(some, p, factor, load::<S, TYPE>(s, self.to, at))
+                if TYPE == BF16 {
+                    // A line of 64 bytes.
+                    ask(2);
+                    let [first, second] = s.widen_bits(s.load_bits(self.x.cast::<u16>().add(at)));
+                    let zero = s.splat(0.0);
+                    // Without a closure, which would be compiled for the oldest machine.
+                    let first =
+                        self.value::<S, B, C, false, false>(s, (first, first, zero), powers);
+                    let second =
+                        self.value::<S, B, C, false, false>(s, (second, second, zero), powers);
+                    let (to, bits) =
+                        (self.to.cast::<u16>().add(at), s.narrow_bits([first, second]));
+                    if HOW == STREAM {
+                        s.stream_bits(to, bits);
+                    } else {
+                        s.store_bits(to, bits);
                     }
-                };
-                store::<S, TYPE>(s, self.to, at, value, HOW == STREAM);
+                    i += 2;
+                } else {
+                    ask(1);
+                    let x = load::<S, TYPE>(s, self.x, at);
+                    let y = if D { s.load(self.y.add(at)) } else { x };
+                    let old = if HOW == ADD { load::<S, TYPE>(s, self.to, at) } else { x };
+                    let value = match HOW {
+                        ADD => self.value::<S, B, C, D, true>(s, (x, y, old), powers),
+                        _ => self.value::<S, B, C, D, false>(s, (x, y, old), powers),
+                    };
+                    store::<S, TYPE>(s, self.to, at, value, HOW == STREAM);
+                    i += 1;
+                }
             }
+        }
+    }
+
+    /// At a vector of entries, with those beside them, and what is there.
+    #[inline(always)]
+    fn value<
+        S: Simd<Powers = P>,
+        const B: bool,
+        const C: bool,
+        const D: bool,
+        const ADDED: bool,
+    >(
+        &self,
+        s: S,
+        (x, y, old): (S::V, S::V, S::V),
+        powers: Option<P>,
+    ) -> S::V {
+        if let Some(powers) = powers {
+            let value = s.power(x, powers);
+            return if ADDED { s.add(old, value) } else { value };
+        }
+        let [a, b, c, d] = self.by.map(|x| s.splat(x));
+        let below = s.sub(x, s.splat(self.ready.base.reference));
+        let (p, some) = s.exp_below(below, self.ready.base);
+        let mut factor = a;
+        if B {
+            factor = s.mul_add(below, b, factor);
+        }
+        if C {
+            factor = s.mul_add(p, c, factor);
+        }
+        if D {
+            factor = s.mul_add(s.sub(y, s.splat(self.ready.origin)), d, factor);
+        }
+        match (ADDED, B || D) {
+            (false, false) => s.mul(p, factor),
+            (false, true) => s.mul_where(some, p, factor),
+            (true, false) => s.mul_add(p, factor, old),
+            (true, true) => s.mul_add_where(some, p, factor, old),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Vectors in plain Rust: arrays short enough to stay in the registers of the oldest machine.
 
 use std::array::from_fn;
+use std::convert::Infallible;
 
 use rlc_compiler::table::bf16_to_f32;
 
-use super::base::MAGIC;
-use super::simd::Simd;
+use super::base::{Base, MAGIC};
+use super::block::bf16;
+use super::simd::{Simd, highest};
 
 /// Whether every machine of the target multiplies and adds in one instruction.
 const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
@@ -16,6 +18,7 @@ pub(super) struct Portable;
 
 const LANES: usize = 4;
 type V = [f32; LANES];
+type Bits = [u16; 2 * LANES];
 
 impl Simd for Portable {
     type V = V;
@@ -23,6 +26,8 @@ impl Simd for Portable {
     type Mask = [u32; LANES];
     /// Of all lanes.
     type Wide = f64;
+    type Powers = Infallible;
+    type Bits = Bits;
     const LANES: usize = LANES;
 
     #[inline(always)]
@@ -56,6 +61,45 @@ impl Simd for Portable {
     unsafe fn load_bf16(self, from: *const u16) -> V {
         // SAFETY: promised by the caller.
         unsafe { from.cast::<[u16; LANES]>().read_unaligned() }.map(bf16_to_f32)
+    }
+    #[inline(always)]
+    unsafe fn load_bits(self, from: *const u16) -> Bits {
+        // SAFETY: promised by the caller.
+        unsafe { from.cast::<Bits>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store_bits(self, to: *mut u16, bits: Bits) {
+        // SAFETY: promised by the caller.
+        unsafe { to.cast::<Bits>().write_unaligned(bits) }
+    }
+    #[inline(always)]
+    unsafe fn stream_bits(self, to: *mut u16, bits: Bits) {
+        // SAFETY: promised by the caller.
+        unsafe { self.store_bits(to, bits) }
+    }
+    #[inline(always)]
+    fn widen_bits(self, bits: Bits) -> [V; 2] {
+        [0, LANES].map(|half| from_fn(|i| bf16_to_f32(bits[half + i])))
+    }
+    #[inline(always)]
+    fn narrow_bits(self, v: [V; 2]) -> Bits {
+        from_fn(|i| bf16(v[i / LANES][i % LANES]))
+    }
+    #[inline(always)]
+    fn lowest(self) -> [Bits; 2] {
+        [[0x8000; 2 * LANES], [u16::MAX; 2 * LANES]]
+    }
+    #[inline(always)]
+    fn higher(self, so_far: [Bits; 2], bits: Bits) -> [Bits; 2] {
+        let [most, least] = so_far;
+        [
+            from_fn(|i| most[i].cast_signed().max(bits[i].cast_signed()).cast_unsigned()),
+            from_fn(|i| least[i].min(bits[i])),
+        ]
+    }
+    #[inline(always)]
+    fn highest(self, so_far: [Bits; 2]) -> f32 {
+        highest(&so_far[0], &so_far[1])
     }
     #[inline(always)]
     fn add(self, a: V, b: V) -> V {
@@ -118,6 +162,14 @@ impl Simd for Portable {
     #[inline(always)]
     fn settle(self, v: V) -> V {
         std::hint::black_box(v)
+    }
+    #[inline(always)]
+    fn powers(self, _: Base, _: f32) -> Option<Infallible> {
+        None
+    }
+    #[inline(always)]
+    fn power(self, _: V, of: Infallible) -> V {
+        match of {}
     }
     #[inline(always)]
     fn lane_max(self, v: V) -> f32 {

@@ -3,6 +3,8 @@
 //! A primitive is a [`Kernel`], written once over a [`Simd`] and compiled for each width. All that it calls is
 //! `inline(always)`: code that stays behind a call is compiled for the oldest machine.
 
+use rlc_compiler::table::bf16_to_f32;
+
 use super::base::Base;
 use super::block::{bf16, f16};
 
@@ -111,6 +113,10 @@ pub(super) trait Simd: Copy {
     type Mask: Copy;
     /// Sums in f64.
     type Wide: Copy;
+    /// What [`Self::power`] knows of a row; nothing can be known where that would not be faster than [`Self::exp`].
+    type Powers: Copy;
+    /// Twice [`Self::LANES`] numbers of bf16.
+    type Bits: Copy;
     const LANES: usize;
 
     fn splat(self, x: f32) -> Self::V;
@@ -133,21 +139,11 @@ pub(super) trait Simd: Copy {
         // SAFETY: promised by the caller.
         unsafe { self.store(to, v) }
     }
-    /// Streams what [`Self::store_bf16`] stores.
-    ///
-    /// # Safety
-    ///
-    /// As there, and `to` is aligned to all of it.
-    #[inline(always)]
-    unsafe fn stream_bf16(self, to: *mut u16, v: Self::V) {
-        // SAFETY: promised by the caller.
-        unsafe { self.store_bf16(to, v) }
-    }
     /// Streams what [`Self::store_f16`] stores.
     ///
     /// # Safety
     ///
-    /// As above.
+    /// As there, and `to` is aligned to all of it.
     #[inline(always)]
     unsafe fn stream_f16(self, to: *mut u16, v: Self::V) {
         // SAFETY: promised by the caller.
@@ -205,6 +201,31 @@ pub(super) trait Simd: Copy {
         // SAFETY: promised by the caller.
         unsafe { narrow(self, to, v, f16) }
     }
+    /// # Safety
+    ///
+    /// Twice `LANES` numbers can be read at `from`, which need not be aligned.
+    unsafe fn load_bits(self, from: *const u16) -> Self::Bits;
+    /// # Safety
+    ///
+    /// Twice `LANES` numbers can be written at `to`, which need not be aligned.
+    unsafe fn store_bits(self, to: *mut u16, bits: Self::Bits);
+    /// The same past the caches, as [`Self::stream`].
+    ///
+    /// # Safety
+    ///
+    /// As there, and `to` is aligned to all of it.
+    unsafe fn stream_bits(self, to: *mut u16, bits: Self::Bits);
+    /// As f32, in an order of the machine's own.
+    fn widen_bits(self, bits: Self::Bits) -> [Self::V; 2];
+    /// Rounded as [`bf16`] does, in the order that [`Self::widen_bits`] gives.
+    fn narrow_bits(self, v: [Self::V; 2]) -> Self::Bits;
+    /// What the search for the largest of such numbers begins with: of those that are not negative it has the largest
+    /// bits, taken for whole numbers; of the others the least.
+    fn lowest(self) -> [Self::Bits; 2];
+    /// Takes in more numbers.
+    fn higher(self, so_far: [Self::Bits; 2], bits: Self::Bits) -> [Self::Bits; 2];
+    /// The largest number taken in. NaNs may be passed over, or be it.
+    fn highest(self, so_far: [Self::Bits; 2]) -> f32;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// The larger; the second where either is NaN.
@@ -245,7 +266,14 @@ pub(super) trait Simd: Copy {
         self.exp_below(self.sub(l, self.splat(base.reference)), base)
     }
 
-    /// The same of `l - reference`.
+    /// What gives `factor * 2^(l c - origin)`, with the origin of the base; none where the numbers are out of its
+    /// range, or the machine has no quicker way than [`Self::exp`].
+    fn powers(self, base: Base, factor: f32) -> Option<Self::Powers>;
+
+    /// That for entries at most 80 above the reference. The error is that of [`Self::exp`]; 0 below 2^-126, NaN at NaN.
+    fn power(self, l: Self::V, of: Self::Powers) -> Self::V;
+
+    /// [`Self::exp`] of `l - reference`.
     #[inline(always)]
     fn exp_below(self, below: Self::V, base: Base) -> (Self::V, Self::Mask) {
         let c = self.splat(base.c);
@@ -257,6 +285,14 @@ pub(super) trait Simd: Copy {
         }
         self.scale(p, k)
     }
+}
+
+/// The largest number of bf16, from the largest bits, with a sign, and the least without one.
+#[inline(always)]
+pub(super) fn highest(most: &[u16], least: &[u16]) -> f32 {
+    let most = most.iter().fold(i16::MIN, |a, b| a.max(b.cast_signed()));
+    let least = least.iter().fold(u16::MAX, |a, b| a.min(*b));
+    bf16_to_f32(if most >= 0 { most.cast_unsigned() } else { least })
 }
 
 /// Stores a vector number by number.

@@ -1,4 +1,5 @@
 //! What a whole row says, from one sweep over it.
+#![allow(clippy::cast_ptr_alignment, reason = "vectors are read and written wherever they lie")]
 
 use rlc_compiler::table::Floats;
 
@@ -148,6 +149,20 @@ fn shrink(sum: f64, factor: f64) -> f64 {
     if factor == 0.0 { 0.0 } else { sum * factor }
 }
 
+impl Sweep {
+    /// For sums of nothing but exponentials, and what they are at the reference; of 16-bit numbers, since others wait
+    /// for memory.
+    #[inline(always)]
+    fn powers<S: Simd>(&self, s: S) -> Option<(S::Powers, f64)> {
+        if self.wants != [false; 3] || !matches!(self.x, Source::Bf16(_)) {
+            return None;
+        }
+        let powers = s.powers(self.base, 1.0)?;
+        let at = s.lane_max(s.power(s.splat(self.base.reference), powers));
+        Some((powers, f64::from(at)))
+    }
+}
+
 impl Kernel for Sweep {
     type Output = Option<Statistics>;
 
@@ -158,6 +173,7 @@ impl Kernel for Sweep {
         let mut top = Largest(f32::NEG_INFINITY);
         let (mut origin, mut lowest) = (f32::NEG_INFINITY, f32::INFINITY);
         let beside = self.wants[2];
+        let mut powers = self.powers(s);
         let mut start = 0;
         // Of the next block, if it has been seen already.
         let mut ahead = None;
@@ -165,9 +181,12 @@ impl Kernel for Sweep {
         while start < self.len {
             let n = BLOCK.min(self.len - start);
             let count = vectors::<S>(n);
+            // 16-bit numbers stay as they are where none has to find the one beside it.
+            let pairs = matches!(self.x, Source::Bf16(_)) && n == BLOCK && !beside;
             // SAFETY: both rows have `len` entries.
             let (x, y, most) = unsafe {
                 let (x, most) = match (ahead, self.x) {
+                    (_, Source::Bf16(x)) if pairs => (x.add(start).cast(), None),
                     (Some(_), Source::Bf16(_) | Source::F16(_)) => {
                         (x_buffers[turn].pointer().cast_const(), None)
                     }
@@ -175,25 +194,31 @@ impl Kernel for Sweep {
                 };
                 (x, if beside { widen(s, self.y, start, n, &mut y_buffer) } else { x }, most)
             };
-            // It is widened and its maximum found on the way, while there is arithmetic to wait for.
+            // Its maximum is found on the way, while there is arithmetic to wait for, and it is widened where it has to be.
+            let next_is_whole = start + 2 * BLOCK <= self.len;
             let kind = match self.x {
-                _ if start + 2 * BLOCK > self.len => NONE,
+                _ if pairs => PAIRS,
+                _ if !next_is_whole => NONE,
                 Source::F32(_) => F32,
                 Source::Bf16(_) => BF16,
                 Source::F16(_) => F16,
                 Source::F64(_) => NONE,
             };
-            let next = self.x.from(start + BLOCK).address();
+            let next = self.x.from(if next_is_whole { start + BLOCK } else { start }).address();
             turn = 1 - turn;
             // SAFETY: `x` and `y` have `count` vectors, the first `n` numbers of the row. So many are in
             // the next block, if there is one.
             unsafe {
                 let most = match ahead.or(most) {
                     Some(most) => most,
+                    None if pairs => largest_of_bits(s, x.cast(), n),
                     None => largest(s, x, count),
                 };
                 let (factor, moved) = top.raise(most, self.scale)?;
-                self.base.reference = top.reference();
+                if self.base.reference != top.reference() {
+                    self.base.reference = top.reference();
+                    powers = self.powers(s);
+                }
                 if beside {
                     if factor != 1.0 || moved != 0.0 || !origin.is_finite() {
                         // What counts most is beside the largest: its difference is exact.
@@ -217,6 +242,7 @@ impl Kernel for Sweep {
                     next,
                     into: x_buffers[turn].pointer(),
                     base: self.base,
+                    powers,
                     origin: if origin.is_finite() { origin } else { 0.0 },
                     share: self.share as f32,
                 };
@@ -225,10 +251,11 @@ impl Kernel for Sweep {
                     ($($m:literal $q:literal $b:literal,)*) => {
                         match (moment, square, beside, kind) {
                             $(
-                                ($m, $q, $b, F32) => work.add::<S, $m, $q, $b, F32>(s, &mut totals),
-                                ($m, $q, $b, BF16) => work.add::<S, $m, $q, $b, BF16>(s, &mut totals),
-                                ($m, $q, $b, F16) => work.add::<S, $m, $q, $b, F16>(s, &mut totals),
-                                ($m, $q, $b, _) => work.add::<S, $m, $q, $b, NONE>(s, &mut totals),
+                                ($m, $q, $b, F32) => work.add::<$m, $q, $b, F32>(s, &mut totals),
+                                ($m, $q, $b, BF16) => work.add::<$m, $q, $b, BF16>(s, &mut totals),
+                                ($m, $q, $b, F16) => work.add::<$m, $q, $b, F16>(s, &mut totals),
+                                ($m, $q, $b, PAIRS) => work.add::<$m, $q, $b, PAIRS>(s, &mut totals),
+                                ($m, $q, $b, _) => work.add::<$m, $q, $b, NONE>(s, &mut totals),
                             )*
                         }
                     };
@@ -237,6 +264,7 @@ impl Kernel for Sweep {
                     false false false, false false true, false true false, false true true,
                     true false false, true false true, true true false, true true true,
                 };
+                ahead = ahead.filter(|_| next_is_whole);
             }
             start += n;
         }
@@ -278,6 +306,21 @@ unsafe fn largest<S: Simd>(s: S, x: *const f32, count: usize) -> f32 {
         }
     }
     s.lane_max(s.max(tops[0], tops[1]))
+}
+
+/// The same of a block of bf16.
+///
+/// # Safety
+///
+/// `x` has `n` numbers, twice those of a vector or a multiple of them.
+#[inline(always)]
+unsafe fn largest_of_bits<S: Simd>(s: S, x: *const u16, n: usize) -> f32 {
+    let mut most = s.lowest();
+    for i in (0..n).step_by(2 * S::LANES) {
+        // SAFETY: promised by the caller.
+        most = s.higher(most, unsafe { s.load_bits(x.add(i)) });
+    }
+    s.highest(most)
 }
 
 /// Where one of the first `n` numbers is this; 0 without.
@@ -352,8 +395,12 @@ impl Kernel for Ends {
 /// There is no next block.
 const NONE: u8 = 0;
 
+/// Both blocks are bf16, as they lie; of the next one the maximum is found.
+const PAIRS: u8 = 4;
+
 /// A block to be added to the totals.
-struct Work {
+struct Work<P> {
+    /// Of f32, or bits of bf16.
     x: *const f32,
     y: *const f32,
     count: usize,
@@ -361,6 +408,8 @@ struct Work {
     next: *const u8,
     into: *mut f32,
     base: Base,
+    /// What is quicker than exponentials by the base, and its number at the reference.
+    powers: Option<(P, f64)>,
     origin: f32,
     share: f32,
 }
@@ -377,15 +426,36 @@ struct Sums<V> {
     beside: V,
 }
 
-impl Work {
+impl<P: Copy> Work<P> {
     /// Returns the maximum of the next block, if wanted.
     ///
     /// # Safety
     ///
     /// `x` and, where wanted, `y`, `next` and `into` have `count` vectors.
     #[inline(always)]
-    unsafe fn add<
-        S: Simd,
+    unsafe fn add<const MOMENT: bool, const SQUARE: bool, const BESIDE: bool, const NEXT: u8>(
+        &self,
+        s: impl Simd<Powers = P>,
+        totals: &mut Totals,
+    ) -> Option<f32> {
+        // Two loops, none of which has to ask.
+        // SAFETY: promised by the caller.
+        unsafe {
+            match self.powers {
+                Some(powers) if !(MOMENT || SQUARE || BESIDE) => {
+                    self.add_by::<_, false, false, false, NEXT>(s, totals, Some(powers))
+                }
+                _ => self.add_by::<_, MOMENT, SQUARE, BESIDE, NEXT>(s, totals, None),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(always)]
+    unsafe fn add_by<
+        S: Simd<Powers = P>,
         const MOMENT: bool,
         const SQUARE: bool,
         const BESIDE: bool,
@@ -394,23 +464,38 @@ impl Work {
         &self,
         s: S,
         totals: &mut Totals,
+        powers: Option<(P, f64)>,
     ) -> Option<f32> {
         let zero = s.splat(0.0);
         let wide = s.wide_zero();
         let mut wides = Sums { sum: wide, moment: wide, square: wide, beside: wide };
         let mut most = s.splat(f32::NEG_INFINITY);
+        let mut most_bits = s.lowest();
+        let power = powers.map(|p| p.0);
         let mut i = 0;
         while i < self.count {
             let end = self.count.min(i + RUN);
             let mut sums = Sums { sum: zero, moment: zero, square: zero, beside: zero };
             while i < end {
-                // SAFETY: promised by the caller.
+                let at = i * S::LANES;
+                // SAFETY: promised by the caller; a block of pairs has an even number of vectors.
                 unsafe {
-                    self.step::<S, MOMENT, SQUARE, BESIDE>(s, i, &mut sums);
+                    if NEXT == PAIRS {
+                        let bits = s.load_bits(self.x.cast::<u16>().add(at));
+                        let [first, second] = s.widen_bits(bits);
+                        self.step::<S, MOMENT, SQUARE, false>(s, (first, at), power, &mut sums);
+                        self.step::<S, MOMENT, SQUARE, false>(s, (second, at), power, &mut sums);
+                        let next = self.next.cast::<u16>().add(at);
+                        most_bits = s.higher(most_bits, s.load_bits(next));
+                        i += 2;
+                        continue;
+                    }
+                    let x = s.load(self.x.add(at));
+                    self.step::<S, MOMENT, SQUARE, BESIDE>(s, (x, at), power, &mut sums);
                     if NEXT != NONE {
-                        let x = load::<S, NEXT>(s, self.next, i * S::LANES);
+                        let x = load::<S, NEXT>(s, self.next, at);
                         if NEXT != F32 {
-                            s.store(self.into.add(i * S::LANES), x);
+                            s.store(self.into.add(at), x);
                         }
                         most = s.max(x, most);
                     }
@@ -428,7 +513,7 @@ impl Work {
                 wides.beside = s.widen_add(wides.beside, sums.beside);
             }
         }
-        totals.sum += s.wide_sum(wides.sum);
+        totals.sum += s.wide_sum(wides.sum) / powers.map_or(1.0, |p| p.1);
         if MOMENT {
             totals.moment += s.wide_sum(wides.moment);
         }
@@ -438,24 +523,30 @@ impl Work {
         if BESIDE {
             totals.beside += s.wide_sum(wides.beside);
         }
-        (NEXT != NONE).then(|| s.lane_max(most))
+        match NEXT {
+            NONE => None,
+            PAIRS => Some(s.highest(most_bits)),
+            _ => Some(s.lane_max(most)),
+        }
     }
 
-    /// Adds vector `i`.
+    /// Adds a vector of entries, which begins with entry `at`.
     ///
     /// # Safety
     ///
-    /// There is one.
+    /// So many entries are beside it, if they are wanted.
     #[inline(always)]
     unsafe fn step<S: Simd, const MOMENT: bool, const SQUARE: bool, const BESIDE: bool>(
         &self,
         s: S,
-        i: usize,
+        (x, at): (S::V, usize),
+        power: Option<S::Powers>,
         sums: &mut Sums<S::V>,
     ) {
-        let at = i * S::LANES;
-        // SAFETY: promised by the caller.
-        let x = unsafe { s.load(self.x.add(at)) };
+        if let Some(power) = power {
+            sums.sum = s.settle(s.add(sums.sum, s.power(x, power)));
+            return;
+        }
         let below = s.sub(x, s.splat(self.base.reference));
         let (e, some) = s.exp_below(below, self.base);
         sums.sum = s.settle(s.add(sums.sum, e));
