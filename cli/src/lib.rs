@@ -8,6 +8,7 @@ pub mod bench;
 pub mod check;
 pub mod compare;
 pub mod compile;
+pub mod completions;
 pub mod diff;
 pub mod doc;
 pub mod doctor;
@@ -87,6 +88,7 @@ enum Command {
     Recipes(recipes::Args),
     Fmt(fmt::Args),
     Lsp(lsp::Args),
+    Completions(completions::Args),
 }
 
 /// The command line's grammar. `--steps -1` is a number that is refused, not an option that is not known.
@@ -156,6 +158,7 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::Recipes(args) => recipes::run(&args, output),
         Command::Fmt(args) => fmt::run(&args, output),
         Command::Lsp(args) => lsp::run(&args),
+        Command::Completions(args) => completions::run(&args, output),
     }
 }
 

@@ -98,7 +98,7 @@ fn help_has_examples_everywhere() {
         .take_while(|l| !l.is_empty())
         .filter_map(|l| l.strip_prefix("  ")?.split(' ').next().filter(|w| !w.is_empty()))
         .collect();
-    for command in ["check", "compile", "explain", "eval", "run", "new", "recipes"] {
+    for command in ["check", "compile", "explain", "eval", "run", "new", "recipes", "completions"] {
         assert!(commands.contains(&command), "{commands:?}");
     }
     for command in commands {
@@ -493,6 +493,39 @@ fn a_reader_that_leaves_is_no_failure() {
         child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
         let status = child.wait().unwrap();
         assert!(status.success() && err.is_empty(), "{args:?}: {status}: {err}");
+    }
+}
+
+#[test]
+fn shells_complete_commands_and_options() {
+    let place = Place::new();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let done = place.rlc(&["completions", shell]);
+        for word in ["rlc", "completions", "doctor", "deny-warnings", "max-new-tokens"] {
+            done.prints(word);
+        }
+    }
+    place.rlc(&["completions"]).fails(2, "<SHELL>");
+    place.rlc(&["completions", "tcsh"]).fails(2, "possible values: bash");
+    // What bash makes of it, where there is one: the function it registers answers with what fits.
+    place.write("rlc.bash", &place.rlc(&["completions", "bash"]).out);
+    let script = "source ./rlc.bash || exit 1
+        complete -p rlc
+        ask() { COMP_WORDS=(rlc \"$@\"); COMP_CWORD=$#; COMPREPLY=(); _rlc rlc \"${@: -1}\" \"${@: -2:1}\"; echo \"${COMPREPLY[*]}\"; }
+        ask comp
+        ask eval --ba
+        ask eval --backend ''";
+    let mut command = Command::new("bash");
+    command.args(["--norc", "-c", script]).current_dir(place.0.path());
+    match command.output() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        answered => {
+            let done = finish(answered.unwrap());
+            done.prints("-F _rlc");
+            done.prints("compile compare completions");
+            done.prints("--batch --backend");
+            done.prints("interp cpu cuda");
+        }
     }
 }
 
