@@ -254,7 +254,7 @@ impl Default for EvalConfig {
 impl Config {
     /// Reads a run file.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(at(path))?;
+        let text = std::fs::read_to_string(path).map_err(at("read", path))?;
         Self::parse(&text, &path.display().to_string())
     }
 
