@@ -219,7 +219,8 @@ fn check_ranges(table: &Table, output: &Output) {
         let outside = |x: &f64| *x < 0.0 || *x > 1.0;
         let all = (0..array.data.len()).map(|i| array.data.get(i));
         if let Some((i, x)) = all.enumerate().find(|(_, x)| outside(x)) {
-            output.warn(&format!("`{name}` has {x} at entry {i}, but it is {meaning}, from 0 to 1"));
+            output
+                .warn(&format!("`{name}` has {x} at entry {i}, but it is {meaning}, from 0 to 1"));
         }
     }
 }

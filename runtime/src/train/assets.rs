@@ -72,7 +72,9 @@ pub fn use_threads(count: usize) -> bool {
 /// What the user pointed at is at fault, not the run.
 fn input(e: ModelError) -> TrainError {
     let hint = match &e {
-        ModelError::Io { path, .. } if path.file_name().is_some_and(|n| FILES.iter().any(|f| n == *f)) => {
+        ModelError::Io { path, .. }
+            if path.file_name().is_some_and(|n| FILES.iter().any(|f| n == *f)) =>
+        {
             "a model's folder holds config.json, model.safetensors or shards with \
              model.safetensors.index.json, and tokenizer.json, as save_pretrained writes them"
         }

@@ -188,8 +188,9 @@ pub fn latest(dir: &Path) -> Result<PathBuf> {
 pub fn read(path: &Path) -> Result<Saved> {
     let file = path.join("trainer.json");
     let text = fs::read_to_string(&file).map_err(at("read", &file))?;
-    serde_json::from_str(&text)
-        .map_err(|e| TrainError::Checkpoint(format!("`{}` is cut off or damaged: {e}", file.display())))
+    serde_json::from_str(&text).map_err(|e| {
+        TrainError::Checkpoint(format!("`{}` is cut off or damaged: {e}", file.display()))
+    })
 }
 
 /// Reads a checkpoint's weights.

@@ -161,7 +161,9 @@ impl Process {
         }
         let line = match self.from.recv_timeout(self.limit) {
             Ok(Ok(line)) => line,
-            Ok(Err(e)) => return Err(self.fail(&format!("its output cannot be read: {}", plain(&e)))),
+            Ok(Err(e)) => {
+                return Err(self.fail(&format!("its output cannot be read: {}", plain(&e))));
+            }
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = self.limit.as_secs_f64();
                 return Err(self.fail(&format!(

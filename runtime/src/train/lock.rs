@@ -19,8 +19,12 @@ impl Lock {
         fs::create_dir_all(dir).map_err(at("create the folder", dir))?;
         let path = dir.join(".lock");
         let mut options = OpenOptions::new();
-        let file =
-            options.create(true).truncate(false).write(true).open(&path).map_err(at("create", &path))?;
+        let file = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(at("create", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { _file: Some(file) }),
             Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {

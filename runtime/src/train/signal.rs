@@ -52,7 +52,8 @@ impl Signal {
         let whose = if recorded {
             format!("the rewards recorded in {file}")
         } else {
-            let rewards: Vec<String> = config.reward.iter().map(|r| format!("`{}`", r.kind)).collect();
+            let rewards: Vec<String> =
+                config.reward.iter().map(|r| format!("`{}`", r.kind)).collect();
             format!("the reward {} on {file}", rewards.join(" + "))
         };
         let mut text = format!(
@@ -65,7 +66,8 @@ impl Signal {
         } else if config.rollout.samples == 1 {
             tries.push("compare several rollouts of a prompt, as in --samples 8".to_owned());
         } else {
-            tries.push("read some completions: does the reward find the answer in them?".to_owned());
+            tries
+                .push("read some completions: does the reward find the answer in them?".to_owned());
             let easier = "prompts that the model sometimes gets right and sometimes wrong";
             tries.push(format!("{easier}, more --samples, a higher --temperature"));
             tries.push("a second --reward that grants a part, such as one for the form".to_owned());
