@@ -102,7 +102,12 @@ fn command() -> clap::Command {
 
 /// Runs one command line.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.collect();
+    let mut args: Vec<OsString> = args.collect();
+    // `rlc help run` is what people try first.
+    if args.get(1).is_some_and(|a| a == "help") {
+        args.remove(1);
+        args.push("--help".into());
+    }
     let parsed = command()
         .color(Color::asked(&args).for_clap())
         .try_get_matches_from(&args)

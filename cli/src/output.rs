@@ -184,6 +184,12 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Outcome {
     let fail = |e: std::io::Error| {
         Failure::running(format!("cannot write `{}`: {}", path.display(), plain(&e)), "")
     };
+    if path == Path::new("-") {
+        return Err(Failure::input(
+            "`-` is stdin where a program is read, and no file to write",
+            "name a file; `./-` is one of that name",
+        ));
+    }
     if path.is_dir() {
         return Err(Failure::input(
             format!("`{}` is a folder", path.display()),
