@@ -119,7 +119,7 @@ fn text(bytes: Vec<u8>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         let line = e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
-        format!("line {line}, byte {at} of it all, is not UTF-8 text")
+        format!("byte {at} is not UTF-8 text, in line {line}")
     })
 }
 
