@@ -1,92 +1,15 @@
 //! The command line as a user meets it: what is printed where, exit codes, and what happens to files.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
 
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::io::Read;
+use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-/// A folder of its own for each test.
-struct Place(tempfile::TempDir);
+mod place;
 
-struct Done {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Place {
-    fn new() -> Place {
-        Place(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) -> &Place {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-        self
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rlc"));
-        command.args(args).current_dir(self.0.path()).env_remove("NO_COLOR");
-        command
-    }
-
-    fn rlc(&self, args: &[&str]) -> Done {
-        finish(self.command(args).stdin(Stdio::null()).output().unwrap())
-    }
-
-    fn rlc_with(&self, args: &[&str], input: &str) -> Done {
-        let mut command = self.command(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        finish(child.wait_with_output().unwrap())
-    }
-}
-
-fn finish(output: std::process::Output) -> Done {
-    Done {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-impl Done {
-    /// Ended with this code and said this on stderr.
-    #[track_caller]
-    fn fails(&self, code: i32, said: &str) {
-        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
-        assert!(self.err.contains(said), "{said:?} is not in:\n{}", self.err);
-        assert!(!self.err.contains("panicked"), "{}", self.err);
-    }
-
-    /// Ended well and printed this.
-    #[track_caller]
-    fn prints(&self, said: &str) {
-        assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
-        assert!(self.out.contains(said), "{said:?} is not in:\n{}", self.out);
-    }
-}
-
-fn case(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/objectives/cases").join(name)
-}
-
-fn batch(case_name: &str) -> String {
-    case(case_name).join("batch.safetensors").to_str().unwrap().to_owned()
-}
+use place::{Place, batch, case, finish};
 
 #[test]
 fn help_has_examples_everywhere() {
@@ -242,7 +165,7 @@ fn compile_prints_every_stage() {
     place.write("bad.rl", "advantage = nobody\n");
     place.rlc(&["compile", "bad.rl", "--emit", "loops", "-o", "a.loops"]).fails(2, "E0101");
     assert_eq!(place.read("a.loops"), compile("loops").out);
-    let names: Vec<_> = std::fs::read_dir(place.0.path()).unwrap().flatten().collect();
+    let names: Vec<_> = std::fs::read_dir(place.path("")).unwrap().flatten().collect();
     assert_eq!(names.len(), 3, "{names:?}");
 }
 
@@ -421,77 +344,6 @@ fn eval_refuses() {
 }
 
 #[test]
-fn files_that_cannot_be_read_or_written_are_refused_in_words() {
-    let place = Place::new();
-    place.write("folder.rl/x", "");
-    place.write("empty", "");
-    place.write("model/config.json", "{}");
-    std::fs::write(place.path("latin.rl"), b"# 1\nadvantage = \xff\n").unwrap();
-    let batch = batch("grpo_logits");
-    let cases: &[(i32, &[&str], &str)] = &[
-        (2, &["check", "folder.rl"], "it is a folder\n help: name a file in it"),
-        (2, &["check", "latin.rl"], "byte 16 is not UTF-8 text, in line 2"),
-        (2, &["check", "empty/x.rl"], "a part of this path is a file, not a folder"),
-        (2, &["run", "grpo", "--model", "folder.rl"], "a model's folder holds config.json"),
-        (2, &["run", "grpo", "--model", "random:folder.rl"], "a model's folder holds config.json"),
-        (2, &["run", "grpo", "--model", "empty"], "`empty`: it is a file"),
-        (2, &["run", "grpo", "--model", "who/what-1B"], "nothing is downloaded"),
-        (2, &["run", "grpo", "--model", "model"], "model/config.json`, key"),
-        (2, &["run", "grpo", "--device", "gpu"], "write \"cuda\""),
-        (2, &["run", "grpo", "--config", "folder.rl"], "cannot read `folder.rl`: it is a folder"),
-        (2, &["run", "grpo", "--config", "latin.rl"], "it is not UTF-8 text"),
-        (2, &["run", "grpo", "--data", "folder.rl"], "cannot read `folder.rl`: it is a folder"),
-        (2, &["run", "grpo", "--offline", "folder.rl"], "cannot read `folder.rl`: it is a folder"),
-        (2, &["run", "grpo", "--out", "empty"], "cannot create the folder `empty`: a file of this"),
-        (2, &["run", "grpo", "--out", ""], "checkpoint.dir (--out) is empty"),
-        (2, &["run", "grpo", "--reward", "command=no-such-judge"], "no program `no-such-judge`"),
-        (2, &["run", "--make-demos", "1", "--out", "no/such"], "cannot write `no/such`"),
-        (1, &["compile", "grpo", "--emit", "ast", "-o", "no/such"], "`no` must be a folder"),
-        (2, &["eval", "grpo", "--batch", &batch, "--out", "-"], "`./-` is one of that name"),
-        (2, &["eval", "grpo", "--batch", "empty/x"], "a part of this path is a file"),
-        (2, &["doc", ""], "the library has no ``"),
-        (2, &["doc", "E0202"], "`rlc explain E0202`"),
-        (2, &["explain", "E7777"], "a report has its code in the first line"),
-    ];
-    for (code, args, said) in cases {
-        let done = place.rlc(args);
-        done.fails(*code, said);
-        assert!(!done.err.contains("os error"), "{args:?}: {}", done.err);
-    }
-    assert!(!place.path("config.resolved.toml").exists() && !place.path("runs").exists());
-}
-
-#[test]
-fn eval_refuses_weights_that_a_run_could_not_draw_by() {
-    let place = Place::new();
-    let batch = batch("grpo_logits");
-    let eval = |text: &str| {
-        place.write("p.rl", text);
-        place.rlc(&["eval", "p.rl", "--batch", &batch, "--out", "r.safetensors"])
-    };
-    eval("sample weight = -1 - mean(reward per group) * 0\n")
-        .fails(1, "`sample weight` is -1 for group 0");
-    eval("sample weight = log(-1 + 0 * mean(reward per group))\n").fails(1, "is NaN for group 0");
-    eval("sample rollouts = round(1 / (0 * mean(reward per group)))\n")
-        .fails(1, "`sample rollouts` is ");
-    assert!(!place.path("r.safetensors").exists());
-    eval("sample weight = 0 * mean(reward per group)\n").prints("weight");
-    // Outside of its range, a column with one is worth a word, and no more: the program may want it.
-    let table = rlc_runtime::batch::read(Path::new(&batch)).unwrap();
-    let mut arrays = table.arrays;
-    let rollouts = arrays["rollout/reward"].data.len();
-    let steps = rlc_compiler::table::Data::F32(vec![1.5; rollouts]);
-    arrays.remove("turn/size");
-    arrays.remove("rollout/turns");
-    arrays.insert("turn/step_correct".into(), rlc_compiler::table::Array::vector(steps));
-    let bytes = rlc_runtime::batch::to_bytes(&rlc_compiler::table::Table { arrays }).unwrap();
-    std::fs::write(place.path("steps.safetensors"), bytes).unwrap();
-    let done = place.rlc(&["eval", "calibadv", "--batch", "steps.safetensors"]);
-    done.prints("loss");
-    assert!(done.err.contains("`turn/step_correct` has 1.5 at entry 0"), "{}", done.err);
-}
-
-#[test]
 fn eval_names_what_is_not_finite() {
     let place = Place::new();
     place.write("inf.rl", "token_loss = base.token_loss + log(old_logp - old_logp) * logp\n");
@@ -567,39 +419,6 @@ fn a_reader_that_leaves_is_no_failure() {
         child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
         let status = child.wait().unwrap();
         assert!(status.success() && err.is_empty(), "{args:?}: {status}: {err}");
-    }
-}
-
-#[test]
-fn shells_complete_commands_and_options() {
-    let place = Place::new();
-    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let done = place.rlc(&["completions", shell]);
-        for word in ["rlc", "completions", "doctor", "deny-warnings", "max-new-tokens"] {
-            done.prints(word);
-        }
-    }
-    place.rlc(&["completions"]).fails(2, "<SHELL>");
-    place.rlc(&["completions", "tcsh"]).fails(2, "possible values: bash");
-    // What bash makes of it, where there is one: the function it registers answers with what fits.
-    place.write("rlc.bash", &place.rlc(&["completions", "bash"]).out);
-    let script = "source ./rlc.bash || exit 1
-        complete -p rlc
-        ask() { COMP_WORDS=(rlc \"$@\"); COMP_CWORD=$#; COMPREPLY=(); _rlc rlc \"${@: -1}\" \"${@: -2:1}\"; echo \"${COMPREPLY[*]}\"; }
-        ask comp
-        ask eval --ba
-        ask eval --backend ''";
-    let mut command = Command::new("bash");
-    command.args(["--norc", "-c", script]).current_dir(place.0.path());
-    match command.output() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        answered => {
-            let done = finish(answered.unwrap());
-            done.prints("-F _rlc");
-            done.prints("compile compare completions");
-            done.prints("--batch --backend");
-            done.prints("interp cpu cuda");
-        }
     }
 }
 
