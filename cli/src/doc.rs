@@ -11,7 +11,7 @@ use rlc_compiler::stdlib;
 
 use crate::failure::{Failure, INPUT, Outcome};
 use crate::output::Output;
-use crate::{check, program};
+use crate::{check, explain, program};
 
 use entry::{Entry, module, prelude};
 use page::{Look, Page};
@@ -89,7 +89,8 @@ fn one(name: &str, page: &mut Page<'_>, output: &Output) -> Outcome {
         stdlib::library().map(|(o, _, _)| (*o, of_objective(o))).collect();
     let mut found = false;
     for (owner, entries) in &all {
-        for entry in entries.iter().filter(|e| e.name == name) {
+        // Statements without a name are not asked for by an empty one.
+        for entry in entries.iter().filter(|e| e.name == name && !name.is_empty()) {
             page.heading(&format!("In {owner}"));
             page.entry(entry);
             found = true;
@@ -109,6 +110,7 @@ fn one(name: &str, page: &mut Page<'_>, output: &Output) -> Outcome {
     let objectives = stdlib::library().map(|o| o.0);
     let help = match nearest(name, objectives.chain(names)) {
         Some(near) => format!("did you mean `{near}`?"),
+        None if explain::is_code(name) => format!("`rlc explain {name}` explains an error's code"),
         None => "`rlc doc` prints the whole library; a file's name ends in .rl".into(),
     };
     Err(Failure::input(format!("the library has no `{name}`, and there is no such file"), help))

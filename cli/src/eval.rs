@@ -9,6 +9,7 @@ use rlc_compiler::table::{Array, Data, Table};
 use rlc_runtime::batch::{self, BatchError};
 use rlc_runtime::device::DeviceError;
 use rlc_runtime::objective::{self, Logits, Objective, ObjectiveError};
+use rlc_runtime::train::prompts;
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
@@ -25,8 +26,8 @@ Examples:
   rlc eval gspo --batch b.safetensors --micro-batch 4 --backend interp
 
 r.safetensors holds `loss`, `grad/<input>` for every differentiable input, `value/<name>` for every \
-definition of --emit, `state/<name>` after the batch and `sample/weight`, `sample/rollouts`; f64 with \
-the interpreter, else f32.")]
+definition of --emit, `state/<name>` after the batch and `sample/weight`, `sample/rollouts`. \
+They are f64 with the interpreter, else f32.")]
 pub struct Args {
     #[arg(value_name = "PROGRAM", help = program::HELP)]
     program: String,
@@ -95,12 +96,14 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
             }
         }
     }
+    check_ranges(&table, output);
     let mut step = objective.begin(&table, Logits::InTable).map_err(failure)?;
     let rollouts = args.micro_batch.unwrap_or(usize::MAX);
     for piece in step.exact_pieces(rollouts).map_err(failure)? {
         step.live(piece, None).map_err(failure)?;
     }
     let outcome = step.finish().map_err(failure)?;
+    check_samples(&outcome.samples)?;
 
     for (metric, lacks) in &outcome.left_out {
         let lacks: Vec<String> = lacks.iter().map(|c| format!("`{c}`")).collect();
@@ -176,10 +179,55 @@ fn samples(outcome: &objective::Outcome) -> impl Iterator<Item = (&'static str, 
         .filter_map(|(name, values)| Some((name, values.as_deref()?)))
 }
 
+/// The values of the groups that filters kept, with their rows.
+fn kept<'a>(
+    samples: &'a objective::Samples,
+    values: &'a [f64],
+) -> impl Iterator<Item = (usize, f64)> + 'a {
+    let kept = |i: usize| samples.kept.as_ref().is_none_or(|k| k[i]);
+    values.iter().copied().enumerate().filter(move |(i, _)| kept(*i))
+}
+
+/// Refuses what `rlc run` would refuse to draw by.
+fn check_samples(samples: &objective::Samples) -> Outcome {
+    let bad = |values: &Option<Vec<f64>>, fits: fn(f64) -> bool| {
+        let values = values.as_deref().unwrap_or_default();
+        kept(samples, values).find(|(_, x)| !fits(*x))
+    };
+    if let Some((group, weight)) = bad(&samples.weight, prompts::is_weight) {
+        return Err(Failure::running(
+            format!("`sample weight` is {weight} for group {group}"),
+            prompts::A_WEIGHT,
+        ));
+    }
+    if let Some((group, count)) = bad(&samples.rollouts, f64::is_finite) {
+        return Err(Failure::running(
+            format!("`sample rollouts` is {count} for group {group}"),
+            "a number of rollouts is finite; it is rounded, and at least 1",
+        ));
+    }
+    Ok(())
+}
+
+/// Says where a column with a declared range leaves it. Whether that does harm is the program's affair.
+fn check_ranges(table: &Table, output: &Output) {
+    for (name, meaning) in [
+        ("turn/step_correct", "how right a step is"),
+        ("batch/train.progress", "the share of the training that is done"),
+    ] {
+        let Some(array) = table.get(name) else { continue };
+        let outside = |x: &f64| *x < 0.0 || *x > 1.0;
+        let all = (0..array.data.len()).map(|i| array.data.get(i));
+        if let Some((i, x)) = all.enumerate().find(|(_, x)| outside(x)) {
+            output
+                .warn(&format!("`{name}` has {x} at entry {i}, but it is {meaning}, from 0 to 1"));
+        }
+    }
+}
+
 /// Mean and range over the groups that filters kept; null where they kept none.
 fn summary(samples: &objective::Samples, values: &[f64]) -> serde_json::Value {
-    let kept = |i: usize| samples.kept.as_ref().is_none_or(|k| k[i]);
-    let kept: Vec<f64> = (0..values.len()).filter(|&i| kept(i)).map(|i| values[i]).collect();
+    let kept: Vec<f64> = kept(samples, values).map(|(_, x)| x).collect();
     if kept.is_empty() {
         return serde_json::Value::Null;
     }

@@ -52,14 +52,13 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
     if let Some((_, page)) = PAGES.iter().find(|p| p.0.eq_ignore_ascii_case(subject)) {
         return output.print(page);
     }
-    let is_code = subject.len() == 5
-        && subject.starts_with(['E', 'e'])
-        && subject[1..].bytes().all(|b| b.is_ascii_digit());
-    if is_code {
+    if is_code(subject) {
         let near = nearest(&subject.to_uppercase(), PAGES.iter().map(|p| p.0));
         return Err(Failure::input(
             format!("there is no error `{subject}`"),
-            near.map_or(String::new(), |near| format!("did you mean `{near}`?")),
+            near.map_or("a report has its code in the first line".into(), |near| {
+                format!("did you mean `{near}`?")
+            }),
         ));
     }
     let mut program = program::open(subject)?;
@@ -68,6 +67,11 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
         return output.print(&subject.latex()?);
     }
     output.print(&subject.text(output))
+}
+
+/// Whether a word looks like an error's code.
+pub(crate) fn is_code(word: &str) -> bool {
+    word.len() == 5 && word.starts_with(['E', 'e']) && word[1..].bytes().all(|b| b.is_ascii_digit())
 }
 
 /// A program as typeset mathematics.

@@ -8,6 +8,7 @@ pub mod bench;
 pub mod check;
 pub mod compare;
 pub mod compile;
+pub mod completions;
 pub mod diff;
 pub mod doc;
 pub mod doctor;
@@ -87,6 +88,7 @@ enum Command {
     Recipes(recipes::Args),
     Fmt(fmt::Args),
     Lsp(lsp::Args),
+    Completions(completions::Args),
 }
 
 /// The command line's grammar. `--steps -1` is a number that is refused, not an option that is not known.
@@ -100,7 +102,12 @@ fn command() -> clap::Command {
 
 /// Runs one command line.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.collect();
+    let mut args: Vec<OsString> = args.collect();
+    // `rlc help run` is what people try first.
+    if args.get(1).is_some_and(|a| a == "help") {
+        args.remove(1);
+        args.push("--help".into());
+    }
     let parsed = command()
         .color(Color::asked(&args).for_clap())
         .try_get_matches_from(&args)
@@ -156,6 +163,7 @@ fn run(command: Command, output: &Output) -> Outcome {
         Command::Recipes(args) => recipes::run(&args, output),
         Command::Fmt(args) => fmt::run(&args, output),
         Command::Lsp(args) => lsp::run(&args),
+        Command::Completions(args) => completions::run(&args, output),
     }
 }
 

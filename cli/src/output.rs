@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 
+pub use rlc_model::error::plain;
+
 use crate::failure::{Failure, Outcome};
 use crate::report::Look;
 
@@ -182,6 +184,12 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Outcome {
     let fail = |e: std::io::Error| {
         Failure::running(format!("cannot write `{}`: {}", path.display(), plain(&e)), "")
     };
+    if path == Path::new("-") {
+        return Err(Failure::input(
+            "`-` is stdin where a program is read, and no file to write",
+            "name a file; `./-` is one of that name",
+        ));
+    }
     if path.is_dir() {
         return Err(Failure::input(
             format!("`{}` is a folder", path.display()),
@@ -197,6 +205,12 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Outcome {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
+    if !folder.is_dir() {
+        return Err(Failure::running(
+            format!("cannot write `{}`: {}", path.display(), plain(&ErrorKind::NotFound.into())),
+            format!("`{}` must be a folder: `mkdir -p` makes it", folder.display()),
+        ));
+    }
     let mut builder = tempfile::Builder::new();
     builder.prefix(".rlc-");
     #[cfg(unix)]
@@ -210,18 +224,6 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Outcome {
     file.as_file().sync_all().map_err(fail)?;
     file.persist(&target).map_err(|e| fail(e.error))?;
     Ok(())
-}
-
-/// An input/output error without the number.
-pub fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        ErrorKind::NotFound => "there is no such file or folder".into(),
-        ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => {
-            let text = error.to_string();
-            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-        }
-    }
 }
 
 /// A page whose part between the lines `<!-- NAME -->` and `<!-- /NAME -->` is `part`; none where it lacks these lines.

@@ -55,7 +55,7 @@ pub fn text_of(name: &str) -> Outcome<String> {
         return stdin();
     }
     read(Path::new(name))
-        .map_err(|why| Failure::input(format!("cannot read `{name}`: {why}"), missing_help(name)))
+        .map_err(|why| Failure::input(format!("cannot read `{name}`: {why}"), unread_help(name)))
 }
 
 /// True where a command reads `name` as a path rather than as a library objective's name.
@@ -64,9 +64,14 @@ pub fn is_path(name: &str) -> bool {
     path.extension().is_some_and(|e| e == "rl") || path.is_file() || name.contains('/')
 }
 
-fn missing_help(name: &str) -> String {
-    let stem = Path::new(name).file_stem().and_then(|s| s.to_str()).unwrap_or("");
-    if stdlib::objective(stem).is_some() {
+fn unread_help(name: &str) -> String {
+    let path = Path::new(name);
+    let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or("");
+    if path.is_dir() {
+        "name a file in it".into()
+    } else if path.exists() {
+        "a program is UTF-8 text, in a file that can be read".into()
+    } else if stdlib::objective(stem).is_some() {
         format!("the library's objective is named without the ending: `{stem}`")
     } else {
         "a program is a file, or a library objective's name: `rlc recipes` lists them".into()
@@ -113,7 +118,8 @@ fn text(bytes: Vec<u8>) -> Result<String, String> {
     }
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        format!("byte {at} is not UTF-8, so it is not a program's text")
+        let line = e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
+        format!("byte {at} is not UTF-8 text, in line {line}")
     })
 }
 

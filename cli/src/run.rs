@@ -16,7 +16,7 @@ use rlc_runtime::train::trainer::Summary;
 use rlc_runtime::train::{Ended, Trainer, arithmetic, assets, checkpoint};
 
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, plain};
+use crate::output::Output;
 use crate::{check, params, program};
 use progress::Progress;
 
@@ -167,8 +167,7 @@ pub fn run(args: &Args, output: &Output) -> Outcome {
 /// The paths in a run's settings are relative to where it was started: goes there, where that folder
 /// still exists. Returns the run's folder as seen from anywhere.
 fn go_back_to_start(dir: &Path) -> Outcome<PathBuf> {
-    let newest = checkpoint::latest(dir).map_err(failure)?;
-    let saved = checkpoint::read(&newest).map_err(failure)?;
+    let (_, saved) = checkpoint::newest(dir).map_err(failure)?;
     let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     // A run that moved with its files is resumed from where the user stands.
     let _ = std::env::set_current_dir(saved.started_in);
@@ -176,11 +175,7 @@ fn go_back_to_start(dir: &Path) -> Outcome<PathBuf> {
 }
 
 fn failure(error: TrainError) -> Failure {
-    let message = match &error {
-        TrainError::Io { path, source } => format!("`{}`: {}", path.display(), plain(source)),
-        _ => error.to_string(),
-    };
-    Failure::Said { code: error.exit_code(), message, help: String::new() }
+    Failure::Said { code: error.exit_code(), message: error.to_string(), help: String::new() }
 }
 
 /// Compiles the objective under the run's params; the number identifies the program.
@@ -212,7 +207,7 @@ fn train(mut trainer: Trainer, args: &Args, output: &Output) -> Outcome {
     if !args.quiet {
         output.say(&format!("{}\n", headline(&trainer)));
     }
-    let mut progress = Progress::new(args.quiet);
+    let mut progress = Progress::new(args.quiet, output.clone());
     let ended = trainer.train(&stop, &mut progress);
     progress.clear();
     let ended = ended.map_err(|e| Failure::Said {

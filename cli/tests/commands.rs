@@ -1,92 +1,15 @@
 //! The command line as a user meets it: what is printed where, exit codes, and what happens to files.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
 
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::io::Read;
+use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-/// A folder of its own for each test.
-struct Place(tempfile::TempDir);
+mod place;
 
-struct Done {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Place {
-    fn new() -> Place {
-        Place(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) -> &Place {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-        self
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rlc"));
-        command.args(args).current_dir(self.0.path()).env_remove("NO_COLOR");
-        command
-    }
-
-    fn rlc(&self, args: &[&str]) -> Done {
-        finish(self.command(args).stdin(Stdio::null()).output().unwrap())
-    }
-
-    fn rlc_with(&self, args: &[&str], input: &str) -> Done {
-        let mut command = self.command(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        finish(child.wait_with_output().unwrap())
-    }
-}
-
-fn finish(output: std::process::Output) -> Done {
-    Done {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-impl Done {
-    /// Ended with this code and said this on stderr.
-    #[track_caller]
-    fn fails(&self, code: i32, said: &str) {
-        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
-        assert!(self.err.contains(said), "{said:?} is not in:\n{}", self.err);
-        assert!(!self.err.contains("panicked"), "{}", self.err);
-    }
-
-    /// Ended well and printed this.
-    #[track_caller]
-    fn prints(&self, said: &str) {
-        assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
-        assert!(self.out.contains(said), "{said:?} is not in:\n{}", self.out);
-    }
-}
-
-fn case(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/objectives/cases").join(name)
-}
-
-fn batch(case_name: &str) -> String {
-    case(case_name).join("batch.safetensors").to_str().unwrap().to_owned()
-}
+use place::{Place, batch, case, finish};
 
 #[test]
 fn help_has_examples_everywhere() {
@@ -98,7 +21,7 @@ fn help_has_examples_everywhere() {
         .take_while(|l| !l.is_empty())
         .filter_map(|l| l.strip_prefix("  ")?.split(' ').next().filter(|w| !w.is_empty()))
         .collect();
-    for command in ["check", "compile", "explain", "eval", "run", "new", "recipes"] {
+    for command in ["check", "compile", "explain", "eval", "run", "new", "recipes", "completions"] {
         assert!(commands.contains(&command), "{commands:?}");
     }
     for command in commands {
@@ -106,6 +29,9 @@ fn help_has_examples_everywhere() {
         done.prints("Examples:");
         done.prints(&format!("rlc {command}"));
     }
+    place.rlc(&["help"]).prints("Commands:");
+    place.rlc(&["help", "eval"]).prints("rlc eval");
+    place.rlc(&["help", "evl"]).fails(2, "eval");
     place.rlc(&["--version"]).prints(&format!("rlc {}", env!("CARGO_PKG_VERSION")));
     place.rlc(&[]).fails(2, "Usage:");
     place.rlc(&["chek", "grpo"]).fails(2, "check");
@@ -239,7 +165,7 @@ fn compile_prints_every_stage() {
     place.write("bad.rl", "advantage = nobody\n");
     place.rlc(&["compile", "bad.rl", "--emit", "loops", "-o", "a.loops"]).fails(2, "E0101");
     assert_eq!(place.read("a.loops"), compile("loops").out);
-    let names: Vec<_> = std::fs::read_dir(place.0.path()).unwrap().flatten().collect();
+    let names: Vec<_> = std::fs::read_dir(place.path("")).unwrap().flatten().collect();
     assert_eq!(names.len(), 3, "{names:?}");
 }
 

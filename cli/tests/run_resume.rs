@@ -202,6 +202,68 @@ fn bad_input_is_named_and_nothing_is_written() {
 }
 
 #[test]
+fn a_damaged_checkpoint_names_the_one_to_go_on_from() {
+    let (dir, config) = folder();
+    let run = dir.path().join("run");
+    let output = start(&run, &config).output().unwrap();
+    assert!(output.status.success(), "{}", say(&output));
+    let whole = metrics(&run);
+    let cut = |file: &str| {
+        let path = run.join("checkpoints").join(file);
+        let length = std::fs::metadata(&path).unwrap().len();
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(length / 2).unwrap();
+    };
+    cut("step-000012/model/model.safetensors");
+    let output = resume(&run);
+    assert_eq!(output.status.code(), Some(2), "{}", say(&output));
+    let said = say(&output);
+    assert!(said.contains("step-000012 is damaged") && said.contains("of step 9;"), "{said}");
+    // What it says to type is what to type.
+    let commands = |said: &str| -> Vec<String> {
+        said.lines().filter_map(|l| l.trim().strip_prefix("mv ")).map(str::to_owned).collect()
+    };
+    let aside = commands(&said);
+    assert_eq!(aside.len(), 1, "{said}");
+    let paths: Vec<&str> = aside[0].split(' ').collect();
+    std::fs::rename(paths[0], paths[1]).unwrap();
+    let output = resume(&run);
+    assert!(output.status.success(), "{}", say(&output));
+    assert_eq!(metrics(&run), whole);
+    // Each part counts, and each checkpoint until one is whole.
+    cut("step-000012/optimizer.safetensors");
+    let said = say(&resume(&run));
+    assert!(said.contains("optimizer.safetensors` is not a complete"), "{said}");
+    cut("step-000009/trainer.json");
+    let output = resume(&run);
+    assert_eq!(output.status.code(), Some(2), "{}", say(&output));
+    let said = say(&output);
+    assert!(said.contains("no older one that is whole") && said.contains("--force"), "{said}");
+    assert!(!said.contains("os error") && commands(&said).is_empty(), "{said}");
+}
+
+#[test]
+fn a_run_without_a_reward_signal_says_so_once() {
+    let (dir, config) = folder();
+    let never = dir.path().join("never.jsonl");
+    std::fs::write(&never, "{\"prompt\": \"1+1=\", \"answer\": 77}\n".repeat(4)).unwrap();
+    let run = |reward: &str, steps: &str, out: &str| {
+        let mut command = rlc();
+        command.args(["run", "grpo", "--quiet", "--json", "--steps", steps, "--reward", reward]);
+        command.args(["--temperature", "3"]);
+        command.arg("--config").arg(&config).arg("--data").arg(&never);
+        let output = command.arg("--out").arg(dir.path().join(out)).output().unwrap();
+        assert!(output.status.success(), "{}", say(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap();
+        say(&output)
+    };
+    let said = run("numeric", "8", "silent");
+    assert_eq!(said.matches("warning: the reward `numeric` on ").count(), 1, "{said}");
+    assert!(said.contains("all of them 0") && said.contains("--samples"), "{said}");
+    assert_eq!(run("numeric", "4", "short"), "");
+    assert_eq!(run("regex=^1.1", "8", "varied"), "");
+}
+
+#[test]
 fn a_folder_belongs_to_one_process_at_a_time() {
     let (dir, config) = folder();
     let held = dir.path().join("held");

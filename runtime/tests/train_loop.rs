@@ -29,6 +29,7 @@ impl Reporter for Collect<'_> {
     fn evaluation(&mut self, _: &str, _: &Evaluation) {}
     fn saved(&mut self, _: &Path) {}
     fn note(&mut self, _: &str) {}
+    fn warn(&mut self, _: &str) {}
 }
 
 fn small(dir: &Path) -> Config {

@@ -228,6 +228,7 @@ impl Reporter for Halt<'_> {
     fn evaluation(&mut self, _: &str, _: &Evaluation) {}
     fn saved(&mut self, _: &Path) {}
     fn note(&mut self, _: &str) {}
+    fn warn(&mut self, _: &str) {}
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use rlc_runtime::train::report::{Evaluation, Reporter, StepReport};
 
+use crate::output::Output;
+
 /// Draws a run.
 pub struct Progress {
     quiet: bool,
@@ -15,11 +17,12 @@ pub struct Progress {
     first: u64,
     started: Instant,
     last: String,
+    output: Output,
 }
 
 impl Progress {
-    /// A display; a quiet one says nothing at all.
-    pub fn new(quiet: bool) -> Self {
+    /// A display; of a quiet one only warnings are seen.
+    pub fn new(quiet: bool, output: Output) -> Self {
         Progress {
             quiet,
             bar: None,
@@ -27,6 +30,7 @@ impl Progress {
             first: 0,
             started: Instant::now(),
             last: String::new(),
+            output,
         }
     }
 
@@ -113,5 +117,12 @@ impl Reporter for Progress {
 
     fn note(&mut self, text: &str) {
         self.line(&format!("note: {text}"));
+    }
+
+    fn warn(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.output.warn(text)),
+            None => self.output.warn(text),
+        }
     }
 }

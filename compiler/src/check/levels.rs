@@ -60,6 +60,7 @@ impl Checker<'_> {
     fn declare_list(&mut self, ident: &Ident, parent: &Ident) {
         let table = &self.graph.level_table;
         let found = table.find(&parent.name);
+        self.usage.levels.insert(parent.name.clone());
         let fits =
             |l: &Level| *l == GROUP || *l == ROLLOUT || table.segmentations().any(|s| s == *l);
         if let Some(level) = found.filter(fits) {
@@ -122,8 +123,9 @@ impl Checker<'_> {
         }
         let table = &self.graph.level_table;
         let found = table.find(&ident.name).filter(|l| !table.is_derived(*l));
-        if found.is_none() {
-            self.unknown_level(ident);
+        match found {
+            Some(_) => _ = self.usage.levels.insert(ident.name.clone()),
+            None => self.unknown_level(ident),
         }
         found
     }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::autodiff::carries_gradient;
 use crate::diagnostic::{Diagnostic, Severity, nearest};
 use crate::hir::{E, Expr, ReduceOp};
-use crate::level::{ROLLOUT, TOKEN, TURN};
-use crate::link::Item;
+use crate::level::{BATCH, Level, ROLLOUT, TOKEN, TURN};
+use crate::link::{Item, LevelItem};
 use crate::op::{Binary, Unary};
 use crate::source::Span;
 
@@ -35,6 +35,17 @@ pub(super) struct Usage {
     pub edges: BTreeMap<Option<Node>, BTreeSet<Node>>,
     pub goal: BTreeSet<Node>,
     pub functions: BTreeSet<Node>,
+    /// Names of levels of a batch that are written anywhere but where they are declared.
+    pub levels: BTreeSet<String>,
+}
+
+/// A `max` or `min` without a default that may be of nothing.
+#[derive(Debug)]
+pub(super) struct BareExtremum {
+    span: Span,
+    name: String,
+    /// The condition of the filter that may leave it nothing; none: its own `where`.
+    filter: Option<Span>,
 }
 
 impl Usage {
@@ -165,15 +176,34 @@ impl Checker<'_> {
         }
         for entry in &linked.levels {
             let name = &entry.ident.name;
-            if linked.key(name).is_some() && !used.contains(&(format!("key {name}"), entry.depth)) {
-                self.warn(
-                    "unused_definition",
-                    format!("the key `{name}` is never used"),
-                    entry.ident.span,
-                    "nothing that is computed is per its elements",
-                    "reduce per it, or delete it",
-                );
+            let (kind, unused) = match entry.item {
+                LevelItem::Key(_) => ("key", !used.contains(&(format!("key {name}"), entry.depth))),
+                LevelItem::Segment(_) => ("level", !self.usage.levels.contains(name)),
+                LevelItem::List(_) => ("list", !self.usage.levels.contains(name)),
+            };
+            let table = &self.graph.level_table;
+            // One that was refused has its error.
+            let declared =
+                table.find(name).is_some_and(|l| table.def(l).span == Some(entry.ident.span));
+            if !unused || (kind != "key" && !declared) {
+                continue;
             }
+            let (label, help) = match entry.item {
+                LevelItem::Key(_) => {
+                    ("nothing that is computed is per its elements", "reduce per it, or delete it")
+                }
+                LevelItem::Segment(_) | LevelItem::List(_) => (
+                    "no column, reduction or filter names it",
+                    "declare a column of it, reduce per it, or delete it",
+                ),
+            };
+            self.warn(
+                "unused_definition",
+                format!("the {kind} `{name}` is never used"),
+                entry.ident.span,
+                label,
+                help,
+            );
         }
         for (name, functions) in &linked.functions {
             let Some(function) = functions.last() else { continue };
@@ -190,15 +220,60 @@ impl Checker<'_> {
     }
 
     fn extrema(&mut self) {
-        for (span, name) in std::mem::take(&mut self.bare_extrema) {
-            self.warn(
+        let mut seen = BTreeSet::new();
+        for BareExtremum { span, name, filter } in std::mem::take(&mut self.bare_extrema) {
+            // An inlined function's is met at every call, a definition's under every view.
+            if !seen.insert((span.file, span.start, span.end)) {
+                continue;
+            }
+            let (why, clause) = match filter {
+                None => ("its `where` selects nothing", "where ..."),
+                Some(_) => ("a filter leaves nothing", "per ..."),
+            };
+            let diagnostic = Diagnostic::warning(
                 "empty_extremum",
-                format!("this `{name}` is 0 where its `where` selects nothing"),
+                format!("this `{name}` is 0 where {why}"),
                 span,
                 "may be over no element",
-                format!("say what it is then: `{name}(x, default = 0 where ...)`"),
+                format!("say what it is then: `{name}(x, default = 0 {clause})`"),
             );
+            let diagnostic = match filter {
+                Some(cond) => diagnostic.with(cond, "decides what is left of its elements"),
+                None => diagnostic,
+            };
+            self.finding(diagnostic, Severity::Warning);
         }
+    }
+
+    /// Keeps a `max` or `min` without a default where it may be of nothing: under a `where`, or where a filter of the
+    /// user's may leave an element of the result's level without any of its own. The library's filters keep what the
+    /// policy wrote, which is never nothing in a rollout worth having.
+    pub(super) fn bare_extremum(
+        &mut self,
+        name: &str,
+        span: Span,
+        selects: bool,
+        (from, to): (Level, Level),
+        view: usize,
+    ) {
+        let filter = if selects {
+            None
+        } else {
+            // An empty batch has no loss either, and a derived level has no empty elements.
+            if to == BATCH || self.keys.exists(to).is_some() {
+                return;
+            }
+            let table = &self.graph.level_table;
+            let emptying = self.filters.iter().find(|(depth, at, _, _, cond)| {
+                *depth < view
+                    && self.is_user(*cond)
+                    && table.contains(*at, from)
+                    && !table.contains(*at, to)
+            });
+            let Some(found) = emptying else { return };
+            Some(found.4)
+        };
+        self.bare_extrema.push(BareExtremum { span, name: name.to_owned(), filter });
     }
 
     /// A definition that a filter reads before the table is filtered and the loss after it.

@@ -143,8 +143,8 @@ pub(crate) struct Checker<'a> {
     /// Derived levels of the program.
     keys: keys::Keys,
     usage: lint::Usage,
-    /// `max` and `min` with a `where` and without a default.
-    bare_extrema: Vec<(Span, String)>,
+    /// `max` and `min` without a default that may be of nothing.
+    bare_extrema: Vec<lint::BareExtremum>,
 }
 
 /// Checks a linked program. With errors among the diagnostics there is no result.

@@ -112,8 +112,8 @@ impl Checker<'_> {
         if from == to {
             return Some(self.own_level(name, x, own, second));
         }
-        if matches!(name, "max" | "min") && own.is_some() && second.is_none() {
-            self.bare_extrema.push((span, name.to_owned()));
+        if matches!(name, "max" | "min") && second.is_none() {
+            self.bare_extremum(name, span, own.is_some(), (from, to), scope.view);
         }
         let filter = self.filter(from, scope.view, own);
         let value = self.reduce_elements(name, Elements { x, filter, from, to }, second);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file or folder could not be read or written.
-    #[error("cannot {action} `{}`: {source}", path.display())]
+    #[error("cannot {action} `{}`: {}", path.display(), plain(source))]
     Io {
         /// What was attempted, for example `read`.
         action: &'static str,
@@ -159,6 +159,27 @@ impl ModelError {
 
     pub(crate) fn argument(argument: &'static str, message: impl Into<String>) -> Self {
         Self::Argument { argument, message: message.into() }
+    }
+}
+
+/// Why the system refused a file, in words and without its number.
+pub fn plain(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    // What this program says itself is said as it is.
+    if error.get_ref().is_some() && error.kind() != ErrorKind::InvalidData {
+        return error.to_string();
+    }
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file or folder".into(),
+        ErrorKind::PermissionDenied => "permission denied".into(),
+        ErrorKind::IsADirectory => "it is a folder".into(),
+        ErrorKind::NotADirectory => "a part of this path is a file, not a folder".into(),
+        ErrorKind::AlreadyExists => "a file of this name exists already".into(),
+        ErrorKind::InvalidData => "it is not UTF-8 text".into(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+        }
     }
 }
 

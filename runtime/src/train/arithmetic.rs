@@ -146,7 +146,7 @@ pub fn write_demonstrations(
             text += &format!("{line}\n");
         }
     }
-    std::fs::write(path, text).map_err(at(path))
+    std::fs::write(path, text).map_err(at("write", path))
 }
 
 /// Judges a completion given as its lines, the end token left out. Returns whether the answer is

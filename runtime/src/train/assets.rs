@@ -4,11 +4,13 @@
 use std::path::Path;
 
 use candle_core::Device;
-use rlc_model::{Config as Shape, Model, Tokenizer};
+use rlc_model::{Config as Shape, Model, ModelError, Tokenizer};
 
 use super::error::{Result, TrainError};
 use super::rollouts::model as model_error;
 
+/// Files of a model's folder; one of them missing says what else must be there.
+const FILES: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
 const SHAPE: &[u8] = include_bytes!("../../assets/arithmetic/config.json");
 const TOKENIZER: &[u8] = include_bytes!("../../assets/arithmetic/tokenizer.json");
 const WEIGHTS: &[u8] = include_bytes!("../../assets/arithmetic/model.safetensors");
@@ -68,10 +70,21 @@ pub fn use_threads(count: usize) -> bool {
 }
 
 /// What the user pointed at is at fault, not the run.
-fn input(e: rlc_model::ModelError) -> TrainError {
-    TrainError::Config(format!(
-        "model.init: {e} (write \"embedded\", \"random\", \"random:DIR\" or a Hugging Face folder)"
-    ))
+fn input(e: ModelError) -> TrainError {
+    let hint = match &e {
+        ModelError::Io { path, .. }
+            if path.file_name().is_some_and(|n| FILES.iter().any(|f| n == *f)) =>
+        {
+            "a model's folder holds config.json, model.safetensors or shards with \
+             model.safetensors.index.json, and tokenizer.json, as save_pretrained writes them"
+        }
+        ModelError::Io { .. } => {
+            "write \"embedded\", \"random\", \"random:DIR\" or a Hugging Face folder on this machine: \
+             nothing is downloaded"
+        }
+        _ => "write \"embedded\", \"random\", \"random:DIR\" or a Hugging Face folder",
+    };
+    TrainError::Config(format!("model.init: {e} ({hint})"))
 }
 
 fn random(shape: Shape, tokenizer: Tokenizer, seed: u64, device: &Device) -> Result<Model> {

@@ -11,11 +11,12 @@
 //! ```
 //! A checkpoint is written under another name, flushed and renamed; older ones go only after that.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use rlc_model::{Dtype, Model};
 use serde::{Deserialize, Serialize};
 
@@ -79,17 +80,17 @@ pub fn create(dir: &Path, config: &str, force: bool) -> Result<()> {
         }
         for old in [checkpoints(dir), reference_dir(dir)] {
             if old.exists() {
-                fs::remove_dir_all(&old).map_err(at(&old))?;
+                fs::remove_dir_all(&old).map_err(at("remove", &old))?;
             }
         }
         for old in [dir.join("metrics.jsonl"), dir.join("metrics.svg"), file.clone()] {
             if old.exists() {
-                fs::remove_file(&old).map_err(at(&old))?;
+                fs::remove_file(&old).map_err(at("remove", &old))?;
             }
         }
     }
     let folder = checkpoints(dir);
-    fs::create_dir_all(&folder).map_err(at(&folder))?;
+    fs::create_dir_all(&folder).map_err(at("create the folder", &folder))?;
     write_synced(&file, config.as_bytes())
 }
 
@@ -107,13 +108,13 @@ pub fn default_dir(objective: &str) -> PathBuf {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = fs::File::create(path).map_err(at(path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(path))
+    let mut file = fs::File::create(path).map_err(at("create", path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at("write", path))
 }
 
 /// Flushes a folder's entries: without it a rename may be lost with the power.
 fn sync_dir(path: &Path) -> Result<()> {
-    fs::File::open(path).and_then(|f| f.sync_all()).map_err(at(path))
+    fs::File::open(path).and_then(|f| f.sync_all()).map_err(at("flush", path))
 }
 
 /// Writes a checkpoint and removes those beyond the newest `keep`.
@@ -131,22 +132,22 @@ pub fn save(
     }
     let fresh = folder.join(format!(".step-{:06}.new", saved.step));
     if fresh.exists() {
-        fs::remove_dir_all(&fresh).map_err(at(&fresh))?;
+        fs::remove_dir_all(&fresh).map_err(at("remove", &fresh))?;
     }
-    fs::create_dir_all(&fresh).map_err(at(&fresh))?;
+    fs::create_dir_all(&fresh).map_err(at("create the folder", &fresh))?;
     model.save(&fresh.join("model"), Dtype::F32).map_err(model_error)?;
     let moments = fresh.join("optimizer.safetensors");
     candle_core::safetensors::save(&optimizer.state()?, &moments)?;
-    fs::File::open(&moments).and_then(|f| f.sync_all()).map_err(at(&moments))?;
+    fs::File::open(&moments).and_then(|f| f.sync_all()).map_err(at("flush", &moments))?;
     let text = serde_json::to_string_pretty(saved)
         .map_err(|e| TrainError::Checkpoint(format!("trainer.json cannot be written: {e}")))?;
     write_synced(&fresh.join("trainer.json"), text.as_bytes())?;
     sync_dir(&fresh)?;
-    fs::rename(&fresh, &done).map_err(at(&done))?;
+    fs::rename(&fresh, &done).map_err(at("rename a checkpoint to", &done))?;
     sync_dir(&folder)?;
     let all = list(dir)?;
     for (_, old) in &all[..all.len().saturating_sub(keep)] {
-        fs::remove_dir_all(old).map_err(at(old))?;
+        fs::remove_dir_all(old).map_err(at("remove", old))?;
     }
     Ok(done)
 }
@@ -155,8 +156,8 @@ pub fn save(
 fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let folder = checkpoints(dir);
     let mut found = Vec::new();
-    for entry in fs::read_dir(&folder).map_err(at(&folder))? {
-        let path = entry.map_err(at(&folder))?.path();
+    for entry in fs::read_dir(&folder).map_err(at("read", &folder))? {
+        let path = entry.map_err(at("read", &folder))?.path();
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if let Some(step) = name.strip_prefix("step-").and_then(|s| s.parse().ok()) {
             found.push((step, path));
@@ -176,8 +177,9 @@ pub fn latest(dir: &Path) -> Result<PathBuf> {
     }
     list(dir)?.pop().map(|(_, path)| path).ok_or_else(|| {
         TrainError::Checkpoint(format!(
-            "{} has no complete checkpoint: start the run again with --force",
-            dir.display()
+            "{} has no complete checkpoint: {}",
+            dir.display(),
+            again(dir)
         ))
     })
 }
@@ -185,9 +187,10 @@ pub fn latest(dir: &Path) -> Result<PathBuf> {
 /// Reads a checkpoint's numbers.
 pub fn read(path: &Path) -> Result<Saved> {
     let file = path.join("trainer.json");
-    let text = fs::read_to_string(&file).map_err(at(&file))?;
-    serde_json::from_str(&text)
-        .map_err(|e| TrainError::Checkpoint(format!("{}: {e}", file.display())))
+    let text = fs::read_to_string(&file).map_err(at("read", &file))?;
+    serde_json::from_str(&text).map_err(|e| {
+        TrainError::Checkpoint(format!("`{}` is cut off or damaged: {e}", file.display()))
+    })
 }
 
 /// Reads a checkpoint's weights.
@@ -196,23 +199,96 @@ pub fn read_model(path: &Path, device: &Device) -> Result<Model> {
     Model::load(&path.join("model"), device).map_err(|e| TrainError::Checkpoint(e.to_string()))
 }
 
-/// Puts a checkpoint's moments into the optimiser.
-pub fn restore_optimizer(path: &Path, optimizer: &mut AdamW, steps: u64) -> Result<()> {
+/// Reads a checkpoint's moments, for [`AdamW::restore`].
+pub fn read_moments(path: &Path) -> Result<HashMap<String, Tensor>> {
     let file = path.join("optimizer.safetensors");
-    let moments = candle_core::safetensors::load(&file, &Device::Cpu)
-        .map_err(|e| TrainError::Checkpoint(format!("{}: {e}", file.display())))?;
-    optimizer.restore(moments, steps)
+    let bytes = fs::read(&file).map_err(at("read", &file))?;
+    candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| {
+        // candle appends where in itself it happened.
+        let why = e.to_string().lines().next().unwrap_or_default().to_owned();
+        TrainError::Checkpoint(format!(
+            "`{}` is not a complete safetensors file: {why}",
+            file.display()
+        ))
+    })
+}
+
+/// Reads the initial weights of a run.
+pub fn read_reference(dir: &Path, device: &Device) -> Result<Model> {
+    Model::load(&reference_dir(dir), device).map_err(|e| {
+        TrainError::Checkpoint(format!(
+            "{e}: these are the weights that the run began with, and the objective reads `ref_logp` \
+             from them; {}",
+            again(dir)
+        ))
+    })
+}
+
+/// The newest checkpoint of a run, and its numbers.
+pub fn newest(dir: &Path) -> Result<(PathBuf, Saved)> {
+    let path = latest(dir)?;
+    let saved = read(&path).map_err(|e| damaged(dir, &path, &e))?;
+    Ok((path, saved))
+}
+
+/// The error of a checkpoint that cannot be read: with the newest older one that can be, and how to go on from it. That is
+/// never done unasked: the steps between would be lost without a word.
+pub fn damaged(dir: &Path, path: &Path, error: &TrainError) -> TrainError {
+    let older = list(dir).unwrap_or_default();
+    let older = older.into_iter().rev().skip_while(|(_, p)| p != path).skip(1);
+    let mut aside = vec![path.to_path_buf()];
+    let mut good = None;
+    for (step, older) in older {
+        if whole(&older) {
+            good = Some(step);
+            break;
+        }
+        aside.push(older);
+    }
+    let Some(good) = good else {
+        return TrainError::Checkpoint(format!(
+            "the checkpoint {} is damaged, and {} has no older one that is whole: {error}\n{}",
+            path.display(),
+            dir.display(),
+            again(dir)
+        ));
+    };
+    let mut text = format!(
+        "the checkpoint {} is damaged: {error}\nthe newest whole one is of step {good}; to go on from \
+         it, put what is damaged aside:",
+        path.display()
+    );
+    for path in aside {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let to = path.with_file_name(format!("damaged-{name}"));
+        text += &format!("\n    mv {} {}", path.display(), to.display());
+    }
+    text += &format!("\n    rlc run --resume {}", dir.display());
+    TrainError::Checkpoint(text)
+}
+
+/// Whether everything in a checkpoint can be read.
+fn whole(path: &Path) -> bool {
+    read(path).is_ok() && read_model(path, &Device::Cpu).is_ok() && read_moments(path).is_ok()
+}
+
+fn again(dir: &Path) -> String {
+    format!(
+        "start the run anew: rlc run --config {} --out {} --force",
+        config_file(dir).display(),
+        dir.display()
+    )
 }
 
 /// Draws `metrics.svg` from `metrics.jsonl`.
 pub fn plot(dir: &Path, title: &str) -> Result<()> {
     let metrics = dir.join("metrics.jsonl");
-    let text = fs::read_to_string(&metrics).map_err(at(&metrics))?;
+    let text = fs::read_to_string(&metrics).map_err(at("read", &metrics))?;
     let steps: Vec<StepReport> =
         text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
     let Some(svg) = super::plot::svg(title, &steps) else { return Ok(()) };
     let path = dir.join("metrics.svg");
-    fs::write(&path, svg).map_err(at(&path))
+    fs::write(&path, svg).map_err(at("write", &path))
 }
 
 /// As much of a line of metrics as resuming needs: a metric that is not finite is `null` in the rest.
@@ -234,7 +310,7 @@ impl Metrics {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(at(&path)(e)),
+            Err(e) => return Err(at("read", &path)(e)),
         };
         let kept: String = text
             .split_inclusive('\n')
@@ -247,9 +323,9 @@ impl Metrics {
             // Through a rename: a kill here must not lose the lines that are kept.
             let fresh = dir.join(".metrics.jsonl.new");
             write_synced(&fresh, kept.as_bytes())?;
-            fs::rename(&fresh, &path).map_err(at(&path))?;
+            fs::rename(&fresh, &path).map_err(at("write", &path))?;
         }
-        let file = fs::OpenOptions::new().append(true).open(&path).map_err(at(&path))?;
+        let file = fs::OpenOptions::new().append(true).open(&path).map_err(at("write", &path))?;
         Ok(Metrics { file, path })
     }
 
@@ -258,12 +334,12 @@ impl Metrics {
         let line = serde_json::to_string(report).map_err(|e| {
             TrainError::Checkpoint(format!("metrics.jsonl: step {}: {e}", report.step))
         })?;
-        self.file.write_all(format!("{line}\n").as_bytes()).map_err(at(&self.path))
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(at("write", &self.path))
     }
 
     /// Flushes to disk: before each checkpoint, so that none is ahead of its metrics.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(at(&self.path))
+        self.file.sync_all().map_err(at("write", &self.path))
     }
 }
 

@@ -254,7 +254,7 @@ impl Default for EvalConfig {
 impl Config {
     /// Reads a run file.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(at(path))?;
+        let text = std::fs::read_to_string(path).map_err(at("read", path))?;
         Self::parse(&text, &path.display().to_string())
     }
 
@@ -305,6 +305,12 @@ impl Config {
         one_of("data.task", &self.data.task, &["arithmetic", "prompts", "offline"])?;
         one_of("optimizer.schedule", &self.optimizer.schedule, &["constant", "linear", "cosine"])?;
         one_of("model.export", &self.model.export, &["f32", "bf16"])?;
+        if self.model.device == "gpu" {
+            return Err(TrainError::Config(
+                "model.device = \"gpu\" is not known: write \"cuda\", or \"cuda:N\" for one of several"
+                    .into(),
+            ));
+        }
         if super::place::ordinal(&self.model.device).is_none() {
             one_of("model.device", &self.model.device, &["cpu", "cuda", "cuda:N", "cpu-candle"])?;
         }
@@ -332,6 +338,12 @@ impl Config {
         within("optimizer.micro_batch_tokens", o.micro_batch_tokens as f64, 1.0, 1e9)?;
         within("checkpoint.every", self.checkpoint.every as f64, 1.0, 1e9)?;
         within("checkpoint.keep", self.checkpoint.keep as f64, 1.0, 1e6)?;
+        if self.checkpoint.dir.as_deref() == Some("") {
+            return Err(TrainError::Config(
+                "checkpoint.dir (--out) is empty: name the run's folder, or leave it out for runs/OBJECTIVE-N"
+                    .into(),
+            ));
+        }
         if self.data.task != "arithmetic" && self.data.file.is_none() {
             return Err(TrainError::Config(format!(
                 "data.task = \"{0}\" needs a file: write data.file = \"{0}.jsonl\" or pass {1}",

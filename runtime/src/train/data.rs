@@ -158,7 +158,7 @@ type Rows = Vec<(usize, serde_json::Map<String, Value>)>;
 /// The objects of a JSONL file with their line numbers, empty lines left out, and the file's
 /// fingerprint.
 pub(crate) fn read_jsonl(file: &Path) -> Result<(Rows, u64)> {
-    let bytes = std::fs::read(file).map_err(at(file))?;
+    let bytes = std::fs::read(file).map_err(at("read", file))?;
     let fault = |line, what: String| TrainError::Data { file: file.to_path_buf(), line, what };
     let text = std::str::from_utf8(&bytes).map_err(|e| {
         let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rlc_model::error::plain;
+
 /// An error of the training loop or of what it reads.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -34,8 +36,10 @@ pub enum TrainError {
     #[error("{0}")]
     Checkpoint(String),
     /// A file could not be read or written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("cannot {action} `{path}`: {why}", path = path.display(), why = plain(source))]
     Io {
+        /// What was attempted, for example `read`.
+        action: &'static str,
         /// The file.
         path: PathBuf,
         /// The system's reason.
@@ -72,7 +76,10 @@ impl TrainError {
     }
 }
 
-/// Attaches the path to a system error.
-pub(crate) fn at(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError + '_ {
-    move |source| TrainError::Io { path: path.to_path_buf(), source }
+/// Attaches what was attempted and the path to a system error.
+pub(crate) fn at<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(std::io::Error) -> TrainError + 'a {
+    move |source| TrainError::Io { action, path: path.to_path_buf(), source }
 }

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rlc_model::error::plain;
 use serde_json::{Value, json};
 
 use super::error::{Result, TrainError};
@@ -48,7 +49,13 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|e| fail(format!("cannot be started: {e}")))?;
+            .map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => fail(format!(
+                    "there is no program `{}`: name one on the PATH, or a path to it",
+                    command[0]
+                )),
+                _ => fail(format!("cannot be started: {}", plain(&e))),
+            })?;
         let missing = || fail("has no pipes".into());
         let mut stdin = child.stdin.take().ok_or_else(missing)?;
         let stdout = child.stdout.take().ok_or_else(missing)?;
@@ -154,7 +161,9 @@ impl Process {
         }
         let line = match self.from.recv_timeout(self.limit) {
             Ok(Ok(line)) => line,
-            Ok(Err(e)) => return Err(self.fail(&format!("its output cannot be read: {e}"))),
+            Ok(Err(e)) => {
+                return Err(self.fail(&format!("its output cannot be read: {}", plain(&e))));
+            }
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = self.limit.as_secs_f64();
                 return Err(self.fail(&format!(

@@ -16,17 +16,21 @@ pub struct Lock {
 impl Lock {
     /// Takes the folder, creating it where it does not exist; an error where another run has it.
     pub fn take(dir: &Path) -> Result<Lock> {
-        fs::create_dir_all(dir).map_err(at(dir))?;
+        fs::create_dir_all(dir).map_err(at("create the folder", dir))?;
         let path = dir.join(".lock");
         let mut options = OpenOptions::new();
-        let file =
-            options.create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
+        let file = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(at("create", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { _file: Some(file) }),
             Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {
                 Ok(Lock { _file: None })
             }
-            Err(TryLockError::Error(e)) => Err(at(&path)(e)),
+            Err(TryLockError::Error(e)) => Err(at("lock", &path)(e)),
             Err(TryLockError::WouldBlock) => Err(TrainError::Checkpoint(format!(
                 "another process is running in {0}: wait for it or stop it with Ctrl-C, then continue \
                  with --resume {0}; or choose another --out",

@@ -4,7 +4,7 @@
 //! [`trainer`] is the loop. What it needs comes from [`config`] (settings), [`data`] and [`offline`]
 //! (prompts, recorded rollouts), [`prompts`] (which come next), [`rollouts`] (sampling), [`reward`] (verdicts), [`batch`] (the
 //! table), [`learner`] (the objective), [`forward`], [`gradients`] and [`optimizer`] (the weights),
-//! [`place`] (the device), [`checkpoint`] (the folder) and [`report`] (what is said). Nothing here prints or parses flags.
+//! [`place`] (the device), [`checkpoint`] (the folder), [`signal`] (whether rewards differ) and [`report`] (what is said). Nothing here prints or parses flags.
 pub mod arithmetic;
 pub mod assets;
 pub mod batch;
@@ -27,6 +27,7 @@ pub mod prompts;
 pub mod report;
 pub mod reward;
 pub mod rollouts;
+pub mod signal;
 pub mod trainer;
 pub mod verify;
 

@@ -12,6 +12,15 @@ use super::error::{Result, TrainError};
 use super::learner::{State, StateValue};
 use crate::objective::Samples;
 
+/// What a message says of a number that is no `sample weight`.
+pub const A_WEIGHT: &str =
+    "a weight is a finite number, 0 or above; `max(0, ...)` takes away what is below";
+
+/// Whether a number may be a `sample weight`.
+pub fn is_weight(x: f64) -> bool {
+    x.is_finite() && x >= 0.0
+}
+
 /// What is known of the prompts that were drawn.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
@@ -91,10 +100,9 @@ impl Known {
         };
         let (weights, rollouts) = (said(&samples.weight), said(&samples.rollouts));
         for (prompt, weight) in &weights {
-            if !weight.is_finite() || *weight < 0.0 {
+            if !is_weight(*weight) {
                 return Err(TrainError::Objective(format!(
-                    "`sample weight` is {weight} for {}: a weight is a finite number, 0 or above; \
-                     `max(0, ...)` takes away what is below",
+                    "`sample weight` is {weight} for {}: {A_WEIGHT}",
                     source.describe(*prompt)
                 )));
             }

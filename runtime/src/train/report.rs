@@ -110,6 +110,8 @@ pub trait Reporter {
     fn saved(&mut self, path: &Path);
     /// Anything else worth a line.
     fn note(&mut self, text: &str);
+    /// What is likely to make the run useless.
+    fn warn(&mut self, text: &str);
 }
 
 /// Says nothing.
@@ -121,6 +123,7 @@ impl Reporter for Silent {
     fn evaluation(&mut self, _: &str, _: &Evaluation) {}
     fn saved(&mut self, _: &Path) {}
     fn note(&mut self, _: &str) {}
+    fn warn(&mut self, _: &str) {}
 }
 
 #[cfg(test)]

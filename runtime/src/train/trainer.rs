@@ -26,6 +26,7 @@ use super::prompts::Known;
 use super::report::{Evaluation, Prompts, Reporter, StepReport, Timing};
 use super::reward::Scorer;
 use super::rollouts::{Codec, model as model_error, sample_batch};
+use super::signal::Signal;
 
 mod models;
 
@@ -55,6 +56,8 @@ pub struct Trainer {
     saved: Saved,
     /// Said when training begins.
     notes: Vec<String>,
+    /// What rewards told so far.
+    signal: Signal,
     /// Of the folder, from the first file written to the end.
     lock: Option<Lock>,
     /// Memory that every pass uses again.
@@ -131,11 +134,13 @@ impl Trainer {
         learner: Box<dyn Learner>,
         program: u64,
     ) -> Result<Self> {
-        let path = checkpoint::latest(dir)?;
+        checkpoint::latest(dir)?;
         let lock = Lock::take(dir)?;
-        let saved = checkpoint::read(&path)?;
+        let (path, saved) = checkpoint::newest(dir)?;
+        let damaged = |e| checkpoint::damaged(dir, &path, &e);
         let place = Place::open(&config.model)?;
-        let model = checkpoint::read_model(&path, place.device())?;
+        let model = checkpoint::read_model(&path, place.device()).map_err(damaged)?;
+        let moments = checkpoint::read_moments(&path).map_err(damaged)?;
         let mut trainer =
             Self::assemble(config, dir.to_path_buf(), place, model, learner, program)?;
         if saved.program != program {
@@ -154,13 +159,11 @@ impl Trainer {
                 dir.display()
             )));
         }
-        checkpoint::restore_optimizer(&path, &mut trainer.optimizer, saved.optimizer_steps)?;
+        trainer.optimizer.restore(moments, saved.optimizer_steps)?;
         trainer.learner.set_state(saved.state.clone())?;
         trainer.known = Known::from_state(&saved.sampling);
         if trainer.needs_reference() {
-            let folder = checkpoint::reference_dir(dir);
-            let reference =
-                Model::load(&folder, trainer.reference_device()).map_err(model_error)?;
+            let reference = checkpoint::read_reference(dir, trainer.reference_device())?;
             trainer.reference = Some(trainer.place.prepare(reference));
         }
         trainer.saved = saved;
@@ -236,6 +239,7 @@ impl Trainer {
             known: Known::default(),
             saved,
             notes,
+            signal: Signal::default(),
             lock: None,
             room: Gradients::default(),
         })
@@ -301,6 +305,9 @@ impl Trainer {
             let report = self.one_step()?;
             metrics.append(&report)?;
             reporter.step(&report);
+            if let Some(text) = self.signal.warning(report.step, &self.config) {
+                reporter.warn(&text);
+            }
             if let Some(evaluation) = &report.eval {
                 reporter.evaluation(&format!("step {}", report.step), evaluation);
             }
@@ -400,6 +407,7 @@ impl Trainer {
             self.learner.set_state(first.state.clone())?;
             self.saved.state = first.state;
         }
+        self.signal.see(&batch, &self.reads.columns, grad_norm);
         self.saved.step += 1;
         self.saved.position = position;
         self.saved.optimizer_steps = self.optimizer.steps();

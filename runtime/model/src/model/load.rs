@@ -26,7 +26,8 @@ impl Model {
     /// there is one, `tokenizer.json`. Weights become f32.
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
         if !dir.is_dir() {
-            let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder");
+            let why = if dir.exists() { "it is a file" } else { "there is no such folder" };
+            let source = std::io::Error::new(std::io::ErrorKind::NotFound, why);
             return Err(ModelError::io("open the model folder", dir)(source));
         }
         let config = Config::load(&dir.join("config.json"))?;
