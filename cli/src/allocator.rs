@@ -3,8 +3,9 @@
 //! Freed pages stay with the process: a training step asks for hundreds of megabytes and gives them back, and pages that
 //! the system hands out anew cost more than what is computed in them.
 //!
-//! Huge pages are asked for where a large block fills them, and nowhere else. Left to itself, mimalloc asks for them
-//! everywhere: the few kilobytes that a thread keeps for itself, and both ends of a block, then take 2 MiB each.
+//! Huge pages are asked for where a large block fills them, and around blocks of more than a megabyte: the arrays of a
+//! small model's training step. Left to itself, mimalloc asks for them everywhere: the few kilobytes that a thread keeps
+//! for itself, and both ends of a large block, then take 2 MiB each.
 
 use std::alloc::{GlobalAlloc, Layout};
 
@@ -16,7 +17,10 @@ pub struct Allocator;
 /// Bytes of a huge page.
 #[cfg(target_os = "linux")]
 const HUGE: usize = 2 << 20;
-/// Blocks from here on hold at least one huge page, wherever they begin.
+/// Blocks from here on lie in huge pages, with whatever is beside them: above what each thread of a matrix product packs.
+const MIDDLE: usize = 5 << 18;
+/// Blocks from here on hold at least one huge page, wherever they begin, and have theirs alone.
+#[cfg(target_os = "linux")]
 const LARGE: usize = 4 << 20;
 
 /// The option that says after how many milliseconds freed pages go back (mimalloc.h: `mi_option_purge_delay`).
@@ -55,16 +59,21 @@ impl Allocator {
     }
 }
 
-/// Asks for huge pages inside a large block. That they are not there is no error.
+/// Asks for huge pages. That they are not there is no error.
 #[allow(unsafe_code)]
 fn advise(block: *mut u8, bytes: usize) -> *mut u8 {
     #[cfg(target_os = "linux")]
-    if bytes >= LARGE && !block.is_null() {
+    if !block.is_null() {
         let ahead = block.align_offset(HUGE);
-        let inside = (bytes - ahead) / HUGE * HUGE;
-        // SAFETY: the pages lie inside the block; the advice changes no byte of them.
+        let (start, length) = if bytes >= LARGE {
+            (block.wrapping_add(ahead), (bytes - ahead) / HUGE * HUGE)
+        } else {
+            let before = (HUGE - ahead) % HUGE;
+            (block.wrapping_sub(before), (before + bytes).next_multiple_of(HUGE))
+        };
+        // SAFETY: the advice changes no byte, of the block or of what lies beside it.
         unsafe {
-            libc::madvise(block.wrapping_add(ahead).cast(), inside, libc::MADV_HUGEPAGE);
+            libc::madvise(start.cast(), length, libc::MADV_HUGEPAGE);
         }
     }
     block
@@ -77,14 +86,14 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are mimalloc's.
         let block = unsafe { MiMalloc.alloc(layout) };
-        if layout.size() < LARGE { block } else { advise(block, layout.size()) }
+        if layout.size() < MIDDLE { block } else { advise(block, layout.size()) }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: likewise.
         let block = unsafe { MiMalloc.alloc_zeroed(layout) };
-        if layout.size() < LARGE { block } else { advise(block, layout.size()) }
+        if layout.size() < MIDDLE { block } else { advise(block, layout.size()) }
     }
 
     #[inline]
@@ -95,7 +104,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        if bytes < LARGE || bytes <= layout.size() {
+        if bytes < MIDDLE || bytes <= layout.size() {
             // SAFETY: likewise.
             return unsafe { MiMalloc.realloc(block, layout, bytes) };
         }
