@@ -60,6 +60,7 @@ impl Allocator {
 }
 
 /// Asks for huge pages. That they are not there is no error.
+#[cfg_attr(not(target_os = "linux"), allow(unused_variables, reason = "nothing to ask for"))]
 #[allow(unsafe_code)]
 fn advise(block: *mut u8, bytes: usize) -> *mut u8 {
     #[cfg(target_os = "linux")]
