@@ -179,6 +179,23 @@ fn hidden_states_stand_beside_bare_products() {
     }
 }
 
+/// What the system says that a pass took: logits, copies, and all that threads and allocator add.
+#[test]
+#[cfg(target_os = "linux")]
+fn extra_memory_is_within_the_budget() {
+    // Where the system gives huge pages unasked, each end of a block and each thread's own take one.
+    let pages = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    let rounding = if pages.is_ok_and(|p| p.contains("[always]")) { 12 << 20 } else { 0 };
+    for (objective, share) in [("grpo", 0.25), ("gspo", 0.25), ("gspo", 0.125)] {
+        let sizes = ["--hidden", "64", "--tokens", "600", "--vocab", "32000", "--threads", "2"];
+        let share_said = share.to_string();
+        let m = measured(&[&[objective][..], &sizes, &["--memory", &share_said]].concat());
+        let (extra, all) = (n(&m["memory"]["grown"]), 600 * 32_000 * 4);
+        let budget = (share * all as f64) as u64;
+        assert!((1..=budget + rounding).contains(&extra), "{objective}: {extra} of {budget}");
+    }
+}
+
 /// The gradients of hidden states and projection are the chain rule over those of the logits.
 #[test]
 fn hidden_states_of_a_file() {

@@ -110,7 +110,7 @@ fn the_compiler_stays_pure() {
 /// Where `unsafe` may stand, and what for.
 const UNSAFE: &[(&str, &str)] = &[
     ("runtime/src/device/", "running compiled kernels"),
-    ("cli/src/main.rs", "one setting of the allocator"),
+    ("cli/src/allocator.rs", "the allocator: its settings, and advice on pages"),
     ("runtime/model/src/gemm.rs", "matrix products through candle's own gemm"),
     ("runtime/src/train/assets.rs", "one environment variable, set before any thread starts"),
 ];

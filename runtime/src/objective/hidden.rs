@@ -148,7 +148,7 @@ impl Step<'_> {
     fn live_pieces(
         &mut self,
         rollouts: &Range<usize>,
-        logits: Option<(ColumnId, &mut Projection<'_, '_>)>,
+        mut logits: Option<(ColumnId, &mut Projection<'_, '_>)>,
         room: &mut Room,
     ) -> Result<(), ObjectiveError> {
         let mut vocab = self.table_vocab();
@@ -156,12 +156,13 @@ impl Step<'_> {
         let tokens = shape.range(ROLLOUT, rollouts.clone(), TOKEN);
         let mut parts = vec![rollouts.clone()];
         let mut at_once = tokens.len().max(1);
-        if let (Run::Cpu(run), Some((column, projection))) = (&self.run, &logits) {
+        if let (Run::Cpu(run), Some((column, projection))) = (&self.run, &mut logits) {
             let each = run.rows_per_token(*column).max(1);
             let hidden = &projection.forward.hidden;
             let row = size_of::<f32>() * shape.vocab;
             let bytes = |tokens: usize| projection::bytes(hidden, shape.vocab, each, tokens);
             at_once = room.tokens(tokens.len(), row, bytes);
+            projection.make_room(at_once);
             if run.passes(*column) > 1 {
                 parts = self.parts_at_once(rollouts, at_once);
             }

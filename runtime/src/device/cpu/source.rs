@@ -48,6 +48,9 @@ const ROWS: usize = 128;
 /// Fewest bytes of entries of a chunk by default.
 const BYTES: usize = 32 << 20;
 
+/// What a first pass takes whatever its size: pages of the program, stacks and heaps of its threads.
+const REST: usize = 1 << 20;
+
 /// Memory for entries, and gradients, of as many tokens as run at once; kept from call to call.
 ///
 /// The budget is for all that a pass takes beyond its results: also what products pack. By default it is a sixteenth
@@ -115,6 +118,7 @@ impl Room {
     /// `bytes` in all, with what products pack.
     pub fn tokens(&self, tokens: usize, row: usize, bytes: impl Fn(usize) -> usize) -> usize {
         let budget = self.budget.unwrap_or(tokens * row / 16);
+        let budget = budget - REST.min(budget / 16);
         let (mut fits, mut over) = (1, tokens + 1);
         while over - fits > 1 {
             let middle = fits.midpoint(over);

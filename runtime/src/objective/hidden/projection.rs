@@ -209,6 +209,11 @@ impl<'a, 'g> Projection<'a, 'g> {
         Projection { forward, d_hidden, grads, work: Work::default(), low, d_low }
     }
 
+    /// Makes the copies' memory, for the longest chunk: one that grows leaves its old place behind.
+    pub fn make_room(&mut self, tokens: usize) {
+        self.forward.make_room(tokens, &mut self.work);
+    }
+
     /// What all panels of tokens whose gradient comes in need.
     fn begin(&mut self, tokens: &Range<usize>) {
         let Some(lora) = self.forward.hidden.head.lora else { return };
