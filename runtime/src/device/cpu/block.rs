@@ -15,6 +15,7 @@
 pub(super) mod code;
 pub(super) mod math;
 mod plain;
+mod simplify;
 mod vector;
 mod x64;
 
@@ -37,10 +38,39 @@ const LANES: usize = 8;
 /// Segments shorter than this many rows on average are left to the scalar code.
 pub(super) const SHORT: usize = 8;
 
-/// The lanes of one fold.
+/// The lanes of one fold, or as many numbers, where vectors lie.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Lanes([f64; LANES]);
+
+/// Numbers where vectors lie.
+#[derive(Debug, Default)]
+struct Numbers(Vec<Lanes>);
+
+impl Numbers {
+    /// `count` times 0, then `rest` from where a vector may begin.
+    fn set(&mut self, count: usize, rest: &[f64]) {
+        self.0.clear();
+        self.0.resize(count.div_ceil(LANES), Lanes([0.0; LANES]));
+        self.0.extend(
+            rest.chunks(LANES)
+                .map(|x| Lanes(std::array::from_fn(|i| x.get(i).copied().unwrap_or(0.0)))),
+        );
+    }
+
+    fn get(&self, n: usize) -> f64 {
+        self.0[n / LANES].0[n % LANES]
+    }
+
+    fn put(&mut self, n: usize, x: f64) {
+        self.0[n / LANES].0[n % LANES] = x;
+    }
+
+    fn as_slice(&self) -> &[f64] {
+        // SAFETY: lanes are that many numbers and nothing else.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LANES) }
+    }
+}
 
 /// How the numbers of an array lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +154,7 @@ pub(super) struct Block {
     on: bool,
     /// Number types of the columns, in this batch, and of what segments read.
     elements: Vec<Element>,
-    numbers: Vec<f64>,
+    numbers: Numbers,
     folds: Vec<Lanes>,
     /// The row that each fold's lanes are of.
     rows: Vec<Option<usize>>,
@@ -152,7 +182,7 @@ impl Block {
             compiled_for: None,
             on: false,
             elements: Vec::new(),
-            numbers: Vec::new(),
+            numbers: Numbers::default(),
             folds: Vec::new(),
             rows: Vec::new(),
             memory: Vec::new(),
@@ -209,9 +239,7 @@ impl Block {
             self.compiled_for = Some(self.elements.clone());
         }
         let constants = self.machine.as_ref().map_or(&[][..], |m| &m.constants);
-        self.numbers.clear();
-        self.numbers.resize(code.numbers.len(), 0.0);
-        self.numbers.extend_from_slice(constants);
+        self.numbers.set(code.numbers.len(), constants);
         self.folds.resize(code.folds.len(), Lanes([0.0; LANES]));
         if self.machine.is_some() {
             self.room.resize(code.values.len() * vector::COPIES, Lanes([0.0; LANES]));
@@ -301,8 +329,8 @@ impl Block {
             if self.code.when[n] != when {
                 continue;
             }
-            let known = |i: u16| self.numbers[i as usize];
-            self.numbers[n] = match *number {
+            let known = |i: u16| self.numbers.get(i.into());
+            let number = match *number {
                 Number::Const(c) => c,
                 Number::Whole(slot) => read(slot, 0),
                 Number::Parent(slot, level) => read(slot, row_of(level)),
@@ -314,6 +342,7 @@ impl Block {
                 Number::Binary(op, a, b) => op.eval(known(a), known(b)),
                 Number::Select(c, a, b) => known(if known(c) == 0.0 { b } else { a }),
             };
+            self.numbers.put(n, number);
         }
     }
 
@@ -335,13 +364,13 @@ impl Block {
             }
         }
         let code = &self.code;
-        let finite = code.factors.iter().all(|n| self.numbers[*n as usize].is_finite());
+        let finite = code.factors.iter().all(|n| self.numbers.get((*n).into()).is_finite());
         if let (Some(machine), true) = (&self.machine, finite) {
             // SAFETY: the code was compiled for these columns; all have the rows, and there is room for each value.
             unsafe {
                 (machine.entry)(
                     self.pointers.as_ptr(),
-                    self.numbers.as_ptr(),
+                    self.numbers.as_slice().as_ptr(),
                     self.folds.as_mut_ptr(),
                     range.start,
                     range.end,
@@ -357,7 +386,7 @@ impl Block {
             gathers: &self.gathers,
             stores: &self.stores,
             scatters: &self.scatters,
-            numbers: &self.numbers,
+            numbers: self.numbers.as_slice(),
         };
         let (memory, folds) = (&mut self.memory, &mut self.folds);
         // SAFETY: the width was detected on this machine; the columns have the rows.

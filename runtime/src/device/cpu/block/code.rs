@@ -9,6 +9,8 @@ use rlc_compiler::level::{BATCH, Level};
 use rlc_compiler::loops::{Direction, Item, Loop, Op, Plan, SlotId, V};
 use rlc_compiler::op::{Binary, Unary};
 
+use super::simplify::simplify;
+
 /// An operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arg {
@@ -91,6 +93,8 @@ pub struct Fold {
     pub into: SlotId,
     /// Coarser than the loop's.
     pub level: Level,
+    /// A sum of which values are taken away.
+    pub less: bool,
 }
 
 /// What is added up row by row, into elements of a number.
@@ -161,6 +165,43 @@ pub struct Code {
     pub last: Vec<usize>,
 }
 
+impl Code {
+    /// A number, the same one where it is known.
+    pub(super) fn number(&mut self, number: Number) -> Option<Arg> {
+        let same = |n: &Number| match (*n, number) {
+            (Number::Const(a), Number::Const(b)) => a.to_bits() == b.to_bits(),
+            (a, b) => a == b,
+        };
+        let known = self.numbers.iter().position(same);
+        let at = known.unwrap_or_else(|| {
+            self.numbers.push(number);
+            self.numbers.len() - 1
+        });
+        Some(Arg::Number(u16::try_from(at).ok()?))
+    }
+
+    /// One more value, computed next.
+    pub(super) fn value(&mut self, value: Value) -> Option<Arg> {
+        let at = u16::try_from(self.values.len()).ok()?;
+        self.values.push(value);
+        self.steps.push(Step::Value(at));
+        Some(Arg::Row(at))
+    }
+
+    /// What a step reads.
+    pub(super) fn args(&self, step: Step, read: impl FnMut(Arg)) {
+        match step {
+            Step::Value(v) => self.values[v as usize].args().for_each(read),
+            Step::Store(s) => std::iter::once(self.stores[s as usize].1).for_each(read),
+            Step::Fold(f) => {
+                let fold = self.folds[f as usize];
+                std::iter::once(fold.x).chain(fold.filter).for_each(read);
+            }
+            Step::Scatter(s) => self.scatters[s as usize].args().for_each(read),
+        }
+    }
+}
+
 /// The code of a loop; none for a loop in which rows wait for rows or that touches the vocabulary.
 pub fn code(plan: &Plan, of: &Loop) -> Option<Code> {
     let mut build = Build {
@@ -216,61 +257,41 @@ impl Build<'_> {
         }
     }
 
-    fn number(&mut self, number: Number) -> Option<Arg> {
-        let same = |n: &Number| match (*n, number) {
-            (Number::Const(a), Number::Const(b)) => a.to_bits() == b.to_bits(),
-            (a, b) => a == b,
-        };
-        let known = self.out.numbers.iter().position(same);
-        let at = known.unwrap_or_else(|| {
-            self.out.numbers.push(number);
-            self.out.numbers.len() - 1
-        });
-        Some(Arg::Number(u16::try_from(at).ok()?))
-    }
-
-    fn value(&mut self, value: Value) -> Option<Arg> {
-        let at = u16::try_from(self.out.values.len()).ok()?;
-        self.out.values.push(value);
-        self.out.steps.push(Step::Value(at));
-        Some(Arg::Row(at))
-    }
-
     fn op(&mut self, v: V, op: Op) -> Option<()> {
         let arg = match op {
-            Op::Const(x) => self.number(Number::Const(x))?,
-            Op::Whole(slot) => self.number(Number::Whole(slot))?,
+            Op::Const(x) => self.out.number(Number::Const(x))?,
+            Op::Whole(slot) => self.out.number(Number::Whole(slot))?,
             Op::Load(slot) => {
                 let known = self.out.columns.iter().position(|c| *c == slot);
                 let column = known.unwrap_or_else(|| {
                     self.out.columns.push(slot);
                     self.out.columns.len() - 1
                 });
-                self.value(Value::Load(u16::try_from(column).ok()?))?
+                self.out.value(Value::Load(u16::try_from(column).ok()?))?
             }
             Op::Parent(slot) => {
                 let level = self.plan.slot(slot).level;
                 self.scope(level);
-                self.number(Number::Parent(slot, level))?
+                self.out.number(Number::Parent(slot, level))?
             }
-            Op::RowOf(level) if level == self.of.level => self.value(Value::RowNumber)?,
+            Op::RowOf(level) if level == self.of.level => self.out.value(Value::RowNumber)?,
             Op::RowOf(level) => {
                 self.scope(level);
-                self.number(Number::RowOf(level))?
+                self.out.number(Number::RowOf(level))?
             }
             Op::Unary(op, x) => match self.arg(x)? {
-                Arg::Number(x) => self.number(Number::Unary(op, x))?,
-                x @ Arg::Row(_) => self.value(Value::Unary(op, x))?,
+                Arg::Number(x) => self.out.number(Number::Unary(op, x))?,
+                x @ Arg::Row(_) => self.out.value(Value::Unary(op, x))?,
             },
             Op::Binary(op, a, b) => match (self.arg(a)?, self.arg(b)?) {
-                (Arg::Number(a), Arg::Number(b)) => self.number(Number::Binary(op, a, b))?,
-                (a, b) => self.value(Value::Binary(op, a, b))?,
+                (Arg::Number(a), Arg::Number(b)) => self.out.number(Number::Binary(op, a, b))?,
+                (a, b) => self.out.value(Value::Binary(op, a, b))?,
             },
             Op::Select(c, a, b) => match (self.arg(c)?, self.arg(a)?, self.arg(b)?) {
                 (Arg::Number(c), Arg::Number(a), Arg::Number(b)) => {
-                    self.number(Number::Select(c, a, b))?
+                    self.out.number(Number::Select(c, a, b))?
                 }
-                (c, a, b) => self.value(Value::Select(c, a, b))?,
+                (c, a, b) => self.out.value(Value::Select(c, a, b))?,
             },
             Op::Indexed(slot, index, _) => {
                 let from = (slot, self.plan.slot(slot).level);
@@ -280,7 +301,7 @@ impl Build<'_> {
                     self.out.gathers.len() - 1
                 });
                 let index = self.arg(index)?;
-                self.value(Value::Gather(u16::try_from(gather).ok()?, index))?
+                self.out.value(Value::Gather(u16::try_from(gather).ok()?, index))?
             }
             Op::Entry(_) | Op::EntryAt(..) | Op::EntryIndex | Op::InRow(_) => {
                 return None;
@@ -305,12 +326,12 @@ impl Build<'_> {
                 if self.of.direction == Direction::Forward && self.is_one(x) && scope != BATCH =>
             {
                 self.scope(scope);
-                let row = self.value(Value::RowNumber)?;
-                let first = self.number(Number::First(scope))?;
-                let mut count = self.value(Value::Binary(Binary::Sub, row, first))?;
+                let row = self.out.value(Value::RowNumber)?;
+                let first = self.out.number(Number::First(scope))?;
+                let mut count = self.out.value(Value::Binary(Binary::Sub, row, first))?;
                 if !exclusive {
-                    let one = self.number(Number::Const(1.0))?;
-                    count = self.value(Value::Binary(Binary::Add, count, one))?;
+                    let one = self.out.number(Number::Const(1.0))?;
+                    count = self.out.value(Value::Binary(Binary::Add, count, one))?;
                 }
                 *self.args.get_mut(into.index())? = Some(count);
                 Some(())
@@ -324,7 +345,7 @@ impl Build<'_> {
                 self.scope(level);
                 let at = u16::try_from(self.out.folds.len()).ok()?;
                 let x = self.arg(*x)?;
-                self.out.folds.push(Fold { op: *op, x, filter, into: *into, level });
+                self.out.folds.push(Fold { op: *op, x, filter, into: *into, level, less: false });
                 self.out.steps.push(Step::Fold(at));
                 Some(())
             }
@@ -363,6 +384,7 @@ impl Build<'_> {
                 scopes.iter().all(|s| s == *finest || levels.contains(*s, **finest))
             })?),
         };
+        self.out = simplify(self.out)?;
         let out = &mut self.out;
         for number in &out.numbers {
             let of = |n: u16| out.when[n as usize];
@@ -387,26 +409,19 @@ impl Build<'_> {
                 out.factors.push(n);
             }
         }
-        out.last = vec![0; out.values.len()];
+        let mut last = vec![0; out.values.len()];
         for (at, step) in out.steps.iter().enumerate() {
             let mut read = |arg: Arg| {
                 if let Arg::Row(v) = arg {
-                    out.last[v as usize] = at;
+                    last[v as usize] = at;
                 }
             };
-            match *step {
-                Step::Value(v) => {
-                    out.values[v as usize].args().for_each(&mut read);
-                    read(Arg::Row(v));
-                }
-                Step::Store(s) => read(out.stores[s as usize].1),
-                Step::Fold(f) => {
-                    let fold = out.folds[f as usize];
-                    std::iter::once(fold.x).chain(fold.filter).for_each(&mut read);
-                }
-                Step::Scatter(s) => out.scatters[s as usize].args().for_each(&mut read),
+            out.args(*step, &mut read);
+            if let Step::Value(v) = *step {
+                read(Arg::Row(v));
             }
         }
+        out.last = last;
         Some(self.out)
     }
 }

@@ -8,7 +8,7 @@
 use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::op::{Binary, Unary};
 
-use super::code::{Arg, Code, Step, Value};
+use super::code::{Arg, Code, Fold, Step, Value};
 use super::{Element, LANES, Lanes, Rows, math};
 use crate::device::cpu::rows::Width;
 
@@ -338,7 +338,7 @@ unsafe fn all(
                 Step::Fold(f) => {
                     let fold = &code.folds[f as usize];
                     let kept = fold.filter.map(|f| block.read(f));
-                    add(&mut folds[f as usize].0, fold.op, block.read(fold.x), kept, count);
+                    add(&mut folds[f as usize].0, fold, block.read(fold.x), kept, count);
                 }
                 Step::Scatter(s) => {
                     let fold = &code.scatters[s as usize];
@@ -448,8 +448,9 @@ fn one_by_one(into: &mut [f64], rows: &[u32], x: Operand, f: impl Fn(f64, f64) -
 
 /// Folds a block into lanes: row i of it into lane i modulo their number.
 #[inline(always)]
-fn add(lanes: &mut [f64; LANES], op: ReduceOp, x: Operand, kept: Option<Operand>, count: usize) {
-    match op {
+fn add(lanes: &mut [f64; LANES], fold: &Fold, x: Operand, kept: Option<Operand>, count: usize) {
+    match fold.op {
+        ReduceOp::Sum if fold.less => each(lanes, x, kept, count, |a, b| a - b),
         ReduceOp::Sum | ReduceOp::LogSumExp => each(lanes, x, kept, count, |a, b| a + b),
         ReduceOp::Prod => each(lanes, x, kept, count, |a, b| a * b),
         ReduceOp::Max => each(lanes, x, kept, count, |a, b| Binary::Max.eval(a, b)),
