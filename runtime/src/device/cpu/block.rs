@@ -158,6 +158,7 @@ pub(super) struct Block {
     folds: Vec<Lanes>,
     /// The row that each fold's lanes are of.
     rows: Vec<Option<usize>>,
+    segments: Segments,
     memory: Vec<f64>,
     room: Vec<Lanes>,
     pointers: Vec<*mut u8>,
@@ -165,6 +166,81 @@ pub(super) struct Block {
     gathers: Vec<Gather>,
     stores: Vec<*mut f64>,
     scatters: Vec<(*mut f64, usize)>,
+}
+
+/// What a segment's numbers and folds belong to, looked up once for all segments.
+#[derive(Debug)]
+struct Segments {
+    /// The batch, then coarser levels.
+    levels: Vec<Level>,
+    /// Rows of these levels that the segment's rows lie in, for each row of the segments' level; none of the batch and of
+    /// that level itself.
+    parents: Vec<*const u32>,
+    /// The present segment's row of each level.
+    at: Vec<usize>,
+    /// Of each number and of each fold, by position in `levels`.
+    numbers: Vec<usize>,
+    folds: Vec<usize>,
+    /// Where numbers are read.
+    sources: Vec<(*const u8, Element)>,
+    /// Numbers that are computed once, and for each segment.
+    once: Vec<usize>,
+    each: Vec<usize>,
+}
+
+impl Segments {
+    fn new(code: &Code) -> Segments {
+        let mut levels = vec![BATCH];
+        let mut place = |level| {
+            levels.iter().position(|l| *l == level).unwrap_or_else(|| {
+                levels.push(level);
+                levels.len() - 1
+            })
+        };
+        let level = |number: &Number| match *number {
+            Number::Parent(_, level) | Number::RowOf(level) | Number::First(level) => level,
+            Number::Const(_)
+            | Number::Whole(_)
+            | Number::Unary(..)
+            | Number::Binary(..)
+            | Number::Select(..) => BATCH,
+        };
+        let numbers = code.numbers.iter().map(|n| place(level(n))).collect();
+        let folds = code.folds.iter().map(|f| place(f.level)).collect();
+        let computed = |when| (0..code.numbers.len()).filter(move |n| code.when[*n] == when);
+        Segments {
+            parents: Vec::new(),
+            at: vec![0; levels.len()],
+            levels,
+            numbers,
+            folds,
+            sources: Vec::new(),
+            once: computed(code::When::Once).collect(),
+            each: computed(code::When::Segment).collect(),
+        }
+    }
+
+    /// Looks up what segments, rows of `own`, belong to.
+    fn begin(&mut self, own: Option<Level>, shape: &Shape) {
+        self.parents.clear();
+        self.parents.extend(self.levels.iter().map(|level| match own {
+            Some(own) if *level != BATCH && *level != own => shape.parents(*level, own).as_ptr(),
+            _ => std::ptr::null(),
+        }));
+        self.at.fill(0);
+    }
+
+    /// Goes to a row of the segments' level.
+    ///
+    /// # Safety
+    ///
+    /// The shape of [`Segments::begin`] has the row.
+    unsafe fn go_to(&mut self, row: usize) {
+        for (at, parents) in self.at.iter_mut().zip(&self.parents).skip(1) {
+            // SAFETY: there is a parent for each row of the level.
+            *at = if parents.is_null() { row } else { unsafe { *parents.add(row) as usize } };
+        }
+    }
 }
 
 // SAFETY: the pointers mean something only while `run` runs, which has the block to itself.
@@ -185,6 +261,7 @@ impl Block {
             numbers: Numbers::default(),
             folds: Vec::new(),
             rows: Vec::new(),
+            segments: Segments::new(&code),
             memory: Vec::new(),
             room: Vec::new(),
             pointers: Vec::new(),
@@ -240,7 +317,8 @@ impl Block {
         }
         let constants = self.machine.as_ref().map_or(&[][..], |m| &m.constants);
         self.numbers.set(code.numbers.len(), constants);
-        self.folds.resize(code.folds.len(), Lanes([0.0; LANES]));
+        // One more, for the counts.
+        self.folds.resize(code.folds.len() + 1, Lanes([0.0; LANES]));
         if self.machine.is_some() {
             self.room.resize(code.values.len() * vector::COPIES, Lanes([0.0; LANES]));
         } else {
@@ -287,27 +365,30 @@ impl Block {
         }
         self.rows.clear();
         self.rows.resize(code.folds.len(), None);
+        let segments = &mut self.segments;
+        segments.begin(code.segment, shape);
+        segments.sources.clear();
+        segments.sources.extend(code.numbers.iter().map(|number| match *number {
+            Number::Whole(slot) | Number::Parent(slot, _) => (of(slot).cast_const(), element(slot)),
+            _ => (std::ptr::null(), Element::F64),
+        }));
         // SAFETY: every slot that numbers read has these rows, in its type.
-        let read =
-            |slot: SlotId, row| unsafe { element(slot).at(table[slot.index()].cast_const(), row) };
-        self.count(code::When::Once, &read, (shape, &|_| 0));
+        unsafe { self.count(code::When::Once, shape) };
         match self.code.segment {
             // SAFETY: as promised by the caller.
-            None => unsafe { self.segment(table, &read, (shape, &|_| 0), range) },
+            None => unsafe { self.segment(table, shape, range) },
             Some(level) => {
                 let parents = shape.parents(level, self.code.level);
                 let starts = shape.starts(level, self.code.level);
                 for row in parents[range.start] as usize..=parents[range.end - 1] as usize {
                     let first = (starts[row] as usize).max(range.start);
                     let end = (starts[row + 1] as usize).min(range.end);
-                    let row_of = |coarse| match coarse {
-                        BATCH => 0,
-                        own if own == level => row,
-                        coarse => shape.parents(coarse, level)[row] as usize,
-                    };
                     if first < end {
                         // SAFETY: as promised by the caller; the rows lie in this row of the segments' level.
-                        unsafe { self.segment(table, &read, (shape, &row_of), first..end) };
+                        unsafe {
+                            self.segments.go_to(row);
+                            self.segment(table, shape, first..end);
+                        }
                     }
                 }
             }
@@ -318,52 +399,42 @@ impl Block {
         }
     }
 
-    /// Computes numbers: those of the batch, or those of a segment in the rows that `row_of` gives.
-    fn count(
-        &mut self,
-        when: code::When,
-        read: &dyn Fn(SlotId, usize) -> f64,
-        (shape, row_of): (&Shape, &dyn Fn(Level) -> usize),
-    ) {
-        for (n, number) in self.code.numbers.iter().enumerate() {
-            if self.code.when[n] != when {
-                continue;
-            }
+    /// Computes numbers: those of the batch, or those of the present segment.
+    unsafe fn count(&mut self, when: code::When, shape: &Shape) {
+        let Segments { at, numbers, sources, once, each, .. } = &self.segments;
+        for n in if when == code::When::Once { once } else { each } {
             let known = |i: u16| self.numbers.get(i.into());
-            let number = match *number {
+            let row = at[numbers[*n]];
+            let number = match self.code.numbers[*n] {
                 Number::Const(c) => c,
-                Number::Whole(slot) => read(slot, 0),
-                Number::Parent(slot, level) => read(slot, row_of(level)),
-                Number::RowOf(level) => row_of(level) as f64,
-                Number::First(level) => {
-                    f64::from(shape.starts(level, self.code.level)[row_of(level)])
+                Number::Whole(_) | Number::Parent(..) => {
+                    let (data, element) = sources[*n];
+                    // SAFETY: as promised by the caller.
+                    unsafe { element.at(data, row) }
                 }
+                Number::RowOf(_) => row as f64,
+                Number::First(level) => f64::from(shape.starts(level, self.code.level)[row]),
                 Number::Unary(op, x) => math::unary(op, known(x)),
                 Number::Binary(op, a, b) => op.eval(known(a), known(b)),
                 Number::Select(c, a, b) => known(if known(c) == 0.0 { b } else { a }),
             };
-            self.numbers.put(n, number);
+            self.numbers.put(*n, number);
         }
     }
 
     /// Runs rows that lie in one segment.
-    unsafe fn segment(
-        &mut self,
-        table: &[*mut u8],
-        read: &dyn Fn(SlotId, usize) -> f64,
-        (shape, row_of): (&Shape, &dyn Fn(Level) -> usize),
-        range: Range<usize>,
-    ) {
-        self.count(code::When::Segment, read, (shape, row_of));
+    unsafe fn segment(&mut self, table: &[*mut u8], shape: &Shape, range: Range<usize>) {
+        // SAFETY: as promised by the caller.
+        unsafe { self.count(code::When::Segment, shape) };
         for at in 0..self.rows.len() {
-            let row = row_of(self.code.folds[at].level);
+            let row = self.segments.at[self.segments.folds[at]];
             if self.rows[at] != Some(row) {
                 // SAFETY: as promised by the caller.
                 unsafe { self.put(table, at) };
                 self.rows[at] = Some(row);
             }
         }
-        let code = &self.code;
+        let (code, rows) = (&self.code, range.len());
         let finite = code.factors.iter().all(|n| self.numbers.get((*n).into()).is_finite());
         if let (Some(machine), true) = (&self.machine, finite) {
             // SAFETY: the code was compiled for these columns; all have the rows, and there is room for each value.
@@ -377,9 +448,11 @@ impl Block {
                     self.room.as_mut_ptr(),
                 );
             }
+            self.add_counted(rows);
             return;
         }
         self.memory.resize(self.registers.room(), 0.0);
+        let count = range.len();
         let rows = Rows {
             range,
             columns: &self.columns,
@@ -391,6 +464,21 @@ impl Block {
         let (memory, folds) = (&mut self.memory, &mut self.folds);
         // SAFETY: the width was detected on this machine; the columns have the rows.
         unsafe { plain::run(self.width, code, &self.registers, &rows, memory, folds) };
+        self.add_counted(count);
+    }
+
+    /// Adds numbers of a segment to folds, each for as many of its `all` rows as count.
+    fn add_counted(&mut self, all: usize) {
+        let counts = self.folds[self.code.folds.len()].0;
+        for counted in &self.code.counted {
+            let rows = counted.count.map_or(all as u64, |c| counts[c as usize].to_bits());
+            // Of no rows nothing is added, not even where the number is infinite.
+            if rows > 0 {
+                let sum = self.numbers.get(counted.number.into()) * rows as f64;
+                let less = self.code.folds[counted.fold as usize].less;
+                self.folds[counted.fold as usize].0[0] += if less { -sum } else { sum };
+            }
+        }
     }
 
     /// Adds the lanes of a fold to the row that they are of, and empties them.

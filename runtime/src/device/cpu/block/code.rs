@@ -121,6 +121,17 @@ impl Scatter {
     }
 }
 
+/// A fold that adds the same number for every row that counts: it is multiplied with how many do, once a segment.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    /// By position in [`Code::folds`].
+    pub fold: u16,
+    /// What is added, a number of the segment.
+    pub number: u16,
+    /// Rows that count, by position in [`Code::counts`]; all without.
+    pub count: Option<u16>,
+}
+
 /// What is done for a block of rows, in this order.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
@@ -132,6 +143,8 @@ pub enum Step {
     Fold(u16),
     /// Adds to elements of numbers, by position in [`Code::scatters`].
     Scatter(u16),
+    /// Counts rows, by position in [`Code::counts`].
+    Count(u16),
 }
 
 /// The code of one loop.
@@ -155,8 +168,12 @@ pub struct Code {
     pub stores: Vec<(SlotId, Arg)>,
     /// Columns that are read at rows of a number.
     pub gathers: Vec<(SlotId, Level)>,
-    /// Folds.
+    /// Folds: those that steps add to, then those of [`Code::counted`].
     pub folds: Vec<Fold>,
+    /// Conditions of rows that are counted.
+    pub counts: Vec<Arg>,
+    /// Folds of these counts.
+    pub counted: Vec<Counted>,
     /// Folds into elements of a number.
     pub scatters: Vec<Scatter>,
     /// Everything in order.
@@ -198,7 +215,13 @@ impl Code {
                 std::iter::once(fold.x).chain(fold.filter).for_each(read);
             }
             Step::Scatter(s) => self.scatters[s as usize].args().for_each(read),
+            Step::Count(c) => std::iter::once(self.counts[c as usize]).for_each(read),
         }
+    }
+
+    /// How many folds steps add to: the first ones.
+    pub(super) fn added(&self) -> usize {
+        self.folds.len() - self.counted.len()
     }
 }
 
@@ -220,6 +243,8 @@ pub fn code(plan: &Plan, of: &Loop) -> Option<Code> {
             stores: Vec::new(),
             gathers: Vec::new(),
             folds: Vec::new(),
+            counts: Vec::new(),
+            counted: Vec::new(),
             scatters: Vec::new(),
             steps: Vec::new(),
             last: Vec::new(),

@@ -300,6 +300,8 @@ unsafe fn all(
     folds: &mut [Lanes],
 ) {
     let mut first = rows.range.start;
+    // Counts are those of these rows, bits of whole numbers.
+    folds[code.folds.len()] = Lanes([0.0; LANES]);
     while first < rows.range.end {
         let count = BLOCK.min(rows.range.end - first);
         let mut block = Block { registers, numbers: rows.numbers, memory: &mut *memory, count };
@@ -339,6 +341,20 @@ unsafe fn all(
                     let fold = &code.folds[f as usize];
                     let kept = fold.filter.map(|f| block.read(f));
                     add(&mut folds[f as usize].0, fold, block.read(fold.x), kept, count);
+                }
+                Step::Count(c) => {
+                    let rows = match block.read(code.counts[c as usize]) {
+                        Operand::Block(x) => x.iter().map(|x| u64::from(*x != 0.0)).sum(),
+                        Operand::One(x) => {
+                            if x == 0.0 {
+                                0
+                            } else {
+                                count as u64
+                            }
+                        }
+                    };
+                    let lane = &mut folds[code.folds.len()].0[c as usize];
+                    *lane = f64::from_bits(lane.to_bits() + rows);
                 }
                 Step::Scatter(s) => {
                     let fold = &code.scatters[s as usize];

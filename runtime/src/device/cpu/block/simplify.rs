@@ -7,13 +7,17 @@
 //!                                       for all its rows. So weights, signs and masks of adjoints cost no arithmetic.
 //! a + -b, -a + b                        a - b, b - a
 //! d (x + 1) - d                         d x: the adjoint of `expm1(x) - x`
+//! sum of a number, or of a condition    how many rows count, times the number
 //! sum of -a, or of b - a                less the sum of a, or of a - b where that is there
 //! ```
 
 use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::op::{Binary, Unary};
 
-use super::code::{Arg, Code, Number, Step, Value};
+use super::code::{Arg, Code, Counted, Fold, Number, Step, Value};
+
+/// Most conditions that rows are counted by: each takes a register.
+pub const MOST_COUNTS: usize = 6;
 
 /// Most selections that an operator moves into.
 const MOST: usize = 4;
@@ -28,7 +32,8 @@ pub fn simplify(code: Code) -> Option<Code> {
         pass.step(step)?;
     }
     let Pass { mut out, .. } = pass;
-    drop_unread(&mut out)?;
+    counted_last(&mut out)?;
+    drop_unread(&mut out);
     Some(out)
 }
 
@@ -94,19 +99,22 @@ impl Pass {
                 self.out.steps.push(step);
             }
             Step::Fold(f) => {
-                let fold = self.out.folds[f as usize];
-                let mut x = self.of(fold.x)?;
-                if fold.op == ReduceOp::Sum
-                    && let Some(other) = self.negative(x)
-                {
-                    (x, self.out.folds[f as usize].less) = (other, true);
-                }
-                self.out.folds[f as usize].x = x;
-                self.out.folds[f as usize].filter = match fold.filter {
+                let mut fold = self.out.folds[f as usize];
+                fold.x = self.of(fold.x)?;
+                fold.filter = match fold.filter {
                     Some(filter) => Some(self.of(filter)?),
                     None => None,
                 };
-                self.out.steps.push(step);
+                if fold.op == ReduceOp::Sum
+                    && let Some(other) = self.negative(fold.x)
+                {
+                    (fold.x, fold.less) = (other, true);
+                }
+                self.out.folds[f as usize] = fold;
+                match self.counted(f)? {
+                    Some(counted) => self.out.counted.push(counted),
+                    None => self.out.steps.push(step),
+                }
             }
             Step::Scatter(s) => {
                 let scatter = self.out.scatters[s as usize];
@@ -119,8 +127,88 @@ impl Pass {
                 (into.x, into.index, into.filter) = (x, index, filter);
                 self.out.steps.push(step);
             }
+            // Made here.
+            Step::Count(_) => return None,
         }
         Some(())
+    }
+
+    /// A sum of one number, or of a condition, as a count.
+    fn counted(&mut self, f: u16) -> Option<Option<Counted>> {
+        let Fold { op: ReduceOp::Sum, x, filter, .. } = self.out.folds[f as usize] else {
+            return Some(None);
+        };
+        let one = || Number::Const(1.0);
+        let (number, condition) = match x {
+            Arg::Number(n) => (n, filter),
+            Arg::Row(_) if self.is_condition(x) => {
+                let Arg::Number(one) = self.out.number(one())? else { return Some(None) };
+                let both = match filter {
+                    Some(filter) => self.value(Value::Binary(Binary::And, x, filter))?,
+                    None => x,
+                };
+                (one, Some(both))
+            }
+            Arg::Row(_) => return Some(None),
+        };
+        // Conditions of the segment decide about the number.
+        let (condition, of_all) = match condition.map(|c| (c, self.new(c))) {
+            Some((Arg::Number(n), _)) => (None, Some(n)),
+            Some((_, Some(Value::Binary(Binary::And, row @ Arg::Row(_), Arg::Number(n))))) => {
+                (Some(row), Some(n))
+            }
+            Some((_, Some(Value::Binary(Binary::And, Arg::Number(n), row @ Arg::Row(_))))) => {
+                (Some(row), Some(n))
+            }
+            Some((condition, _)) => (Some(condition), None),
+            None => (None, None),
+        };
+        let number = match of_all {
+            Some(c) => {
+                let Arg::Number(zero) = self.out.number(Number::Const(0.0))? else { return None };
+                match self.out.number(Number::Select(c, number, zero))? {
+                    Arg::Number(n) => n,
+                    Arg::Row(_) => return None,
+                }
+            }
+            None => number,
+        };
+        let Some(condition) = condition else {
+            return Some(Some(Counted { fold: f, number, count: None }));
+        };
+        let known = self.out.counts.iter().position(|c| *c == condition);
+        let count = match known {
+            Some(count) => count,
+            None if self.out.counts.len() == MOST_COUNTS => return Some(None),
+            None => {
+                let count = self.out.counts.len();
+                self.out.counts.push(condition);
+                self.out.steps.push(Step::Count(u16::try_from(count).ok()?));
+                count
+            }
+        };
+        Some(Some(Counted { fold: f, number, count: Some(u16::try_from(count).ok()?) }))
+    }
+
+    /// Whether a value is 0 or 1.
+    fn is_condition(&self, arg: Arg) -> bool {
+        match self.new(arg) {
+            Some(Value::Unary(op, _)) => {
+                matches!(op, Unary::Not | Unary::IsNan | Unary::IsFinite)
+            }
+            Some(Value::Binary(op, ..)) => matches!(
+                op,
+                Binary::Eq
+                    | Binary::Ne
+                    | Binary::Lt
+                    | Binary::Le
+                    | Binary::Gt
+                    | Binary::Ge
+                    | Binary::And
+                    | Binary::Or
+            ),
+            _ => false,
+        }
     }
 
     fn read_once(&self, arg: Arg) -> bool {
@@ -308,13 +396,31 @@ impl Operator {
     }
 }
 
+/// Puts folds that no step adds to behind the others.
+fn counted_last(code: &mut Code) -> Option<()> {
+    let counted = |f: usize| code.counted.iter().any(|c| usize::from(c.fold) == f);
+    let (last, first): (Vec<usize>, Vec<usize>) = (0..code.folds.len()).partition(|f| counted(*f));
+    let order: Vec<usize> = first.into_iter().chain(last).collect();
+    let place = |f: u16| order.iter().position(|o| *o == usize::from(f));
+    for step in &mut code.steps {
+        if let Step::Fold(f) = step {
+            *f = u16::try_from(place(*f)?).ok()?;
+        }
+    }
+    for counted in &mut code.counted {
+        counted.fold = u16::try_from(place(counted.fold)?).ok()?;
+    }
+    code.folds = order.iter().map(|f| code.folds[*f]).collect();
+    Some(())
+}
+
 /// Leaves out what no step reads.
-fn drop_unread(code: &mut Code) -> Option<()> {
+fn drop_unread(code: &mut Code) {
     let mut read = vec![false; code.values.len()];
     for step in code.steps.iter().rev() {
         let counts = match *step {
             Step::Value(v) => read[v as usize],
-            Step::Store(_) | Step::Fold(_) | Step::Scatter(_) => true,
+            Step::Store(_) | Step::Fold(_) | Step::Scatter(_) | Step::Count(_) => true,
         };
         if counts {
             code.args(*step, |arg| {
@@ -348,6 +454,7 @@ fn drop_unread(code: &mut Code) -> Option<()> {
         of(&mut fold.x);
         fold.filter.iter_mut().for_each(of);
     }
+    code.counts.iter_mut().for_each(of);
     for scatter in &mut code.scatters {
         of(&mut scatter.x);
         of(&mut scatter.index);
@@ -361,5 +468,4 @@ fn drop_unread(code: &mut Code) -> Option<()> {
     }
     let mut kept = read.iter();
     code.values.retain(|_| kept.next().copied().unwrap_or(false));
-    Some(())
 }

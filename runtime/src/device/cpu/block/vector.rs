@@ -6,7 +6,7 @@
 //! ```
 //!
 //! runs rows `begin..end`. `pointers` has those of the columns, then those of the stores; `numbers` the segment's, then
-//! [`Machine::constants`]; `folds` eight lanes of each fold; `room` [`COPIES`] vectors of each value. Every instruction does what
+//! [`Machine::constants`]; `folds` eight lanes of each fold, then those of the counts; `room` [`COPIES`] vectors of each value. Every instruction does what
 //! the plain loops do for the same operator, so that the bits are the same.
 
 mod arith;
@@ -106,12 +106,18 @@ pub fn machine(code: &Code, elements: &[Element]) -> Option<Machine> {
         far: Vec::new(),
     };
     let mut asm = Asm::default();
-    for fold in 0..code.folds.len().min(KEPT_FOLDS) {
+    let counts = &x::COUNTS[..code.counts.len()];
+    counts.iter().for_each(|r| asm.begin_count(*r));
+    for fold in 0..code.added().min(KEPT_FOLDS) {
         asm.one(x::LOAD, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
     }
     asm.rows(LEFT, COPIES as u8, &mut |asm, copies, left| emit.body(asm, copies, left));
-    for fold in 0..code.folds.len().min(KEPT_FOLDS) {
+    for fold in 0..code.added().min(KEPT_FOLDS) {
         asm.one(x::STORE, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
+    }
+    for (n, r) in counts.iter().enumerate().rev() {
+        let Mem { base, disp, .. } = fold_memory(code.folds.len());
+        asm.end_count(*r, Mem { base, disp: disp + 8 * n as i32, element: None });
     }
     asm.end();
     emit.far(&mut asm);
@@ -213,7 +219,7 @@ impl Emit<'_> {
     fn step(&mut self, asm: &mut Asm, at: usize, copies: Range<usize>) {
         self.now = copies;
         self.at[self.now.clone()].fill(at);
-        let folds = self.code.folds.len().min(KEPT_FOLDS) as u32;
+        let folds = self.code.added().min(KEPT_FOLDS) as u32;
         self.pinned = !(u32::MAX >> folds);
         self.pinned_masks = 1 | 1 << LEFT;
         match self.code.steps[at] {
@@ -221,6 +227,7 @@ impl Emit<'_> {
             Step::Store(s) => self.store(asm, s as usize),
             Step::Fold(f) => self.fold(asm, f as usize),
             Step::Scatter(_) => self.lacks = true,
+            Step::Count(c) => self.count(asm, c as usize),
         }
         for v in 0..self.values.len() {
             if self.code.last[v] <= at {
@@ -269,6 +276,7 @@ impl Emit<'_> {
                 | Value::Binary(..) => false,
             },
             Step::Store(_) | Step::Scatter(_) => false,
+            Step::Count(_) => true,
             Step::Fold(f) => !is(self.code.folds[f as usize].x),
         })
     }
@@ -353,6 +361,18 @@ impl Emit<'_> {
             let lanes = if left { Lanes::Keep(LEFT) } else { Lanes::All };
             let at = Self::pointer(asm, self.code.columns.len() + store, 8, copy);
             asm.one(x::STORE, r, Rm::Mem(at), lanes);
+        }
+    }
+
+    fn count(&mut self, asm: &mut Asm, at: usize) {
+        for copy in self.now.clone() {
+            let mut k = self.condition_of(asm, self.code.counts[at], copy);
+            if self.left == Some(copy) {
+                let both = self.mask(asm);
+                asm.mask_and(both, k, LEFT);
+                k = both;
+            }
+            asm.count(x::COUNTS[at], k);
         }
     }
 

@@ -3,6 +3,8 @@
 //! Vectors are 512 bits: eight f64. Encodings are those of Intel's manual, volume 2: EVEX prefixes for vectors, VEX for
 //! mask registers, displacements always of 32 bits.
 
+use super::simplify::MOST_COUNTS;
+
 /// A 64-bit register that addresses are made of, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base(pub u8);
@@ -15,6 +17,8 @@ pub const RDX: Base = Base(2);
 pub const RSI: Base = Base(6);
 /// Room for values that no register holds.
 pub const R9: Base = Base(9);
+/// Counts, by number: registers that are the caller's.
+pub const COUNTS: [u8; MOST_COUNTS] = [3, 5, 12, 13, 14, 15];
 /// The row, the only index.
 const R10: u8 = 10;
 
@@ -262,6 +266,28 @@ impl Asm {
     /// The other lanes.
     pub fn mask_not(&mut self, into: u8, x: u8) {
         self.mask(0x44, into, 0, x, false);
+    }
+
+    /// Saves a count's register, which begins at 0.
+    pub fn begin_count(&mut self, r: u8) {
+        let (high, low) = (r >> 3, r & 7);
+        self.put(&[0x40 | high, 0x50 | low]); // push r
+        self.put(&[0x40 | high << 2 | high, 0x31, 0xc0 | low << 3 | low]); // xor r, r
+    }
+
+    /// Adds the lanes of a mask to a count.
+    pub fn count(&mut self, r: u8, k: u8) {
+        self.put(&[0xc5, 0xf9, 0x93, 0xc0 | k]); // kmovb eax, k
+        self.put(&[0xf3, 0x0f, 0xb8, 0xc0]); // popcnt eax, eax
+        self.put(&[0x48 | r >> 3, 0x01, 0xc0 | r & 7]); // add r, rax
+    }
+
+    /// Writes a count to memory and restores its register: the last that was saved first.
+    pub fn end_count(&mut self, r: u8, into: Mem) {
+        let (high, low) = (r >> 3, r & 7);
+        self.put(&[0x48 | high << 2, 0x89, 0x80 | low << 3 | into.base.0]); // mov [into], r
+        self.put(&into.disp.to_le_bytes());
+        self.put(&[0x40 | high, 0x58 | low]); // pop r
     }
 
     /// A jump where a mask has any lane.
