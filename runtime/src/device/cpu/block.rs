@@ -415,7 +415,7 @@ impl Block {
                 Number::RowOf(_) => row as f64,
                 Number::First(level) => f64::from(shape.starts(level, self.code.level)[row]),
                 Number::Unary(op, x) => math::unary(op, known(x)),
-                Number::Binary(op, a, b) => op.eval(known(a), known(b)),
+                Number::Binary(op, a, b) => math::binary(op, known(a), known(b)),
                 Number::Select(c, a, b) => known(if known(c) == 0.0 { b } else { a }),
             };
             self.numbers.put(*n, number);

@@ -129,7 +129,24 @@ pub fn unary(op: Unary, x: f64) -> f64 {
     match op {
         Unary::Exp => exp(x),
         Unary::Expm1 => expm1(x),
+        Unary::Neg => -x,
         op => op.eval(x),
+    }
+}
+
+/// An operator on two numbers; those of most numbers of a segment without a call.
+#[inline(always)]
+pub fn binary(op: Binary, a: f64, b: f64) -> f64 {
+    match op {
+        Binary::Add => a + b,
+        Binary::Sub => a - b,
+        Binary::Mul => a * b,
+        Binary::Div => a / b,
+        Binary::Chain => {
+            let product = a * b;
+            if a == 0.0 { 0.0 } else { product }
+        }
+        op => op.eval(a, b),
     }
 }
 

@@ -89,6 +89,9 @@ pub fn machine(code: &Code, elements: &[Element]) -> Option<Machine> {
     if !fits(code) {
         return None;
     }
+    if let Some(machine) = bytes(code, elements) {
+        return Some(machine);
+    }
     let mut emit = Emit {
         code,
         elements,
@@ -106,8 +109,7 @@ pub fn machine(code: &Code, elements: &[Element]) -> Option<Machine> {
         far: Vec::new(),
     };
     let mut asm = Asm::default();
-    let counts = &x::COUNTS[..code.counts.len()];
-    counts.iter().for_each(|r| asm.begin_count(*r));
+    x::COUNTS[..code.counts.len()].iter().for_each(|r| asm.begin_count(*r));
     for fold in 0..code.added().min(KEPT_FOLDS) {
         asm.one(x::LOAD, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
     }
@@ -115,13 +117,45 @@ pub fn machine(code: &Code, elements: &[Element]) -> Option<Machine> {
     for fold in 0..code.added().min(KEPT_FOLDS) {
         asm.one(x::STORE, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
     }
-    for (n, r) in counts.iter().enumerate().rev() {
-        let Mem { base, disp, .. } = fold_memory(code.folds.len());
-        asm.end_count(*r, Mem { base, disp: disp + 8 * n as i32, element: None });
-    }
+    end_counts(&mut asm, code);
     asm.end();
     emit.far(&mut asm);
     (!emit.lacks).then_some(Machine { bytes: asm.bytes, constants: emit.constants })
+}
+
+/// Code that only counts bytes that are not 0: 64 rows at a time.
+fn bytes(code: &Code, elements: &[Element]) -> Option<Machine> {
+    if code.counts.is_empty() || code.added() > 0 || !code.stores.is_empty() {
+        return None;
+    }
+    let column = |condition: &Arg| match *condition {
+        Arg::Row(v) => match code.values[v as usize] {
+            Value::Load(c) if elements[c as usize] == Element::U8 => Some(usize::from(c)),
+            _ => None,
+        },
+        Arg::Number(_) => None,
+    };
+    let columns: Vec<usize> = code.counts.iter().map(column).collect::<Option<_>>()?;
+    let mut asm = Asm::default();
+    let counts = &x::COUNTS[..columns.len()];
+    counts.iter().for_each(|r| asm.begin_count(*r));
+    asm.rows_of_bytes(LEFT, &mut |asm, lanes| {
+        for (column, r) in columns.iter().zip(counts) {
+            asm.pointer(*column);
+            asm.count_bytes(*r, Mem { base: RAX, disp: 0, element: Some(1) }, lanes);
+        }
+    });
+    end_counts(&mut asm, code);
+    asm.end();
+    Some(Machine { bytes: asm.bytes, constants: Vec::new() })
+}
+
+/// Writes the counts behind the folds.
+fn end_counts(asm: &mut Asm, code: &Code) {
+    for (n, r) in x::COUNTS[..code.counts.len()].iter().enumerate().rev() {
+        let Mem { base, disp, .. } = fold_memory(code.folds.len());
+        asm.end_count(*r, Mem { base, disp: disp + 8 * n as i32, element: None });
+    }
 }
 
 fn lanes_of(fold: usize) -> u8 {

@@ -282,6 +282,33 @@ impl Asm {
         self.put(&[0x48 | r >> 3, 0x01, 0xc0 | r & 7]); // add r, rax
     }
 
+    /// Adds to a count the bytes of 64 rows that are not 0.
+    pub fn count_bytes(&mut self, r: u8, at: Mem, lanes: Lanes) {
+        self.evex(Op(1, 3, 0, 0x6f), 0, 0, Rm::Mem(at), lanes); // vmovdqu8 zmm0, [at]
+        self.evex(Op(2, 1, 0, 0x26), 1, 0, Rm::Zmm(0), Lanes::All); // vptestmb k1, zmm0, zmm0
+        self.put(&[0xc4, 0xe1, 0xfb, 0x93, 0xc1]); // kmovq rax, k1
+        self.put(&[0xf3, 0x48, 0x0f, 0xb8, 0xc0]); // popcnt rax, rax
+        self.put(&[0x48 | r >> 3, 0x01, 0xc0 | r & 7]); // add r, rax
+    }
+
+    /// Rows `rcx..r8`, 64 at a time; the last ones are the lanes of mask `left`.
+    pub fn rows_of_bytes(&mut self, left: u8, body: &mut impl FnMut(&mut Asm, Lanes)) {
+        self.put(&[0x49, 0x89, 0xca]); // mov r10, rcx
+        let begin = self.bytes.len();
+        self.put(&[0x4d, 0x8d, 0x5a, 64]); // lea r11, [r10 + 64]
+        self.put(&[0x4d, 0x39, 0xc3]); // cmp r11, r8
+        let few = self.jump(&[0x0f, 0x87]); // ja
+        body(self, Lanes::All);
+        self.put(&[0x49, 0x83, 0xc2, 64]); // add r10, 64
+        self.jump_back(begin);
+        self.land(&few);
+        self.put(&[0x4c, 0x89, 0xc1, 0x4c, 0x29, 0xd1]); // mov rcx, r8; sub rcx, r10
+        self.put(&[0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff]); // mov rax, -1
+        self.put(&[0xc4, 0xe2, 0xf0, 0xf5, 0xc0]); // bzhi rax, rax, rcx
+        self.put(&[0xc4, 0xe1, 0xfb, 0x92, 0xc0 | left << 3]); // kmovq left, rax
+        body(self, Lanes::Zero(left));
+    }
+
     /// Writes a count to memory and restores its register: the last that was saved first.
     pub fn end_count(&mut self, r: u8, into: Mem) {
         let (high, low) = (r >> 3, r & 7);
