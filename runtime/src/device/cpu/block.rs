@@ -38,37 +38,34 @@ const LANES: usize = 8;
 /// Segments shorter than this many rows on average are left to the scalar code.
 pub(super) const SHORT: usize = 8;
 
-/// The lanes of one fold, or as many numbers, where vectors lie.
+/// The lanes of one fold, or as many constants.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Lanes([f64; LANES]);
 
-/// Numbers where vectors lie.
+/// Segments whose numbers are computed one after the other, so that little comes between their rows.
+const TOGETHER: usize = 32;
+
+/// Numbers of [`TOGETHER`] segments.
 #[derive(Debug, Default)]
-struct Numbers(Vec<Lanes>);
+struct Numbers {
+    all: Vec<f64>,
+    /// Numbers of a segment.
+    count: usize,
+}
 
 impl Numbers {
-    /// `count` times 0, then `rest` from where a vector may begin.
-    fn set(&mut self, count: usize, rest: &[f64]) {
-        self.0.clear();
-        self.0.resize(count.div_ceil(LANES), Lanes([0.0; LANES]));
-        self.0.extend(
-            rest.chunks(LANES)
-                .map(|x| Lanes(std::array::from_fn(|i| x.get(i).copied().unwrap_or(0.0)))),
-        );
+    fn resize(&mut self, count: usize) {
+        self.count = count;
+        self.all.resize(count * TOGETHER, 0.0);
     }
 
-    fn get(&self, n: usize) -> f64 {
-        self.0[n / LANES].0[n % LANES]
+    fn of(&self, segment: usize) -> &[f64] {
+        &self.all[segment * self.count..][..self.count]
     }
 
-    fn put(&mut self, n: usize, x: f64) {
-        self.0[n / LANES].0[n % LANES] = x;
-    }
-
-    fn as_slice(&self) -> &[f64] {
-        // SAFETY: lanes are that many numbers and nothing else.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LANES) }
+    fn of_mut(&mut self, segment: usize) -> &mut [f64] {
+        &mut self.all[segment * self.count..][..self.count]
     }
 }
 
@@ -127,7 +124,7 @@ type Entry =
 
 /// Machine code, loaded.
 struct Machine {
-    constants: Vec<f64>,
+    constants: Vec<Lanes>,
     entry: Entry,
     /// Owns the code; none only while it is dropped.
     module: Option<JITModule>,
@@ -315,8 +312,7 @@ impl Block {
             };
             self.compiled_for = Some(self.elements.clone());
         }
-        let constants = self.machine.as_ref().map_or(&[][..], |m| &m.constants);
-        self.numbers.set(code.numbers.len(), constants);
+        self.numbers.resize(code.numbers.len());
         // One more, for the counts.
         self.folds.resize(code.folds.len() + 1, Lanes([0.0; LANES]));
         if self.machine.is_some() {
@@ -360,6 +356,8 @@ impl Block {
         self.pointers.clear();
         self.pointers.extend(code.columns.iter().map(|c| of(*c)));
         self.pointers.extend(code.stores.iter().map(|s| of(s.0)));
+        let constants = self.machine.iter().map(|m| m.constants.as_ptr().cast_mut().cast::<u8>());
+        self.pointers.extend(constants);
         for (lanes, fold) in self.folds.iter_mut().zip(&code.folds) {
             *lanes = Lanes([fold.op.identity(); LANES]);
         }
@@ -373,21 +371,35 @@ impl Block {
             _ => (std::ptr::null(), Element::F64),
         }));
         // SAFETY: every slot that numbers read has these rows, in its type.
-        unsafe { self.count(code::When::Once, shape) };
+        unsafe { self.count(code::When::Once, shape, 0) };
         match self.code.segment {
             // SAFETY: as promised by the caller.
-            None => unsafe { self.segment(table, shape, range) },
+            None => unsafe { self.segment(table, 0, range) },
             Some(level) => {
                 let parents = shape.parents(level, self.code.level);
                 let starts = shape.starts(level, self.code.level);
-                for row in parents[range.start] as usize..=parents[range.end - 1] as usize {
-                    let first = (starts[row] as usize).max(range.start);
-                    let end = (starts[row + 1] as usize).min(range.end);
-                    if first < end {
-                        // SAFETY: as promised by the caller; the rows lie in this row of the segments' level.
+                let mut next = parents[range.start] as usize;
+                let end = parents[range.end - 1] as usize + 1;
+                self.repeat_numbers(end - next);
+                while next < end {
+                    let some = next..end.min(next + TOGETHER);
+                    next = some.end;
+                    for (n, row) in some.clone().enumerate() {
+                        // SAFETY: the shape has this row of the segments' level, and so have the slots.
                         unsafe {
                             self.segments.go_to(row);
-                            self.segment(table, shape, first..end);
+                            self.count(code::When::Segment, shape, n);
+                        }
+                    }
+                    for (n, row) in some.enumerate() {
+                        let first = (starts[row] as usize).max(range.start);
+                        let end = (starts[row + 1] as usize).min(range.end);
+                        if first < end {
+                            // SAFETY: as promised by the caller; the rows lie in this row of the segments' level.
+                            unsafe {
+                                self.segments.go_to(row);
+                                self.segment(table, n, first..end);
+                            }
                         }
                     }
                 }
@@ -399,11 +411,20 @@ impl Block {
         }
     }
 
-    /// Computes numbers: those of the batch, or those of the present segment.
-    unsafe fn count(&mut self, when: code::When, shape: &Shape) {
+    /// Gives the numbers of the batch to so many segments.
+    fn repeat_numbers(&mut self, segments: usize) {
+        let count = self.numbers.count;
+        for n in 1..segments.min(TOGETHER) {
+            self.numbers.all.copy_within(..count, n * count);
+        }
+    }
+
+    /// Computes numbers of one of [`TOGETHER`] segments: those of the batch, or those of the present row.
+    unsafe fn count(&mut self, when: code::When, shape: &Shape, segment: usize) {
         let Segments { at, numbers, sources, once, each, .. } = &self.segments;
+        let into = self.numbers.of_mut(segment);
         for n in if when == code::When::Once { once } else { each } {
-            let known = |i: u16| self.numbers.get(i.into());
+            let known = |i: u16| into[usize::from(i)];
             let row = at[numbers[*n]];
             let number = match self.code.numbers[*n] {
                 Number::Const(c) => c,
@@ -418,14 +439,12 @@ impl Block {
                 Number::Binary(op, a, b) => math::binary(op, known(a), known(b)),
                 Number::Select(c, a, b) => known(if known(c) == 0.0 { b } else { a }),
             };
-            self.numbers.put(*n, number);
+            into[*n] = number;
         }
     }
 
-    /// Runs rows that lie in one segment.
-    unsafe fn segment(&mut self, table: &[*mut u8], shape: &Shape, range: Range<usize>) {
-        // SAFETY: as promised by the caller.
-        unsafe { self.count(code::When::Segment, shape) };
+    /// Runs rows that lie in one segment, the n-th whose numbers there are.
+    unsafe fn segment(&mut self, table: &[*mut u8], n: usize, range: Range<usize>) {
         for at in 0..self.rows.len() {
             let row = self.segments.at[self.segments.folds[at]];
             if self.rows[at] != Some(row) {
@@ -435,20 +454,21 @@ impl Block {
             }
         }
         let (code, rows) = (&self.code, range.len());
-        let finite = code.factors.iter().all(|n| self.numbers.get((*n).into()).is_finite());
+        let numbers = self.numbers.of(n);
+        let finite = code.factors.iter().all(|n| numbers[usize::from(*n)].is_finite());
         if let (Some(machine), true) = (&self.machine, finite) {
             // SAFETY: the code was compiled for these columns; all have the rows, and there is room for each value.
             unsafe {
                 (machine.entry)(
                     self.pointers.as_ptr(),
-                    self.numbers.as_slice().as_ptr(),
+                    numbers.as_ptr(),
                     self.folds.as_mut_ptr(),
                     range.start,
                     range.end,
                     self.room.as_mut_ptr(),
                 );
             }
-            self.add_counted(rows);
+            self.add_counted(n, rows);
             return;
         }
         self.memory.resize(self.registers.room(), 0.0);
@@ -459,22 +479,23 @@ impl Block {
             gathers: &self.gathers,
             stores: &self.stores,
             scatters: &self.scatters,
-            numbers: self.numbers.as_slice(),
+            numbers,
         };
         let (memory, folds) = (&mut self.memory, &mut self.folds);
         // SAFETY: the width was detected on this machine; the columns have the rows.
         unsafe { plain::run(self.width, code, &self.registers, &rows, memory, folds) };
-        self.add_counted(count);
+        self.add_counted(n, count);
     }
 
-    /// Adds numbers of a segment to folds, each for as many of its `all` rows as count.
-    fn add_counted(&mut self, all: usize) {
-        let counts = self.folds[self.code.folds.len()].0;
+    /// Adds numbers of the n-th segment to folds, each for as many of its `all` rows as count.
+    fn add_counted(&mut self, n: usize, all: usize) {
+        let counts = self.code.folds.len();
         for counted in &self.code.counted {
-            let rows = counted.count.map_or(all as u64, |c| counts[c as usize].to_bits());
+            let rows =
+                counted.count.map_or(all as u64, |c| self.folds[counts].0[c as usize].to_bits());
             // Of no rows nothing is added, not even where the number is infinite.
             if rows > 0 {
-                let sum = self.numbers.get(counted.number.into()) * rows as f64;
+                let sum = self.numbers.of(n)[usize::from(counted.number)] * rows as f64;
                 let less = self.code.folds[counted.fold as usize].less;
                 self.folds[counted.fold as usize].0[0] += if less { -sum } else { sum };
             }
@@ -508,5 +529,9 @@ fn loaded(code: vector::Machine) -> Result<Machine, DeviceError> {
     let pointer = module.get_finalized_function(id);
     // SAFETY: `vector::machine` gives code of this signature.
     let entry = unsafe { std::mem::transmute::<*const u8, Entry>(pointer) };
-    Ok(Machine { constants: code.constants, entry, module: Some(module) })
+    let constants = code.constants.chunks(LANES);
+    let constants = constants
+        .map(|x| Lanes(std::array::from_fn(|i| x.get(i).copied().unwrap_or(0.0))))
+        .collect();
+    Ok(Machine { constants, entry, module: Some(module) })
 }

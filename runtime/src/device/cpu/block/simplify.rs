@@ -17,7 +17,7 @@ use rlc_compiler::op::{Binary, Unary};
 use super::code::{Arg, Code, Counted, Fold, Number, Step, Value};
 
 /// Most conditions that rows are counted by: each takes a register.
-pub const MOST_COUNTS: usize = 6;
+pub const MOST_COUNTS: usize = 5;
 
 /// Most selections that an operator moves into.
 const MOST: usize = 4;

@@ -5,8 +5,8 @@
 //! fn(pointers, numbers, folds, begin, end, room)
 //! ```
 //!
-//! runs rows `begin..end`. `pointers` has those of the columns, then those of the stores; `numbers` the segment's, then
-//! [`Machine::constants`]; `folds` eight lanes of each fold, then those of the counts; `room` [`COPIES`] vectors of each value. Every instruction does what
+//! runs rows `begin..end`. `pointers` has those of the columns, of the stores, and of [`Machine::constants`], which lie
+//! where vectors do; `numbers` the segment's; `folds` eight lanes of each fold, then those of the counts; `room` [`COPIES`] vectors of each value. Every instruction does what
 //! the plain loops do for the same operator, so that the bits are the same.
 
 mod arith;
@@ -26,13 +26,8 @@ use super::{Element, LANES};
 #[derive(Debug)]
 pub struct Machine {
     pub bytes: Vec<u8>,
-    /// What follows the segment's numbers, from [`constants_begin`] on.
+    /// What the last pointer leads to.
     pub constants: Vec<f64>,
-}
-
-/// Where constants lie behind the segment's numbers: where a vector may begin.
-pub fn constants_begin(code: &Code) -> usize {
-    code.numbers.len().next_multiple_of(LANES)
 }
 
 /// Vectors of rows that go side by side.
@@ -109,6 +104,7 @@ pub fn machine(code: &Code, elements: &[Element]) -> Option<Machine> {
         far: Vec::new(),
     };
     let mut asm = Asm::default();
+    asm.begin_constants(code.columns.len() + code.stores.len());
     x::COUNTS[..code.counts.len()].iter().for_each(|r| asm.begin_count(*r));
     for fold in 0..code.added().min(KEPT_FOLDS) {
         asm.one(x::LOAD, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
@@ -118,6 +114,7 @@ pub fn machine(code: &Code, elements: &[Element]) -> Option<Machine> {
         asm.one(x::STORE, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
     }
     end_counts(&mut asm, code);
+    asm.end_constants();
     asm.end();
     emit.far(&mut asm);
     (!emit.lacks).then_some(Machine { bytes: asm.bytes, constants: emit.constants })

@@ -13,12 +13,14 @@ pub struct Base(pub u8);
 pub const RAX: Base = Base(0);
 /// The folds' lanes.
 pub const RDX: Base = Base(2);
-/// Numbers of the segment, and constants.
+/// Constants.
+pub const RBP: Base = Base(5);
+/// Numbers of the segment.
 pub const RSI: Base = Base(6);
 /// Room for values that no register holds.
 pub const R9: Base = Base(9);
 /// Counts, by number: registers that are the caller's.
-pub const COUNTS: [u8; MOST_COUNTS] = [3, 5, 12, 13, 14, 15];
+pub const COUNTS: [u8; MOST_COUNTS] = [3, 12, 13, 14, 15];
 /// The row, the only index.
 const R10: u8 = 10;
 
@@ -266,6 +268,17 @@ impl Asm {
     /// The other lanes.
     pub fn mask_not(&mut self, into: u8, x: u8) {
         self.mask(0x44, into, 0, x, false);
+    }
+
+    /// Saves [`RBP`] and loads it with the n-th pointer of the table.
+    pub fn begin_constants(&mut self, n: usize) {
+        self.put(&[0x55, 0x48, 0x8b, 0xaf]); // push rbp; mov rbp, [rdi + 8 * n]
+        self.put(&(8 * n as i32).to_le_bytes());
+    }
+
+    /// Restores it.
+    pub fn end_constants(&mut self) {
+        self.put(&[0x5d]); // pop rbp
     }
 
     /// Saves a count's register, which begins at 0.

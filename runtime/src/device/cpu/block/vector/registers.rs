@@ -1,8 +1,8 @@
 //! Which register holds what while a block's machine code is written.
 
 use super::super::code::{Arg, Value};
-use super::super::x64::{self as x, Asm, Compare, Lanes, Mem, R9, RSI, Rm};
-use super::{COPIES, Each, Emit, LANES, constants_begin};
+use super::super::x64::{self as x, Asm, Compare, Lanes, Mem, R9, RBP, RSI, Rm};
+use super::{COPIES, Each, Emit, LANES};
 
 impl Emit<'_> {
     pub(super) fn forget(&mut self, v: u16, copy: usize) {
@@ -36,7 +36,7 @@ impl Emit<'_> {
             self.constants.push(c);
             self.constants.len() - 1
         });
-        self.constant_at(at)
+        Self::constant_at(at)
     }
 
     /// A vector in memory, which lies as vectors do.
@@ -52,12 +52,11 @@ impl Emit<'_> {
                 at
             }
         };
-        self.constant_at(at)
+        Self::constant_at(at)
     }
 
-    fn constant_at(&self, at: usize) -> Mem {
-        let at = constants_begin(self.code) + at;
-        Mem { base: RSI, disp: 8 * at as i32, element: None }
+    fn constant_at(at: usize) -> Mem {
+        Mem { base: RBP, disp: 8 * at as i32, element: None }
     }
 
     /// A register that is free until the step ends.
