@@ -120,7 +120,7 @@ pub fn machine(code: &Code, elements: &[Element]) -> Option<Machine> {
     (!emit.lacks).then_some(Machine { bytes: asm.bytes, constants: emit.constants })
 }
 
-/// Code that only counts bytes that are not 0: 64 rows at a time.
+/// Code for loops that only count bytes that are not 0.
 fn bytes(code: &Code, elements: &[Element]) -> Option<Machine> {
     if code.counts.is_empty() || code.added() > 0 || !code.stores.is_empty() {
         return None;
@@ -136,10 +136,11 @@ fn bytes(code: &Code, elements: &[Element]) -> Option<Machine> {
     let mut asm = Asm::default();
     let counts = &x::COUNTS[..columns.len()];
     counts.iter().for_each(|r| asm.begin_count(*r));
-    asm.rows_of_bytes(LEFT, &mut |asm, lanes| {
+    asm.rows_of_bytes(LEFT, &mut |asm, first| {
         for (column, r) in columns.iter().zip(counts) {
             asm.pointer(*column);
-            asm.count_bytes(*r, Mem { base: RAX, disp: 0, element: Some(1) }, lanes);
+            let at = Mem { base: RAX, disp: first, element: Some(1) };
+            asm.count_bytes(*r, at, Lanes::Zero(LEFT));
         }
     });
     end_counts(&mut asm, code);

@@ -304,22 +304,26 @@ impl Asm {
         self.put(&[0x48 | r >> 3, 0x01, 0xc0 | r & 7]); // add r, rax
     }
 
-    /// Rows `rcx..r8`, 64 at a time; the last ones are the lanes of mask `left`.
-    pub fn rows_of_bytes(&mut self, left: u8, body: &mut impl FnMut(&mut Asm, Lanes)) {
+    /// Rows `rcx..r8`, 256 at a time and 64 in each mask `left`, without jumps for the last ones: segments are short, and
+    /// where one ends is hard to foresee. `body` is given the first of 64.
+    pub fn rows_of_bytes(&mut self, left: u8, body: &mut impl FnMut(&mut Asm, i32)) {
         self.put(&[0x49, 0x89, 0xca]); // mov r10, rcx
         let begin = self.bytes.len();
-        self.put(&[0x4d, 0x8d, 0x5a, 64]); // lea r11, [r10 + 64]
-        self.put(&[0x4d, 0x39, 0xc3]); // cmp r11, r8
-        let few = self.jump(&[0x0f, 0x87]); // ja
-        body(self, Lanes::All);
-        self.put(&[0x49, 0x83, 0xc2, 64]); // add r10, 64
-        self.jump_back(begin);
-        self.land(&few);
         self.put(&[0x4c, 0x89, 0xc1, 0x4c, 0x29, 0xd1]); // mov rcx, r8; sub rcx, r10
-        self.put(&[0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff]); // mov rax, -1
-        self.put(&[0xc4, 0xe2, 0xf0, 0xf5, 0xc0]); // bzhi rax, rax, rcx
-        self.put(&[0xc4, 0xe1, 0xfb, 0x92, 0xc0 | left << 3]); // kmovq left, rax
-        body(self, Lanes::Zero(left));
+        for first in [0, 64, 128, 192] {
+            self.put(&[0x4c, 0x8d, 0x99]); // lea r11, [rcx - first]
+            self.put(&i32::to_le_bytes(-first));
+            self.put(&[0x31, 0xc0, 0x4d, 0x85, 0xdb, 0x4c, 0x0f, 0x48, 0xd8]); // xor eax, eax; test r11, r11; cmovs r11, rax
+            self.put(&[0xb8, 64, 0, 0, 0, 0x49, 0x39, 0xc3, 0x4c, 0x0f, 0x4f, 0xd8]); // mov eax, 64; cmp r11, rax; cmovg r11, rax
+            self.put(&[0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff]); // mov rax, -1
+            self.put(&[0xc4, 0xe2, 0xa0, 0xf5, 0xc0]); // bzhi rax, rax, r11
+            self.put(&[0xc4, 0xe1, 0xfb, 0x92, 0xc0 | left << 3]); // kmovq left, rax
+            body(self, first);
+        }
+        self.put(&[0x49, 0x81, 0xc2, 0, 1, 0, 0]); // add r10, 256
+        self.put(&[0x4d, 0x39, 0xc2]); // cmp r10, r8
+        let again = self.jump(&[0x0f, 0x82]); // jb
+        self.land_at(&again, begin);
     }
 
     /// Writes a count to memory and restores its register: the last that was saved first.
