@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! code      a loop as straight code; none where a row waits for another or for a sweep
+//! simplify  that code with fewer operators
 //! vector    that code as machine code for AVX-512, eight rows at a time
 //! plain     that code an operator at a time, on every machine and for every operator
 //! ```
@@ -221,7 +222,11 @@ impl Segments {
     fn begin(&mut self, own: Option<Level>, shape: &Shape) {
         self.parents.clear();
         self.parents.extend(self.levels.iter().map(|level| match own {
-            Some(own) if *level != BATCH && *level != own => shape.parents(*level, own).as_ptr(),
+            Some(own) if *level != BATCH && *level != own => {
+                // Levels of the same rows have no parents.
+                let parents = shape.parents(*level, own);
+                if parents.is_empty() { std::ptr::null() } else { parents.as_ptr() }
+            }
             _ => std::ptr::null(),
         }));
         self.at.fill(0);

@@ -1,5 +1,6 @@
 //! Machine code for a block: rows go through vector registers of 512 bits, eight in each, and nothing is stored in
-//! between. Three vectors of rows go side by side, instruction by instruction, since one alone waits for itself.
+//! between. Four vectors of rows go side by side, since one alone waits for itself: exponentials instruction by
+//! instruction, everything else one vector after the other, which takes few masks at a time.
 //!
 //! ```text
 //! fn(pointers, numbers, folds, begin, end, room)
