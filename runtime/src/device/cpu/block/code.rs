@@ -20,6 +20,16 @@ pub enum Arg {
     Number(u16),
 }
 
+impl Arg {
+    /// The position of a number.
+    pub fn number(self) -> Option<u16> {
+        match self {
+            Arg::Number(n) => Some(n),
+            Arg::Row(_) => None,
+        }
+    }
+}
+
 /// How a value of each row is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value {

@@ -80,9 +80,10 @@ impl Pass {
                         let only = self.read_once(x);
                         let x = self.of(x)?;
                         let op = Operator::Unary(op);
-                        match self.selected(x, only, op) {
-                            true => self.inside(x, op)?,
-                            false => self.apply(op, x)?,
+                        if self.selected(x, only, op) {
+                            self.inside(x, op)?
+                        } else {
+                            self.apply(op, x)?
                         }
                     }
                     Value::Binary(op, a, b) => self.binary(op, a, b)?,
@@ -111,9 +112,8 @@ impl Pass {
                     (fold.x, fold.less) = (other, true);
                 }
                 self.out.folds[f as usize] = fold;
-                match self.counted(f)? {
-                    Some(counted) => self.out.counted.push(counted),
-                    None => self.out.steps.push(step),
+                if !self.counted(f)? {
+                    self.out.steps.push(step);
                 }
             }
             Step::Scatter(s) => {
@@ -133,26 +133,25 @@ impl Pass {
         Some(())
     }
 
-    /// A sum of one number, or of a condition, as a count.
-    fn counted(&mut self, f: u16) -> Option<Option<Counted>> {
+    /// Makes a sum of one number, or of a condition, a count; false where a fold is neither.
+    fn counted(&mut self, f: u16) -> Option<bool> {
         let Fold { op: ReduceOp::Sum, x, filter, .. } = self.out.folds[f as usize] else {
-            return Some(None);
+            return Some(false);
         };
-        let one = || Number::Const(1.0);
         let (number, condition) = match x {
             Arg::Number(n) => (n, filter),
             Arg::Row(_) if self.is_condition(x) => {
-                let Arg::Number(one) = self.out.number(one())? else { return Some(None) };
+                let one = self.constant(1.0)?;
                 let both = match filter {
                     Some(filter) => self.value(Value::Binary(Binary::And, x, filter))?,
                     None => x,
                 };
                 (one, Some(both))
             }
-            Arg::Row(_) => return Some(None),
+            Arg::Row(_) => return Some(false),
         };
         // Conditions of the segment decide about the number.
-        let (condition, of_all) = match condition.map(|c| (c, self.new(c))) {
+        let (condition, of_all) = match condition.map(|c| (c, self.made(c))) {
             Some((Arg::Number(n), _)) => (None, Some(n)),
             Some((_, Some(Value::Binary(Binary::And, row @ Arg::Row(_), Arg::Number(n))))) => {
                 (Some(row), Some(n))
@@ -165,34 +164,35 @@ impl Pass {
         };
         let number = match of_all {
             Some(c) => {
-                let Arg::Number(zero) = self.out.number(Number::Const(0.0))? else { return None };
-                match self.out.number(Number::Select(c, number, zero))? {
-                    Arg::Number(n) => n,
-                    Arg::Row(_) => return None,
-                }
+                let zero = self.constant(0.0)?;
+                self.out.number(Number::Select(c, number, zero))?.number()?
             }
             None => number,
         };
-        let Some(condition) = condition else {
-            return Some(Some(Counted { fold: f, number, count: None }));
+        let count = match condition {
+            Some(condition) => match self.out.counts.iter().position(|c| *c == condition) {
+                None if self.out.counts.len() == MOST_COUNTS => return Some(false),
+                Some(count) => Some(u16::try_from(count).ok()?),
+                None => {
+                    let count = u16::try_from(self.out.counts.len()).ok()?;
+                    self.out.counts.push(condition);
+                    self.out.steps.push(Step::Count(count));
+                    Some(count)
+                }
+            },
+            None => None,
         };
-        let known = self.out.counts.iter().position(|c| *c == condition);
-        let count = match known {
-            Some(count) => count,
-            None if self.out.counts.len() == MOST_COUNTS => return Some(None),
-            None => {
-                let count = self.out.counts.len();
-                self.out.counts.push(condition);
-                self.out.steps.push(Step::Count(u16::try_from(count).ok()?));
-                count
-            }
-        };
-        Some(Some(Counted { fold: f, number, count: Some(u16::try_from(count).ok()?) }))
+        self.out.counted.push(Counted { fold: f, number, count });
+        Some(true)
+    }
+
+    fn constant(&mut self, c: f64) -> Option<u16> {
+        self.out.number(Number::Const(c))?.number()
     }
 
     /// Whether a value is 0 or 1.
     fn is_condition(&self, arg: Arg) -> bool {
-        match self.new(arg) {
+        match self.made(arg) {
             Some(Value::Unary(op, _)) => {
                 matches!(op, Unary::Not | Unary::IsNan | Unary::IsFinite)
             }
@@ -216,7 +216,7 @@ impl Pass {
     }
 
     /// How an argument is made, where it is a value.
-    fn new(&self, arg: Arg) -> Option<Value> {
+    fn made(&self, arg: Arg) -> Option<Value> {
         match arg {
             Arg::Row(v) => Some(self.out.values[v as usize]),
             Arg::Number(_) => None,
@@ -264,16 +264,16 @@ impl Pass {
             }
             _ => {}
         }
-        let negative = |of: &Pass, x| match of.new(x) {
+        let negative = |of: &Pass, x| match of.made(x) {
             Some(Value::Unary(Unary::Neg, x)) => Some(x),
             _ => None,
         };
         if op == Binary::Add {
             for (a, b) in [(a, b), (b, a)] {
                 if let Some(d) = self.negated(a)
-                    && let Some(Value::Binary(Binary::Chain, factor, sum)) = self.new(b)
+                    && let Some(Value::Binary(Binary::Chain, factor, sum)) = self.made(b)
                     && factor == d
-                    && let Some(Value::Binary(Binary::Add, x, one)) = self.new(sum)
+                    && let Some(Value::Binary(Binary::Add, x, one)) = self.made(sum)
                     && self.is_one(one)
                 {
                     return self.binary_of(Binary::Chain, d, x);
@@ -305,7 +305,7 @@ impl Pass {
 
     /// A value whose negative, but for the sign of 0, an argument is.
     fn negative(&self, arg: Arg) -> Option<Arg> {
-        match self.new(arg)? {
+        match self.made(arg)? {
             Value::Unary(Unary::Neg, x) => Some(x),
             Value::Binary(Binary::Sub, Arg::Number(n), x) if self.is(n, 0.0) => Some(x),
             Value::Binary(Binary::Sub, a, b) => self.known(Value::Binary(Binary::Sub, b, a)),
@@ -323,7 +323,7 @@ impl Pass {
 
     /// The value whose negative an argument is.
     fn negated(&self, arg: Arg) -> Option<Arg> {
-        match self.new(arg)? {
+        match self.made(arg)? {
             Value::Unary(Unary::Neg, x) => Some(x),
             // Both are numbers if a condition holds.
             Value::Select(c, Arg::Number(a), Arg::Number(b)) => {
@@ -355,7 +355,7 @@ impl Pass {
 
     /// How many selections a value is made of.
     fn selections(&self, arg: Arg, op: Operator) -> Option<usize> {
-        match (arg, self.new(arg)) {
+        match (arg, self.made(arg)) {
             (_, Some(Value::Select(_, a, b))) => {
                 Some(1 + self.selections(a, op)? + self.selections(b, op)?)
             }
@@ -366,7 +366,7 @@ impl Pass {
 
     /// The operator on everything that is selected.
     fn inside(&mut self, arg: Arg, op: Operator) -> Option<Arg> {
-        match self.new(arg) {
+        match self.made(arg) {
             Some(Value::Select(c, a, b)) => {
                 let (a, b) = (self.inside(a, op)?, self.inside(b, op)?);
                 self.select(c, a, b)

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! runs rows `begin..end`. `pointers` has those of the columns, of the stores, and of [`Machine::constants`], which lie
-//! where vectors do; `numbers` the segment's; `folds` eight lanes of each fold, then those of the counts; `room` [`COPIES`] vectors of each value. Every instruction does what
-//! the plain loops do for the same operator, so that the bits are the same.
+//! where vectors do; `numbers` the segment's; `folds` eight lanes of each fold, then those of the counts; `room` [`COPIES`]
+//! vectors of each value. Every instruction does what the plain loops do for the same operator, so that the bits are the
+//! same.
 
 mod arith;
 mod exp;
@@ -106,7 +107,9 @@ pub fn machine(code: &Code, elements: &[Element]) -> Option<Machine> {
     };
     let mut asm = Asm::default();
     asm.begin_constants(code.columns.len() + code.stores.len());
-    x::COUNTS[..code.counts.len()].iter().for_each(|r| asm.begin_count(*r));
+    for r in &x::COUNTS[..code.counts.len()] {
+        asm.begin_count(*r);
+    }
     for fold in 0..code.added().min(KEPT_FOLDS) {
         asm.one(x::LOAD, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
     }
@@ -136,7 +139,9 @@ fn bytes(code: &Code, elements: &[Element]) -> Option<Machine> {
     let columns: Vec<usize> = code.counts.iter().map(column).collect::<Option<_>>()?;
     let mut asm = Asm::default();
     let counts = &x::COUNTS[..columns.len()];
-    counts.iter().for_each(|r| asm.begin_count(*r));
+    for r in counts {
+        asm.begin_count(*r);
+    }
     asm.rows_of_bytes(LEFT, &mut |asm, first| {
         for (column, r) in columns.iter().zip(counts) {
             asm.pointer(*column);

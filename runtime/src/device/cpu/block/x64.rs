@@ -385,7 +385,9 @@ impl Asm {
             self.land(&other);
         }
         body(self, copies.into(), true);
-        ends.iter().for_each(|end| self.land(end));
+        for end in &ends {
+            self.land(end);
+        }
     }
 
     /// Back to the caller.
