@@ -19,8 +19,8 @@ use rlc_compiler::stdlib::OBJECTIVES;
 use rlc_compiler::table::{Data, Table};
 use rlc_runtime::device::cpu::{Kernel, Width};
 
-/// Around the vectors of 8 rows, the three that go side by side, and the plain loops' blocks of 128.
-const SIZES: [i64; 18] = [0, 1, 2, 7, 8, 9, 15, 16, 17, 23, 24, 25, 47, 48, 127, 128, 129, 300];
+/// Around the vectors of 8 rows, the four that go side by side, the 64 bytes and the plain loops' blocks of 128.
+const SIZES: [i64; 18] = [0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 127, 128, 129, 300];
 
 /// Rollouts of all these sizes, with log-probs given. `f32`: floats of 32 bits.
 fn table(rng: &mut Rng, f32: bool) -> Table {
@@ -169,5 +169,35 @@ fn columns_of_every_type_give_the_same_bits() {
             assert!(pass(&mut kernel, &program, &shape, &wide) == want, "{text} {width:?}");
         }
         assert!(kernel.loops_by_blocks() > 0, "{text}");
+    }
+}
+
+#[test]
+fn arguments_out_of_reach_change_no_other_row() {
+    let mut rng = Rng(9);
+    let mut table = table(&mut rng, false);
+    for name in ["token/logp", "token/old_logp"] {
+        let Some(Data::F64(mut x)) = table.arrays.get(name).map(|a| a.data.clone()) else {
+            panic!("{name}")
+        };
+        // Results of the first are below the normal numbers, of the second 0 and -1.
+        for (n, x) in x.iter_mut().enumerate().filter(|(n, _)| n % 37 == 0) {
+            *x = if n % 2 == 0 { -715.25 } else { -1e4 };
+        }
+        x[100] = 708.5;
+        table.set(name, Data::F64(x));
+    }
+    let text = "extend nothing\nminimize loss\nloss = token_mean(exp(logp) * reward * 1e-5 + expm1(old_logp) * 1e-5)";
+    let program = of(text, &table);
+    let shape = Shape::new(&program.graph.level_table, &table).unwrap();
+    let loaded = columns::load(&program, &table, &Table::default(), &shape, false).unwrap();
+    let ids = columns::needed(&program);
+    let given: Vec<_> = ids.iter().map(|c| (*c, Numbers::F64(loaded.get(*c)))).collect();
+    let mut kernel = kernel(text, &program, &[]);
+    compare(text, &program, &mut kernel, &table, usize::MAX / 2);
+    let want = pass(&mut kernel, &program, &shape, &given);
+    for width in Width::ALL.into_iter().filter(|w| w.available()) {
+        kernel.set_width(width);
+        assert!(pass(&mut kernel, &program, &shape, &given) == want, "{width:?}");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! code      a loop as straight code; none where a row waits for another or for a sweep
+//! simplify  that code with fewer operators
 //! vector    that code as machine code for AVX-512, eight rows at a time
 //! plain     that code an operator at a time, on every machine and for every operator
 //! ```
@@ -15,6 +16,7 @@
 pub(super) mod code;
 pub(super) mod math;
 mod plain;
+mod simplify;
 mod vector;
 mod x64;
 
@@ -37,10 +39,36 @@ const LANES: usize = 8;
 /// Segments shorter than this many rows on average are left to the scalar code.
 pub(super) const SHORT: usize = 8;
 
-/// The lanes of one fold.
+/// The lanes of one fold, or as many constants.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Lanes([f64; LANES]);
+
+/// Segments whose numbers are computed one after the other, so that little comes between their rows.
+const TOGETHER: usize = 32;
+
+/// Numbers of [`TOGETHER`] segments.
+#[derive(Debug, Default)]
+struct Numbers {
+    all: Vec<f64>,
+    /// Numbers of a segment.
+    count: usize,
+}
+
+impl Numbers {
+    fn resize(&mut self, count: usize) {
+        self.count = count;
+        self.all.resize(count * TOGETHER, 0.0);
+    }
+
+    fn of(&self, segment: usize) -> &[f64] {
+        &self.all[segment * self.count..][..self.count]
+    }
+
+    fn of_mut(&mut self, segment: usize) -> &mut [f64] {
+        &mut self.all[segment * self.count..][..self.count]
+    }
+}
 
 /// How the numbers of an array lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +125,7 @@ type Entry =
 
 /// Machine code, loaded.
 struct Machine {
-    constants: Vec<f64>,
+    constants: Vec<Lanes>,
     entry: Entry,
     /// Owns the code; none only while it is dropped.
     module: Option<JITModule>,
@@ -124,10 +152,11 @@ pub(super) struct Block {
     on: bool,
     /// Number types of the columns, in this batch, and of what segments read.
     elements: Vec<Element>,
-    numbers: Vec<f64>,
+    numbers: Numbers,
     folds: Vec<Lanes>,
     /// The row that each fold's lanes are of.
     rows: Vec<Option<usize>>,
+    segments: Segments,
     memory: Vec<f64>,
     room: Vec<Lanes>,
     pointers: Vec<*mut u8>,
@@ -135,6 +164,85 @@ pub(super) struct Block {
     gathers: Vec<Gather>,
     stores: Vec<*mut f64>,
     scatters: Vec<(*mut f64, usize)>,
+}
+
+/// What a segment's numbers and folds belong to, looked up once for all segments.
+#[derive(Debug)]
+struct Segments {
+    /// The batch, then coarser levels.
+    levels: Vec<Level>,
+    /// Rows of these levels that the segment's rows lie in, for each row of the segments' level; none of the batch and of
+    /// that level itself.
+    parents: Vec<*const u32>,
+    /// The present segment's row of each level.
+    at: Vec<usize>,
+    /// Of each number and of each fold, by position in `levels`.
+    numbers: Vec<usize>,
+    folds: Vec<usize>,
+    /// Where numbers are read.
+    sources: Vec<(*const u8, Element)>,
+    /// Numbers that are computed once, and for each segment.
+    once: Vec<usize>,
+    each: Vec<usize>,
+}
+
+impl Segments {
+    fn new(code: &Code) -> Segments {
+        let mut levels = vec![BATCH];
+        let mut place = |level| {
+            levels.iter().position(|l| *l == level).unwrap_or_else(|| {
+                levels.push(level);
+                levels.len() - 1
+            })
+        };
+        let level = |number: &Number| match *number {
+            Number::Parent(_, level) | Number::RowOf(level) | Number::First(level) => level,
+            Number::Const(_)
+            | Number::Whole(_)
+            | Number::Unary(..)
+            | Number::Binary(..)
+            | Number::Select(..) => BATCH,
+        };
+        let numbers = code.numbers.iter().map(|n| place(level(n))).collect();
+        let folds = code.folds.iter().map(|f| place(f.level)).collect();
+        let computed = |when| (0..code.numbers.len()).filter(move |n| code.when[*n] == when);
+        Segments {
+            parents: Vec::new(),
+            at: vec![0; levels.len()],
+            levels,
+            numbers,
+            folds,
+            sources: Vec::new(),
+            once: computed(code::When::Once).collect(),
+            each: computed(code::When::Segment).collect(),
+        }
+    }
+
+    /// Looks up what segments, rows of `own`, belong to.
+    fn begin(&mut self, own: Option<Level>, shape: &Shape) {
+        self.parents.clear();
+        self.parents.extend(self.levels.iter().map(|level| match own {
+            Some(own) if *level != BATCH && *level != own => {
+                // Levels of the same rows have no parents.
+                let parents = shape.parents(*level, own);
+                if parents.is_empty() { std::ptr::null() } else { parents.as_ptr() }
+            }
+            _ => std::ptr::null(),
+        }));
+        self.at.fill(0);
+    }
+
+    /// Goes to a row of the segments' level.
+    ///
+    /// # Safety
+    ///
+    /// The shape of [`Segments::begin`] has the row.
+    unsafe fn go_to(&mut self, row: usize) {
+        for (at, parents) in self.at.iter_mut().zip(&self.parents).skip(1) {
+            // SAFETY: there is a parent for each row of the level.
+            *at = if parents.is_null() { row } else { unsafe { *parents.add(row) as usize } };
+        }
+    }
 }
 
 // SAFETY: the pointers mean something only while `run` runs, which has the block to itself.
@@ -152,9 +260,10 @@ impl Block {
             compiled_for: None,
             on: false,
             elements: Vec::new(),
-            numbers: Vec::new(),
+            numbers: Numbers::default(),
             folds: Vec::new(),
             rows: Vec::new(),
+            segments: Segments::new(&code),
             memory: Vec::new(),
             room: Vec::new(),
             pointers: Vec::new(),
@@ -208,11 +317,9 @@ impl Block {
             };
             self.compiled_for = Some(self.elements.clone());
         }
-        let constants = self.machine.as_ref().map_or(&[][..], |m| &m.constants);
-        self.numbers.clear();
-        self.numbers.resize(code.numbers.len(), 0.0);
-        self.numbers.extend_from_slice(constants);
-        self.folds.resize(code.folds.len(), Lanes([0.0; LANES]));
+        self.numbers.resize(code.numbers.len());
+        // One more, for the counts.
+        self.folds.resize(code.folds.len() + 1, Lanes([0.0; LANES]));
         if self.machine.is_some() {
             self.room.resize(code.values.len() * vector::COPIES, Lanes([0.0; LANES]));
         } else {
@@ -254,32 +361,51 @@ impl Block {
         self.pointers.clear();
         self.pointers.extend(code.columns.iter().map(|c| of(*c)));
         self.pointers.extend(code.stores.iter().map(|s| of(s.0)));
+        let constants = self.machine.iter().map(|m| m.constants.as_ptr().cast_mut().cast::<u8>());
+        self.pointers.extend(constants);
         for (lanes, fold) in self.folds.iter_mut().zip(&code.folds) {
             *lanes = Lanes([fold.op.identity(); LANES]);
         }
         self.rows.clear();
         self.rows.resize(code.folds.len(), None);
+        let segments = &mut self.segments;
+        segments.begin(code.segment, shape);
+        segments.sources.clear();
+        segments.sources.extend(code.numbers.iter().map(|number| match *number {
+            Number::Whole(slot) | Number::Parent(slot, _) => (of(slot).cast_const(), element(slot)),
+            _ => (std::ptr::null(), Element::F64),
+        }));
         // SAFETY: every slot that numbers read has these rows, in its type.
-        let read =
-            |slot: SlotId, row| unsafe { element(slot).at(table[slot.index()].cast_const(), row) };
-        self.count(code::When::Once, &read, (shape, &|_| 0));
+        unsafe { self.count(code::When::Once, shape, 0) };
         match self.code.segment {
             // SAFETY: as promised by the caller.
-            None => unsafe { self.segment(table, &read, (shape, &|_| 0), range) },
+            None => unsafe { self.segment(table, 0, range) },
             Some(level) => {
                 let parents = shape.parents(level, self.code.level);
                 let starts = shape.starts(level, self.code.level);
-                for row in parents[range.start] as usize..=parents[range.end - 1] as usize {
-                    let first = (starts[row] as usize).max(range.start);
-                    let end = (starts[row + 1] as usize).min(range.end);
-                    let row_of = |coarse| match coarse {
-                        BATCH => 0,
-                        own if own == level => row,
-                        coarse => shape.parents(coarse, level)[row] as usize,
-                    };
-                    if first < end {
-                        // SAFETY: as promised by the caller; the rows lie in this row of the segments' level.
-                        unsafe { self.segment(table, &read, (shape, &row_of), first..end) };
+                let mut next = parents[range.start] as usize;
+                let end = parents[range.end - 1] as usize + 1;
+                self.repeat_numbers(end - next);
+                while next < end {
+                    let some = next..end.min(next + TOGETHER);
+                    next = some.end;
+                    for (n, row) in some.clone().enumerate() {
+                        // SAFETY: the shape has this row of the segments' level, and so have the slots.
+                        unsafe {
+                            self.segments.go_to(row);
+                            self.count(code::When::Segment, shape, n);
+                        }
+                    }
+                    for (n, row) in some.enumerate() {
+                        let first = (starts[row] as usize).max(range.start);
+                        let end = (starts[row + 1] as usize).min(range.end);
+                        if first < end {
+                            // SAFETY: as promised by the caller; the rows lie in this row of the segments' level.
+                            unsafe {
+                                self.segments.go_to(row);
+                                self.segment(table, n, first..end);
+                            }
+                        }
                     }
                 }
             }
@@ -290,78 +416,95 @@ impl Block {
         }
     }
 
-    /// Computes numbers: those of the batch, or those of a segment in the rows that `row_of` gives.
-    fn count(
-        &mut self,
-        when: code::When,
-        read: &dyn Fn(SlotId, usize) -> f64,
-        (shape, row_of): (&Shape, &dyn Fn(Level) -> usize),
-    ) {
-        for (n, number) in self.code.numbers.iter().enumerate() {
-            if self.code.when[n] != when {
-                continue;
-            }
-            let known = |i: u16| self.numbers[i as usize];
-            self.numbers[n] = match *number {
-                Number::Const(c) => c,
-                Number::Whole(slot) => read(slot, 0),
-                Number::Parent(slot, level) => read(slot, row_of(level)),
-                Number::RowOf(level) => row_of(level) as f64,
-                Number::First(level) => {
-                    f64::from(shape.starts(level, self.code.level)[row_of(level)])
-                }
-                Number::Unary(op, x) => math::unary(op, known(x)),
-                Number::Binary(op, a, b) => op.eval(known(a), known(b)),
-                Number::Select(c, a, b) => known(if known(c) == 0.0 { b } else { a }),
-            };
+    /// Gives the numbers of the batch to so many segments.
+    fn repeat_numbers(&mut self, segments: usize) {
+        let count = self.numbers.count;
+        for n in 1..segments.min(TOGETHER) {
+            self.numbers.all.copy_within(..count, n * count);
         }
     }
 
-    /// Runs rows that lie in one segment.
-    unsafe fn segment(
-        &mut self,
-        table: &[*mut u8],
-        read: &dyn Fn(SlotId, usize) -> f64,
-        (shape, row_of): (&Shape, &dyn Fn(Level) -> usize),
-        range: Range<usize>,
-    ) {
-        self.count(code::When::Segment, read, (shape, row_of));
+    /// Computes numbers of one of [`TOGETHER`] segments: those of the batch, or those of the present row.
+    unsafe fn count(&mut self, when: code::When, shape: &Shape, segment: usize) {
+        let Segments { at, numbers, sources, once, each, .. } = &self.segments;
+        let into = self.numbers.of_mut(segment);
+        for n in if when == code::When::Once { once } else { each } {
+            let known = |i: u16| into[usize::from(i)];
+            let row = at[numbers[*n]];
+            let number = match self.code.numbers[*n] {
+                Number::Const(c) => c,
+                Number::Whole(_) | Number::Parent(..) => {
+                    let (data, element) = sources[*n];
+                    // SAFETY: as promised by the caller.
+                    unsafe { element.at(data, row) }
+                }
+                Number::RowOf(_) => row as f64,
+                Number::First(level) => f64::from(shape.starts(level, self.code.level)[row]),
+                Number::Unary(op, x) => math::unary(op, known(x)),
+                Number::Binary(op, a, b) => math::binary(op, known(a), known(b)),
+                Number::Select(c, a, b) => known(if known(c) == 0.0 { b } else { a }),
+            };
+            into[*n] = number;
+        }
+    }
+
+    /// Runs rows that lie in one segment, the n-th whose numbers there are.
+    unsafe fn segment(&mut self, table: &[*mut u8], n: usize, range: Range<usize>) {
         for at in 0..self.rows.len() {
-            let row = row_of(self.code.folds[at].level);
+            let row = self.segments.at[self.segments.folds[at]];
             if self.rows[at] != Some(row) {
                 // SAFETY: as promised by the caller.
                 unsafe { self.put(table, at) };
                 self.rows[at] = Some(row);
             }
         }
-        let code = &self.code;
-        let finite = code.factors.iter().all(|n| self.numbers[*n as usize].is_finite());
+        let (code, rows) = (&self.code, range.len());
+        let numbers = self.numbers.of(n);
+        let finite = code.factors.iter().all(|n| numbers[usize::from(*n)].is_finite());
         if let (Some(machine), true) = (&self.machine, finite) {
             // SAFETY: the code was compiled for these columns; all have the rows, and there is room for each value.
             unsafe {
                 (machine.entry)(
                     self.pointers.as_ptr(),
-                    self.numbers.as_ptr(),
+                    numbers.as_ptr(),
                     self.folds.as_mut_ptr(),
                     range.start,
                     range.end,
                     self.room.as_mut_ptr(),
                 );
             }
+            self.add_counted(n, rows);
             return;
         }
         self.memory.resize(self.registers.room(), 0.0);
+        let count = range.len();
         let rows = Rows {
             range,
             columns: &self.columns,
             gathers: &self.gathers,
             stores: &self.stores,
             scatters: &self.scatters,
-            numbers: &self.numbers,
+            numbers,
         };
         let (memory, folds) = (&mut self.memory, &mut self.folds);
         // SAFETY: the width was detected on this machine; the columns have the rows.
         unsafe { plain::run(self.width, code, &self.registers, &rows, memory, folds) };
+        self.add_counted(n, count);
+    }
+
+    /// Adds numbers of the n-th segment to folds, each for as many of its `all` rows as count.
+    fn add_counted(&mut self, n: usize, all: usize) {
+        let counts = self.code.folds.len();
+        for counted in &self.code.counted {
+            let rows =
+                counted.count.map_or(all as u64, |c| self.folds[counts].0[c as usize].to_bits());
+            // Of no rows nothing is added, not even where the number is infinite.
+            if rows > 0 {
+                let sum = self.numbers.of(n)[usize::from(counted.number)] * rows as f64;
+                let less = self.code.folds[counted.fold as usize].less;
+                self.folds[counted.fold as usize].0[0] += if less { -sum } else { sum };
+            }
+        }
     }
 
     /// Adds the lanes of a fold to the row that they are of, and empties them.
@@ -391,5 +534,9 @@ fn loaded(code: vector::Machine) -> Result<Machine, DeviceError> {
     let pointer = module.get_finalized_function(id);
     // SAFETY: `vector::machine` gives code of this signature.
     let entry = unsafe { std::mem::transmute::<*const u8, Entry>(pointer) };
-    Ok(Machine { constants: code.constants, entry, module: Some(module) })
+    let constants = code.constants.chunks(LANES);
+    let constants = constants
+        .map(|x| Lanes(std::array::from_fn(|i| x.get(i).copied().unwrap_or(0.0))))
+        .collect();
+    Ok(Machine { constants, entry, module: Some(module) })
 }

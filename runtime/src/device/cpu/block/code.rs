@@ -9,6 +9,8 @@ use rlc_compiler::level::{BATCH, Level};
 use rlc_compiler::loops::{Direction, Item, Loop, Op, Plan, SlotId, V};
 use rlc_compiler::op::{Binary, Unary};
 
+use super::simplify::simplify;
+
 /// An operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arg {
@@ -16,6 +18,16 @@ pub enum Arg {
     Row(u16),
     /// A number of the segment, by its position in [`Code::numbers`].
     Number(u16),
+}
+
+impl Arg {
+    /// The position of a number.
+    pub fn number(self) -> Option<u16> {
+        match self {
+            Arg::Number(n) => Some(n),
+            Arg::Row(_) => None,
+        }
+    }
 }
 
 /// How a value of each row is made.
@@ -91,6 +103,8 @@ pub struct Fold {
     pub into: SlotId,
     /// Coarser than the loop's.
     pub level: Level,
+    /// A sum of which values are taken away.
+    pub less: bool,
 }
 
 /// What is added up row by row, into elements of a number.
@@ -117,6 +131,17 @@ impl Scatter {
     }
 }
 
+/// A fold that adds the same number for every row that counts: it is multiplied with how many do, once a segment.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    /// By position in [`Code::folds`].
+    pub fold: u16,
+    /// What is added, a number of the segment.
+    pub number: u16,
+    /// Rows that count, by position in [`Code::counts`]; all without.
+    pub count: Option<u16>,
+}
+
 /// What is done for a block of rows, in this order.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
@@ -128,6 +153,8 @@ pub enum Step {
     Fold(u16),
     /// Adds to elements of numbers, by position in [`Code::scatters`].
     Scatter(u16),
+    /// Counts rows, by position in [`Code::counts`].
+    Count(u16),
 }
 
 /// The code of one loop.
@@ -151,14 +178,61 @@ pub struct Code {
     pub stores: Vec<(SlotId, Arg)>,
     /// Columns that are read at rows of a number.
     pub gathers: Vec<(SlotId, Level)>,
-    /// Folds.
+    /// Folds: those that steps add to, then those of [`Code::counted`].
     pub folds: Vec<Fold>,
+    /// Conditions of rows that are counted.
+    pub counts: Vec<Arg>,
+    /// Folds of these counts.
+    pub counted: Vec<Counted>,
     /// Folds into elements of a number.
     pub scatters: Vec<Scatter>,
     /// Everything in order.
     pub steps: Vec<Step>,
     /// The last step that reads each value.
     pub last: Vec<usize>,
+}
+
+impl Code {
+    /// A number, the same one where it is known.
+    pub(super) fn number(&mut self, number: Number) -> Option<Arg> {
+        let same = |n: &Number| match (*n, number) {
+            (Number::Const(a), Number::Const(b)) => a.to_bits() == b.to_bits(),
+            (a, b) => a == b,
+        };
+        let known = self.numbers.iter().position(same);
+        let at = known.unwrap_or_else(|| {
+            self.numbers.push(number);
+            self.numbers.len() - 1
+        });
+        Some(Arg::Number(u16::try_from(at).ok()?))
+    }
+
+    /// One more value, computed next.
+    pub(super) fn value(&mut self, value: Value) -> Option<Arg> {
+        let at = u16::try_from(self.values.len()).ok()?;
+        self.values.push(value);
+        self.steps.push(Step::Value(at));
+        Some(Arg::Row(at))
+    }
+
+    /// What a step reads.
+    pub(super) fn args(&self, step: Step, read: impl FnMut(Arg)) {
+        match step {
+            Step::Value(v) => self.values[v as usize].args().for_each(read),
+            Step::Store(s) => std::iter::once(self.stores[s as usize].1).for_each(read),
+            Step::Fold(f) => {
+                let fold = self.folds[f as usize];
+                std::iter::once(fold.x).chain(fold.filter).for_each(read);
+            }
+            Step::Scatter(s) => self.scatters[s as usize].args().for_each(read),
+            Step::Count(c) => std::iter::once(self.counts[c as usize]).for_each(read),
+        }
+    }
+
+    /// How many folds steps add to: the first ones.
+    pub(super) fn added(&self) -> usize {
+        self.folds.len() - self.counted.len()
+    }
 }
 
 /// The code of a loop; none for a loop in which rows wait for rows or that touches the vocabulary.
@@ -179,6 +253,8 @@ pub fn code(plan: &Plan, of: &Loop) -> Option<Code> {
             stores: Vec::new(),
             gathers: Vec::new(),
             folds: Vec::new(),
+            counts: Vec::new(),
+            counted: Vec::new(),
             scatters: Vec::new(),
             steps: Vec::new(),
             last: Vec::new(),
@@ -216,61 +292,41 @@ impl Build<'_> {
         }
     }
 
-    fn number(&mut self, number: Number) -> Option<Arg> {
-        let same = |n: &Number| match (*n, number) {
-            (Number::Const(a), Number::Const(b)) => a.to_bits() == b.to_bits(),
-            (a, b) => a == b,
-        };
-        let known = self.out.numbers.iter().position(same);
-        let at = known.unwrap_or_else(|| {
-            self.out.numbers.push(number);
-            self.out.numbers.len() - 1
-        });
-        Some(Arg::Number(u16::try_from(at).ok()?))
-    }
-
-    fn value(&mut self, value: Value) -> Option<Arg> {
-        let at = u16::try_from(self.out.values.len()).ok()?;
-        self.out.values.push(value);
-        self.out.steps.push(Step::Value(at));
-        Some(Arg::Row(at))
-    }
-
     fn op(&mut self, v: V, op: Op) -> Option<()> {
         let arg = match op {
-            Op::Const(x) => self.number(Number::Const(x))?,
-            Op::Whole(slot) => self.number(Number::Whole(slot))?,
+            Op::Const(x) => self.out.number(Number::Const(x))?,
+            Op::Whole(slot) => self.out.number(Number::Whole(slot))?,
             Op::Load(slot) => {
                 let known = self.out.columns.iter().position(|c| *c == slot);
                 let column = known.unwrap_or_else(|| {
                     self.out.columns.push(slot);
                     self.out.columns.len() - 1
                 });
-                self.value(Value::Load(u16::try_from(column).ok()?))?
+                self.out.value(Value::Load(u16::try_from(column).ok()?))?
             }
             Op::Parent(slot) => {
                 let level = self.plan.slot(slot).level;
                 self.scope(level);
-                self.number(Number::Parent(slot, level))?
+                self.out.number(Number::Parent(slot, level))?
             }
-            Op::RowOf(level) if level == self.of.level => self.value(Value::RowNumber)?,
+            Op::RowOf(level) if level == self.of.level => self.out.value(Value::RowNumber)?,
             Op::RowOf(level) => {
                 self.scope(level);
-                self.number(Number::RowOf(level))?
+                self.out.number(Number::RowOf(level))?
             }
             Op::Unary(op, x) => match self.arg(x)? {
-                Arg::Number(x) => self.number(Number::Unary(op, x))?,
-                x @ Arg::Row(_) => self.value(Value::Unary(op, x))?,
+                Arg::Number(x) => self.out.number(Number::Unary(op, x))?,
+                x @ Arg::Row(_) => self.out.value(Value::Unary(op, x))?,
             },
             Op::Binary(op, a, b) => match (self.arg(a)?, self.arg(b)?) {
-                (Arg::Number(a), Arg::Number(b)) => self.number(Number::Binary(op, a, b))?,
-                (a, b) => self.value(Value::Binary(op, a, b))?,
+                (Arg::Number(a), Arg::Number(b)) => self.out.number(Number::Binary(op, a, b))?,
+                (a, b) => self.out.value(Value::Binary(op, a, b))?,
             },
             Op::Select(c, a, b) => match (self.arg(c)?, self.arg(a)?, self.arg(b)?) {
                 (Arg::Number(c), Arg::Number(a), Arg::Number(b)) => {
-                    self.number(Number::Select(c, a, b))?
+                    self.out.number(Number::Select(c, a, b))?
                 }
-                (c, a, b) => self.value(Value::Select(c, a, b))?,
+                (c, a, b) => self.out.value(Value::Select(c, a, b))?,
             },
             Op::Indexed(slot, index, _) => {
                 let from = (slot, self.plan.slot(slot).level);
@@ -280,7 +336,7 @@ impl Build<'_> {
                     self.out.gathers.len() - 1
                 });
                 let index = self.arg(index)?;
-                self.value(Value::Gather(u16::try_from(gather).ok()?, index))?
+                self.out.value(Value::Gather(u16::try_from(gather).ok()?, index))?
             }
             Op::Entry(_) | Op::EntryAt(..) | Op::EntryIndex | Op::InRow(_) => {
                 return None;
@@ -305,12 +361,12 @@ impl Build<'_> {
                 if self.of.direction == Direction::Forward && self.is_one(x) && scope != BATCH =>
             {
                 self.scope(scope);
-                let row = self.value(Value::RowNumber)?;
-                let first = self.number(Number::First(scope))?;
-                let mut count = self.value(Value::Binary(Binary::Sub, row, first))?;
+                let row = self.out.value(Value::RowNumber)?;
+                let first = self.out.number(Number::First(scope))?;
+                let mut count = self.out.value(Value::Binary(Binary::Sub, row, first))?;
                 if !exclusive {
-                    let one = self.number(Number::Const(1.0))?;
-                    count = self.value(Value::Binary(Binary::Add, count, one))?;
+                    let one = self.out.number(Number::Const(1.0))?;
+                    count = self.out.value(Value::Binary(Binary::Add, count, one))?;
                 }
                 *self.args.get_mut(into.index())? = Some(count);
                 Some(())
@@ -324,7 +380,7 @@ impl Build<'_> {
                 self.scope(level);
                 let at = u16::try_from(self.out.folds.len()).ok()?;
                 let x = self.arg(*x)?;
-                self.out.folds.push(Fold { op: *op, x, filter, into: *into, level });
+                self.out.folds.push(Fold { op: *op, x, filter, into: *into, level, less: false });
                 self.out.steps.push(Step::Fold(at));
                 Some(())
             }
@@ -363,6 +419,7 @@ impl Build<'_> {
                 scopes.iter().all(|s| s == *finest || levels.contains(*s, **finest))
             })?),
         };
+        self.out = simplify(self.out)?;
         let out = &mut self.out;
         for number in &out.numbers {
             let of = |n: u16| out.when[n as usize];
@@ -387,26 +444,19 @@ impl Build<'_> {
                 out.factors.push(n);
             }
         }
-        out.last = vec![0; out.values.len()];
+        let mut last = vec![0; out.values.len()];
         for (at, step) in out.steps.iter().enumerate() {
             let mut read = |arg: Arg| {
                 if let Arg::Row(v) = arg {
-                    out.last[v as usize] = at;
+                    last[v as usize] = at;
                 }
             };
-            match *step {
-                Step::Value(v) => {
-                    out.values[v as usize].args().for_each(&mut read);
-                    read(Arg::Row(v));
-                }
-                Step::Store(s) => read(out.stores[s as usize].1),
-                Step::Fold(f) => {
-                    let fold = out.folds[f as usize];
-                    std::iter::once(fold.x).chain(fold.filter).for_each(&mut read);
-                }
-                Step::Scatter(s) => out.scatters[s as usize].args().for_each(&mut read),
+            out.args(*step, &mut read);
+            if let Step::Value(v) = *step {
+                read(Arg::Row(v));
             }
         }
+        out.last = last;
         Some(self.out)
     }
 }

@@ -41,24 +41,24 @@ pub const POWERS: [f64; 16] = [
     f64::from_bits(0x3ffe_a4af_a2a4_90da),
 ];
 
-/// What [`POWERS`] lack.
-pub const POWERS_LOW: [f64; 16] = [
+/// What [`POWERS`] lack, as a share of each.
+pub const RESTS: [f64; 16] = [
     f64::from_bits(0x0000_0000_0000_0000),
-    f64::from_bits(0x3c98_a62e_4adc_610b),
-    f64::from_bits(0xbc81_9041_b9d7_8a76),
-    f64::from_bits(0x3c99_b07e_b6c7_0573),
-    f64::from_bits(0x3c86_f46a_d231_82e4),
-    f64::from_bits(0x3c8a_da09_11f0_9ebc),
-    f64::from_bits(0x3c7d_4397_afec_42e2),
-    f64::from_bits(0x3c96_324c_0546_47ad),
-    f64::from_bits(0xbc9b_dd34_13b2_6456),
-    f64::from_bits(0xbc84_1577_ee04_992f),
-    f64::from_bits(0x3c96_e9f1_5686_4b27),
-    f64::from_bits(0x3c7c_7c46_b071_f2be),
-    f64::from_bits(0x3c97_a1cd_345d_cc81),
-    f64::from_bits(0x3c81_1065_8950_48dd),
-    f64::from_bits(0x3c82_ed02_d75b_3707),
-    f64::from_bits(0xbc9e_9c23_179c_2893),
+    f64::from_bits(0x3c97_9aa6_5d83_7b6d),
+    f64::from_bits(0xbc80_1b15_eaa5_9348),
+    f64::from_bits(0x3c96_8efd_e3a8_a894),
+    f64::from_bits(0x3c83_4d75_4db0_abb6),
+    f64::from_bits(0x3c85_9f48_a72a_4c6d),
+    f64::from_bits(0x3c76_90ce_bb7a_afb0),
+    f64::from_bits(0x3c90_63e1_e21c_5409),
+    f64::from_bits(0xbc93_b3ef_bf5e_2228),
+    f64::from_bits(0xbc7b_32dc_b94d_a51d),
+    f64::from_bits(0x3c8d_b72f_c1f0_eab4),
+    f64::from_bits(0x3c71_affc_2b91_ce27),
+    f64::from_bits(0x3c8c_1a77_92cb_3387),
+    f64::from_bits(0x3c73_6eae_30af_0cb3),
+    f64::from_bits(0x3c74_a385_a63d_07a7),
+    f64::from_bits(0xbc8f_f712_8fd3_91f0),
 ];
 
 /// 2^k for a whole number k in [-1022, 1023].
@@ -103,16 +103,25 @@ pub fn exp(x: f64) -> f64 {
 /// e^x - 1, off by at most 2 units in the last place; -1 at -inf, infinite above 709.8, NaN of NaN.
 #[inline(always)]
 pub fn expm1(x: f64) -> f64 {
-    let x = if x > 1000.0 { 1000.0 } else { x };
-    // Below, the result is -1.
-    let x = if x < -60.0 { -60.0 } else { x };
+    // Beyond, the result is infinite; below, it is -1.
+    let x = if x > MOST { MOST } else { x };
+    let x = if x < LEAST { LEAST } else { x };
     let (sixteenths, part) = reduced(x);
-    let (power, low) = (POWERS[(sixteenths & 15) as usize], POWERS_LOW[(sixteenths & 15) as usize]);
-    // 2^n (power e^r - 2^-n): the difference of powers is exact, but for what the power lacks.
+    let (power, rest) = (POWERS[(sixteenths & 15) as usize], RESTS[(sixteenths & 15) as usize]);
+    // s (e^r (1 + rest) - 1/s) for s = 2^n power, where rest is what the power lacks. Near 2^1024 it is half of that.
     let n = sixteenths >> 4;
-    let one = power_of_two(-if n > 100 { 100 } else { n });
-    scaled(power.mul_add(part, (power - one) + low), n)
+    let half = n >= HALVED as i64;
+    let s = power * power_of_two(if half { n - 1 } else { n });
+    let less_one = s.mul_add(part + rest, s - if half { 0.5 } else { 1.0 });
+    if half { less_one + less_one } else { less_one }
 }
+
+/// Arguments of [`expm1`] between which the result is neither -1 nor infinite.
+pub const LEAST: f64 = -60.0;
+/// The largest of them.
+pub const MOST: f64 = 710.0;
+/// Powers of two from which on [`expm1`] computes half of its result.
+pub const HALVED: f64 = 1001.0;
 
 /// An operator on a number, with the bits that it has in a block.
 #[inline(always)]
@@ -120,7 +129,24 @@ pub fn unary(op: Unary, x: f64) -> f64 {
     match op {
         Unary::Exp => exp(x),
         Unary::Expm1 => expm1(x),
+        Unary::Neg => -x,
         op => op.eval(x),
+    }
+}
+
+/// An operator on two numbers; those of most numbers of a segment without a call.
+#[inline(always)]
+pub fn binary(op: Binary, a: f64, b: f64) -> f64 {
+    match op {
+        Binary::Add => a + b,
+        Binary::Sub => a - b,
+        Binary::Mul => a * b,
+        Binary::Div => a / b,
+        Binary::Chain => {
+            let product = a * b;
+            if a == 0.0 { 0.0 } else { product }
+        }
+        op => op.eval(a, b),
     }
 }
 

@@ -8,7 +8,7 @@
 use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::op::{Binary, Unary};
 
-use super::code::{Arg, Code, Step, Value};
+use super::code::{Arg, Code, Fold, Step, Value};
 use super::{Element, LANES, Lanes, Rows, math};
 use crate::device::cpu::rows::Width;
 
@@ -300,6 +300,8 @@ unsafe fn all(
     folds: &mut [Lanes],
 ) {
     let mut first = rows.range.start;
+    // Counts are those of these rows, bits of whole numbers.
+    folds[code.folds.len()] = Lanes([0.0; LANES]);
     while first < rows.range.end {
         let count = BLOCK.min(rows.range.end - first);
         let mut block = Block { registers, numbers: rows.numbers, memory: &mut *memory, count };
@@ -338,7 +340,21 @@ unsafe fn all(
                 Step::Fold(f) => {
                     let fold = &code.folds[f as usize];
                     let kept = fold.filter.map(|f| block.read(f));
-                    add(&mut folds[f as usize].0, fold.op, block.read(fold.x), kept, count);
+                    add(&mut folds[f as usize].0, fold, block.read(fold.x), kept, count);
+                }
+                Step::Count(c) => {
+                    let rows = match block.read(code.counts[c as usize]) {
+                        Operand::Block(x) => x.iter().map(|x| u64::from(*x != 0.0)).sum(),
+                        Operand::One(x) => {
+                            if x == 0.0 {
+                                0
+                            } else {
+                                count as u64
+                            }
+                        }
+                    };
+                    let lane = &mut folds[code.folds.len()].0[c as usize];
+                    *lane = f64::from_bits(lane.to_bits() + rows);
                 }
                 Step::Scatter(s) => {
                     let fold = &code.scatters[s as usize];
@@ -448,8 +464,9 @@ fn one_by_one(into: &mut [f64], rows: &[u32], x: Operand, f: impl Fn(f64, f64) -
 
 /// Folds a block into lanes: row i of it into lane i modulo their number.
 #[inline(always)]
-fn add(lanes: &mut [f64; LANES], op: ReduceOp, x: Operand, kept: Option<Operand>, count: usize) {
-    match op {
+fn add(lanes: &mut [f64; LANES], fold: &Fold, x: Operand, kept: Option<Operand>, count: usize) {
+    match fold.op {
+        ReduceOp::Sum if fold.less => each(lanes, x, kept, count, |a, b| a - b),
         ReduceOp::Sum | ReduceOp::LogSumExp => each(lanes, x, kept, count, |a, b| a + b),
         ReduceOp::Prod => each(lanes, x, kept, count, |a, b| a * b),
         ReduceOp::Max => each(lanes, x, kept, count, |a, b| Binary::Max.eval(a, b)),

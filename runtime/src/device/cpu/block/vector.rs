@@ -1,16 +1,21 @@
 //! Machine code for a block: rows go through vector registers of 512 bits, eight in each, and nothing is stored in
-//! between. Three vectors of rows go side by side, instruction by instruction, since one alone waits for itself.
+//! between. Four vectors of rows go side by side, since one alone waits for itself: exponentials instruction by
+//! instruction, everything else one vector after the other, which takes few masks at a time.
 //!
 //! ```text
 //! fn(pointers, numbers, folds, begin, end, room)
 //! ```
 //!
-//! runs rows `begin..end`. `pointers` has those of the columns, then those of the stores; `numbers` the segment's, then
-//! [`Machine::constants`]; `folds` eight lanes of each fold; `room` [`COPIES`] vectors of each value. Every instruction does what
-//! the plain loops do for the same operator, so that the bits are the same.
+//! runs rows `begin..end`. `pointers` has those of the columns, of the stores, and of [`Machine::constants`], which lie
+//! where vectors do; `numbers` the segment's; `folds` eight lanes of each fold, then those of the counts; `room` [`COPIES`]
+//! vectors of each value. Every instruction does what the plain loops do for the same operator, so that the bits are the
+//! same.
 
 mod arith;
+mod exp;
 mod registers;
+
+use std::ops::Range;
 
 use rlc_compiler::hir::ReduceOp;
 use rlc_compiler::op::{Binary, Unary};
@@ -23,12 +28,12 @@ use super::{Element, LANES};
 #[derive(Debug)]
 pub struct Machine {
     pub bytes: Vec<u8>,
-    /// What follows the segment's numbers.
+    /// What the last pointer leads to.
     pub constants: Vec<f64>,
 }
 
 /// Vectors of rows that go side by side.
-pub const COPIES: usize = 3;
+pub const COPIES: usize = 4;
 
 /// A register, operand or mask of each copy.
 type Each<T> = [T; COPIES];
@@ -81,6 +86,9 @@ pub fn machine(code: &Code, elements: &[Element]) -> Option<Machine> {
     if !fits(code) {
         return None;
     }
+    if let Some(machine) = bytes(code, elements) {
+        return Some(machine);
+    }
     let mut emit = Emit {
         code,
         elements,
@@ -89,29 +97,69 @@ pub fn machine(code: &Code, elements: &[Element]) -> Option<Machine> {
         vectors: [None; 32],
         masks: [None; 8],
         uses: uses(code),
-        at: 0,
+        at: [0; COPIES],
         pinned: 0,
         pinned_masks: 0,
-        left: false,
-        copies: 1,
+        left: None,
+        now: 0..COPIES,
         lacks: false,
+        far: Vec::new(),
     };
     let mut asm = Asm::default();
-    for fold in 0..code.folds.len().min(KEPT_FOLDS) {
+    asm.begin_constants(code.columns.len() + code.stores.len());
+    for r in &x::COUNTS[..code.counts.len()] {
+        asm.begin_count(*r);
+    }
+    for fold in 0..code.added().min(KEPT_FOLDS) {
         asm.one(x::LOAD, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
     }
-    asm.rows(
-        LEFT,
-        COPIES as u8 * LANES as u8,
-        &mut emit,
-        |emit, asm| emit.body(asm, COPIES, false),
-        |emit, asm| emit.body(asm, 1, true),
-    );
-    for fold in 0..code.folds.len().min(KEPT_FOLDS) {
+    asm.rows(LEFT, COPIES as u8, &mut |asm, copies, left| emit.body(asm, copies, left));
+    for fold in 0..code.added().min(KEPT_FOLDS) {
         asm.one(x::STORE, lanes_of(fold), Rm::Mem(fold_memory(fold)), Lanes::All);
     }
+    end_counts(&mut asm, code);
+    asm.end_constants();
     asm.end();
+    emit.far(&mut asm);
     (!emit.lacks).then_some(Machine { bytes: asm.bytes, constants: emit.constants })
+}
+
+/// Code for loops that only count bytes that are not 0.
+fn bytes(code: &Code, elements: &[Element]) -> Option<Machine> {
+    if code.counts.is_empty() || code.added() > 0 || !code.stores.is_empty() {
+        return None;
+    }
+    let column = |condition: &Arg| match *condition {
+        Arg::Row(v) => match code.values[v as usize] {
+            Value::Load(c) if elements[c as usize] == Element::U8 => Some(usize::from(c)),
+            _ => None,
+        },
+        Arg::Number(_) => None,
+    };
+    let columns: Vec<usize> = code.counts.iter().map(column).collect::<Option<_>>()?;
+    let mut asm = Asm::default();
+    let counts = &x::COUNTS[..columns.len()];
+    for r in counts {
+        asm.begin_count(*r);
+    }
+    asm.rows_of_bytes(LEFT, &mut |asm, first| {
+        for (column, r) in columns.iter().zip(counts) {
+            asm.pointer(*column);
+            let at = Mem { base: RAX, disp: first, element: Some(1) };
+            asm.count_bytes(*r, at, Lanes::Zero(LEFT));
+        }
+    });
+    end_counts(&mut asm, code);
+    asm.end();
+    Some(Machine { bytes: asm.bytes, constants: Vec::new() })
+}
+
+/// Writes the counts behind the folds.
+fn end_counts(asm: &mut Asm, code: &Code) {
+    for (n, r) in x::COUNTS[..code.counts.len()].iter().enumerate().rev() {
+        let Mem { base, disp, .. } = fold_memory(code.folds.len());
+        asm.end_count(*r, Mem { base, disp: disp + 8 * n as i32, element: None });
+    }
 }
 
 fn lanes_of(fold: usize) -> u8 {
@@ -126,20 +174,11 @@ fn fold_memory(fold: usize) -> Mem {
 fn uses(code: &Code) -> Vec<Vec<usize>> {
     let mut uses = vec![Vec::new(); code.values.len()];
     for (at, step) in code.steps.iter().enumerate() {
-        let mut read = |arg: Arg| {
+        code.args(*step, |arg| {
             if let Arg::Row(v) = arg {
                 uses[v as usize].push(at);
             }
-        };
-        match *step {
-            Step::Value(v) => code.values[v as usize].args().for_each(&mut read),
-            Step::Store(s) => read(code.stores[s as usize].1),
-            Step::Fold(f) => {
-                let fold = code.folds[f as usize];
-                std::iter::once(fold.x).chain(fold.filter).for_each(&mut read);
-            }
-            Step::Scatter(s) => code.scatters[s as usize].args().for_each(&mut read),
-        }
+        });
     }
     uses
 }
@@ -167,41 +206,73 @@ struct Emit<'a> {
     vectors: [Option<(u16, usize)>; 32],
     masks: [Option<(u16, usize)>; 8],
     uses: Vec<Vec<usize>>,
-    /// The present step.
-    at: usize,
+    /// The present step of each copy.
+    at: Each<usize>,
     /// Registers of the present step.
     pinned: u32,
     pinned_masks: u8,
-    /// Rows may be fewer than eight.
-    left: bool,
-    copies: usize,
+    /// The copy whose rows may be fewer than eight.
+    left: Option<usize>,
+    /// The copies that code is written for now.
+    now: Range<usize>,
     /// A step found no register.
     lacks: bool,
+    /// What comes after the end.
+    far: Vec<exp::Far>,
 }
 
 impl Emit<'_> {
+    /// The steps of so many copies, the last of which may have fewer rows.
     fn body(&mut self, asm: &mut Asm, copies: usize, left: bool) {
         self.values = vec![Each::default(); self.code.values.len()];
         self.vectors = [None; 32];
         self.masks = [None; 8];
-        (self.left, self.copies) = (left, copies);
-        for (at, step) in self.code.steps.iter().enumerate() {
-            self.at = at;
-            let folds = self.code.folds.len().min(KEPT_FOLDS) as u32;
-            self.pinned = !(u32::MAX >> folds);
-            self.pinned_masks = 1 | 1 << LEFT;
-            match *step {
-                Step::Value(v) => self.value(asm, v),
-                Step::Store(s) => self.store(asm, s as usize),
-                Step::Fold(f) => self.fold(asm, f as usize),
-                Step::Scatter(_) => self.lacks = true,
+        self.at = [0; COPIES];
+        self.left = left.then_some(copies - 1);
+        let code = self.code;
+        let mut rest = 0..code.steps.len();
+        while let Some(first) = rest.next() {
+            if self.waits(code.steps[first]) {
+                self.step(asm, first, 0..copies);
+                continue;
             }
-            for v in 0..self.values.len() {
-                if self.code.last[v] <= at {
-                    self.forget(v as u16);
+            // Few masks are needed at a time.
+            let apart = rest.clone().take_while(|at| !self.waits(code.steps[*at])).count();
+            let end = first + 1 + apart;
+            for copy in 0..copies {
+                for at in first..end {
+                    self.step(asm, at, copy..copy + 1);
                 }
             }
+            rest.start = end;
         }
+    }
+
+    /// Whether one copy of a step waits for itself for long: all go instruction by instruction.
+    fn waits(&self, step: Step) -> bool {
+        let Step::Value(v) = step else { return false };
+        matches!(self.code.values[v as usize], Value::Unary(Unary::Exp | Unary::Expm1, _))
+    }
+
+    fn step(&mut self, asm: &mut Asm, at: usize, copies: Range<usize>) {
+        self.now = copies;
+        self.at[self.now.clone()].fill(at);
+        let folds = self.code.added().min(KEPT_FOLDS) as u32;
+        self.pinned = !(u32::MAX >> folds);
+        self.pinned_masks = 1 | 1 << LEFT;
+        match self.code.steps[at] {
+            Step::Value(v) => self.value(asm, v),
+            Step::Store(s) => self.store(asm, s as usize),
+            Step::Fold(f) => self.fold(asm, f as usize),
+            Step::Scatter(_) => self.lacks = true,
+            Step::Count(c) => self.count(asm, c as usize),
+        }
+        for v in 0..self.values.len() {
+            if self.code.last[v] <= at {
+                self.now.clone().for_each(|copy| self.forget(v as u16, copy));
+            }
+        }
+        self.at[self.now.clone()].fill(at + 1);
     }
 
     /// The rows' elements of an array: the row of the index and those after it.
@@ -210,14 +281,14 @@ impl Emit<'_> {
         Mem { base: RAX, disp: (copy * LANES * bytes) as i32, element: Some(bytes as u8) }
     }
 
-    fn lanes(&self) -> Lanes {
-        if self.left { Lanes::Zero(LEFT) } else { Lanes::All }
+    fn lanes(&self, copy: usize) -> Lanes {
+        if self.left == Some(copy) { Lanes::Zero(LEFT) } else { Lanes::All }
     }
 
     fn load(&mut self, asm: &mut Asm, r: u8, column: u16, copy: usize) {
         let element = self.elements[column as usize];
         let at = Rm::Mem(Self::pointer(asm, column as usize, element.bytes(), copy));
-        let lanes = self.lanes();
+        let lanes = self.lanes(copy);
         match element {
             Element::F64 => asm.one(x::LOAD, r, at, lanes),
             Element::F32 => asm.one(x::FROM_F32, r, at, lanes),
@@ -243,6 +314,7 @@ impl Emit<'_> {
                 | Value::Binary(..) => false,
             },
             Step::Store(_) | Step::Scatter(_) => false,
+            Step::Count(_) => true,
             Step::Fold(f) => !is(self.code.folds[f as usize].x),
         })
     }
@@ -251,13 +323,18 @@ impl Emit<'_> {
         match self.code.values[v as usize] {
             Value::Load(column) => {
                 let byte = self.elements[column as usize] == Element::U8;
-                for copy in 0..self.copies {
+                for copy in self.now.clone() {
                     let r = self.vector(asm);
                     if byte && self.only_condition(v) {
                         let k = self.mask(asm);
-                        let at = Rm::Mem(Self::pointer(asm, column as usize, 1, copy));
-                        asm.one(x::WIDEN_U8, r, at, self.lanes());
-                        asm.test(k, r);
+                        let at = Self::pointer(asm, column as usize, 1, copy);
+                        if self.left == Some(copy) {
+                            asm.one(x::WIDEN_U8, r, Rm::Mem(at), self.lanes(copy));
+                            asm.test(k, r);
+                        } else {
+                            asm.load_bytes(r, at);
+                            asm.test_bytes(k, r);
+                        }
                         self.is_mask(v, copy, k);
                     } else {
                         self.load(asm, r, column, copy);
@@ -267,7 +344,7 @@ impl Emit<'_> {
             }
             Value::Gather(..) => self.lacks = true,
             Value::RowNumber => {
-                for copy in 0..self.copies {
+                for copy in self.now.clone() {
                     let r = self.vector(asm);
                     asm.row(r);
                     asm.one(x::FROM_I64, r, Rm::Zmm(r), Lanes::All);
@@ -288,7 +365,7 @@ impl Emit<'_> {
         let other = if zero { [0; COPIES] } else { self.registers(asm, b) };
         let taken = self.operands(asm, a);
         let r = self.vectors(asm);
-        for copy in 0..self.copies {
+        for copy in self.now.clone() {
             let (r, k, a) = (r[copy], k[copy], taken[copy]);
             match a {
                 _ if !zero => asm.two(x::BLEND, r, other[copy], a, Lanes::Keep(k)),
@@ -317,10 +394,23 @@ impl Emit<'_> {
 
     fn store(&mut self, asm: &mut Asm, store: usize) {
         let each = self.registers(asm, self.code.stores[store].1);
-        let lanes = if self.left { Lanes::Keep(LEFT) } else { Lanes::All };
-        for (copy, r) in each.into_iter().enumerate().take(self.copies) {
+        for copy in self.now.clone() {
+            let (r, left) = (each[copy], self.left == Some(copy));
+            let lanes = if left { Lanes::Keep(LEFT) } else { Lanes::All };
             let at = Self::pointer(asm, self.code.columns.len() + store, 8, copy);
             asm.one(x::STORE, r, Rm::Mem(at), lanes);
+        }
+    }
+
+    fn count(&mut self, asm: &mut Asm, at: usize) {
+        for copy in self.now.clone() {
+            let mut k = self.condition_of(asm, self.code.counts[at], copy);
+            if self.left == Some(copy) {
+                let both = self.mask(asm);
+                asm.mask_and(both, k, LEFT);
+                k = both;
+            }
+            asm.count(x::COUNTS[at], k);
         }
     }
 
@@ -336,8 +426,8 @@ impl Emit<'_> {
             r
         };
         let last = self.operands(asm, fold.x);
-        for copy in 0..self.copies {
-            let lanes = match (kept.map(|k| k[copy]), self.left) {
+        for copy in self.now.clone() {
+            let lanes = match (kept.map(|k| k[copy]), self.left == Some(copy)) {
                 (None, false) => Lanes::All,
                 (None, true) => Lanes::Keep(LEFT),
                 (Some(k), false) => Lanes::Keep(k),
@@ -348,6 +438,7 @@ impl Emit<'_> {
                 }
             };
             match fold.op {
+                ReduceOp::Sum if fold.less => asm.two(x::SUB, sum, sum, last[copy], lanes),
                 ReduceOp::Sum => asm.two(x::ADD, sum, sum, last[copy], lanes),
                 ReduceOp::Prod => asm.two(x::MUL, sum, sum, last[copy], lanes),
                 ReduceOp::Max | ReduceOp::Min => {

@@ -1,13 +1,10 @@
 //! Operators of a block as instructions.
 
-use std::f64::consts::LOG2_E;
-
 use rlc_compiler::op::{Binary, Unary};
 
 use super::super::code::Arg;
-use super::super::math;
-use super::super::x64::{self as x, Asm, Compare, Lanes, Mem, Op, RSI, Rm, Rounding};
-use super::{COPIES, Each, Emit, LANES};
+use super::super::x64::{self as x, Asm, Compare, Lanes, Op, Rm, Rounding};
+use super::{COPIES, Each, Emit};
 
 const SIGN: f64 = -0.0;
 const SIZE: f64 = f64::from_bits(!(1 << 63));
@@ -15,7 +12,7 @@ const SIZE: f64 = f64::from_bits(!(1 << 63));
 impl Emit<'_> {
     /// `into = a op b` of each copy.
     pub(super) fn two(&self, asm: &mut Asm, op: Op, into: Each<u8>, a: Each<u8>, b: Each<u8>) {
-        for copy in 0..self.copies {
+        for copy in self.now.clone() {
             asm.two(op, into[copy], a[copy], Rm::Zmm(b[copy]), Lanes::All);
         }
     }
@@ -23,7 +20,7 @@ impl Emit<'_> {
     /// The same with a constant.
     pub(super) fn with(&mut self, asm: &mut Asm, op: Op, into: Each<u8>, a: Each<u8>, c: f64) {
         let c = self.constant(c);
-        for copy in 0..self.copies {
+        for copy in self.now.clone() {
             asm.two(op, into[copy], a[copy], Rm::Every(c), Lanes::All);
         }
     }
@@ -37,14 +34,14 @@ impl Emit<'_> {
     }
 
     pub(super) fn round(&self, asm: &mut Asm, how: Rounding, into: Each<u8>, x: Each<u8>) {
-        for copy in 0..self.copies {
+        for copy in self.now.clone() {
             asm.round(how, into[copy], Rm::Zmm(x[copy]));
         }
     }
 
     pub(super) fn unary(&mut self, asm: &mut Asm, v: u16, op: Unary, arg: Arg) {
         if op == Unary::Not {
-            for copy in 0..self.copies {
+            for copy in self.now.clone() {
                 let c = self.condition_of(asm, arg, copy);
                 let k = self.mask(asm);
                 asm.mask_not(k, c);
@@ -55,7 +52,8 @@ impl Emit<'_> {
         }
         let a = self.registers(asm, arg);
         if matches!(op, Unary::IsNan | Unary::IsFinite) {
-            for (copy, a) in a.into_iter().enumerate().take(self.copies) {
+            for copy in self.now.clone() {
+                let a = a[copy];
                 let k = self.mask(asm);
                 if op == Unary::IsNan {
                     asm.compare(Compare::Unordered, k, a, Rm::Zmm(a), None);
@@ -79,14 +77,14 @@ impl Emit<'_> {
             Unary::Trunc => self.round(asm, Rounding::Zero, r, a),
             Unary::Cast | Unary::Sqrt => {
                 let op = if op == Unary::Cast { x::MOVE } else { x::SQRT };
-                for copy in 0..self.copies {
+                for copy in self.now.clone() {
                     asm.one(op, r[copy], Rm::Zmm(a[copy]), Lanes::All);
                 }
             }
             Unary::Relu => {
                 // x where it is not below 0, NaN included.
                 let zero = self.every(asm, 0.0)[0];
-                for copy in 0..self.copies {
+                for copy in self.now.clone() {
                     let k = self.mask(asm);
                     asm.compare(Compare::Lt, k, a[copy], Rm::Zmm(zero), None);
                     asm.two(x::BLEND, r[copy], a[copy], Rm::Zmm(zero), Lanes::Keep(k));
@@ -95,7 +93,7 @@ impl Emit<'_> {
             Unary::Sign => {
                 let zero = self.every(asm, 0.0)[0];
                 let (one, minus) = (self.constant(1.0), self.constant(-1.0));
-                for copy in 0..self.copies {
+                for copy in self.now.clone() {
                     let (r, a, k) = (r[copy], a[copy], self.mask(asm));
                     asm.two(x::ADD, r, a, Rm::Zmm(zero), Lanes::All);
                     asm.compare(Compare::Gt, k, a, Rm::Zmm(zero), None);
@@ -104,8 +102,7 @@ impl Emit<'_> {
                     asm.one(x::EVERY, r, Rm::Mem(minus), Lanes::Keep(k));
                 }
             }
-            Unary::Exp => self.exp(asm, r, a, -1000.0, false),
-            Unary::Expm1 => self.exp(asm, r, a, -60.0, true),
+            Unary::Exp | Unary::Expm1 => self.exp(asm, r, a, op == Unary::Expm1),
             Unary::Not
             | Unary::IsNan
             | Unary::IsFinite
@@ -123,96 +120,6 @@ impl Emit<'_> {
         self.are_vectors(v, r);
     }
 
-    /// e^a, or e^a - 1, operation by operation as in [`math`].
-    pub(super) fn exp(
-        &mut self,
-        asm: &mut Asm,
-        r: Each<u8>,
-        a: Each<u8>,
-        least: f64,
-        less_one: bool,
-    ) {
-        let (most, lowest) = (self.every(asm, 1000.0), self.every(asm, least));
-        // The second operand where either is NaN.
-        self.two(asm, x::MIN, r, most, a);
-        self.two(asm, x::MAX, r, lowest, r);
-        self.unpin(most[0]);
-        self.unpin(lowest[0]);
-        let [power, k, r2, low, middle, part] = [(); 6].map(|()| self.vectors(asm));
-        self.fill(asm, power, math::ROUND);
-        self.with(asm, x::FMA_TO, power, r, LOG2_E);
-        self.with(asm, x::SUB, k, power, math::ROUND);
-        self.with(asm, x::FMA_FROM, r, k, math::LN2_HIGH);
-        self.with(asm, x::FMA_FROM, r, k, math::LN2_LOW);
-        self.two(asm, x::MUL, r2, r, r);
-        for (sum, from) in [(low, 0), (middle, 2), (part, 4)] {
-            self.fill(asm, sum, math::TAYLOR[from + 1]);
-            self.with(asm, x::FMA, sum, r, math::TAYLOR[from]);
-        }
-        self.two(asm, x::FMA, part, r2, middle);
-        self.two(asm, x::FMA, part, r2, low);
-        self.two(asm, x::FMA, part, r2, r);
-        if less_one {
-            let (rest, one) = (low, middle);
-            for copy in 0..self.copies {
-                asm.one(x::MOVE, rest[copy], Rm::Zmm(power[copy]), Lanes::All);
-            }
-            self.pick(asm, power, &math::POWERS);
-            self.pick(asm, rest, &math::POWERS_LOW);
-            let most = self.every(asm, 100.0);
-            self.two(asm, x::MIN, one, most, k);
-            self.unpin(most[0]);
-            self.round(asm, Rounding::Down, one, one);
-            self.with(asm, x::XOR, one, one, SIGN);
-            let unit = self.every(asm, 1.0);
-            self.two(asm, x::SCALE, one, unit, one);
-            self.two(asm, x::SUB, one, power, one);
-            self.two(asm, x::ADD, one, one, rest);
-            self.two(asm, x::FMA, part, power, one);
-        } else {
-            self.pick(asm, power, &math::POWERS);
-            self.two(asm, x::FMA, part, power, power);
-        }
-        self.two(asm, x::SCALE, r, part, k);
-    }
-
-    /// Frees a register for the rest of the step.
-    pub(super) fn unpin(&mut self, r: u8) {
-        self.pinned &= !(1 << r);
-    }
-
-    /// A constant in each copy's register.
-    pub(super) fn fill(&mut self, asm: &mut Asm, into: Each<u8>, c: f64) {
-        let c = self.constant(c);
-        for r in &into[..self.copies] {
-            asm.one(x::EVERY, *r, Rm::Mem(c), Lanes::All);
-        }
-    }
-
-    /// The entries of a table at the places that the registers hold.
-    pub(super) fn pick(&mut self, asm: &mut Asm, into: Each<u8>, table: &[f64; 2 * LANES]) {
-        let first = self.vector(asm);
-        let [low, high] = [0, LANES].map(|at| {
-            let half: [f64; LANES] = std::array::from_fn(|i| table[at + i]);
-            Rm::Mem(self.row_of(half))
-        });
-        asm.one(x::LOAD, first, low, Lanes::All);
-        for r in &into[..self.copies] {
-            asm.two(x::PICK, *r, first, high, Lanes::All);
-        }
-        self.unpin(first);
-    }
-
-    /// A vector in memory.
-    pub(super) fn row_of(&mut self, all: [f64; LANES]) -> Mem {
-        let at = self.constants.windows(LANES).position(|w| w == all).unwrap_or_else(|| {
-            self.constants.extend(all);
-            self.constants.len() - LANES
-        });
-        let at = self.code.numbers.len() + at;
-        Mem { base: RSI, disp: 8 * at as i32, element: None }
-    }
-
     pub(super) fn binary(&mut self, asm: &mut Asm, v: u16, op: Binary, a: Arg, b: Arg) {
         if let Some(how) = compared(op) {
             let (how, a, b) = match a {
@@ -220,7 +127,7 @@ impl Emit<'_> {
                 Arg::Row(_) => (how, a, b),
             };
             let (a, b) = (self.registers(asm, a), self.operands(asm, b));
-            for copy in 0..self.copies {
+            for copy in self.now.clone() {
                 let k = self.mask(asm);
                 asm.compare(how, k, a[copy], b[copy], None);
                 self.is_mask(v, copy, k);
@@ -228,7 +135,7 @@ impl Emit<'_> {
             return;
         }
         if matches!(op, Binary::And | Binary::Or) {
-            for copy in 0..self.copies {
+            for copy in self.now.clone() {
                 let pinned = self.pinned_masks;
                 let a = self.condition_of(asm, a, copy);
                 let b = self.condition_of(asm, b, copy);
@@ -256,7 +163,7 @@ impl Emit<'_> {
         };
         let factor = if op == Binary::Chain { self.condition(asm, a) } else { [0; COPIES] };
         let r = self.vectors(asm);
-        for copy in 0..self.copies {
+        for copy in self.now.clone() {
             let (r, first, last) = (r[copy], first[copy], last[copy]);
             match op {
                 Binary::Add => asm.two(x::ADD, r, first, last, Lanes::All),

@@ -1,24 +1,24 @@
 //! Which register holds what while a block's machine code is written.
 
 use super::super::code::{Arg, Value};
-use super::super::x64::{self as x, Asm, Compare, Lanes, Mem, R9, RSI, Rm};
+use super::super::x64::{self as x, Asm, Compare, Lanes, Mem, R9, RBP, RSI, Rm};
 use super::{COPIES, Each, Emit, LANES};
 
 impl Emit<'_> {
-    pub(super) fn forget(&mut self, v: u16) {
-        for place in std::mem::take(&mut self.values[v as usize]) {
-            if let Some(r) = place.vector {
-                self.vectors[r as usize] = None;
-            }
-            if let Some(k) = place.mask {
-                self.masks[k as usize] = None;
-            }
+    pub(super) fn forget(&mut self, v: u16, copy: usize) {
+        let place = std::mem::take(&mut self.values[v as usize][copy]);
+        if let Some(r) = place.vector {
+            self.vectors[r as usize] = None;
+        }
+        if let Some(k) = place.mask {
+            self.masks[k as usize] = None;
         }
     }
 
-    pub(super) fn next_use(&self, v: u16) -> usize {
+    /// The next step that reads a copy's value.
+    pub(super) fn next_use(&self, (v, copy): (u16, usize)) -> usize {
         let uses = &self.uses[v as usize];
-        uses.iter().copied().find(|u| *u >= self.at).unwrap_or(usize::MAX)
+        uses.iter().copied().find(|u| *u >= self.at[copy]).unwrap_or(usize::MAX)
     }
 
     pub(super) fn room((v, copy): (u16, usize)) -> Mem {
@@ -36,8 +36,27 @@ impl Emit<'_> {
             self.constants.push(c);
             self.constants.len() - 1
         });
-        let at = self.code.numbers.len() + at;
-        Mem { base: RSI, disp: 8 * at as i32, element: None }
+        Self::constant_at(at)
+    }
+
+    /// A vector in memory, which lies as vectors do.
+    pub(super) fn row_of(&mut self, all: [f64; LANES]) -> Mem {
+        let all = all.map(f64::to_bits);
+        let rows = self.constants.as_chunks::<LANES>().0;
+        let at = match rows.iter().position(|row| row.map(f64::to_bits) == all) {
+            Some(row) => row * LANES,
+            None => {
+                let at = self.constants.len().next_multiple_of(LANES);
+                self.constants.resize(at, 0.0);
+                self.constants.extend(all.map(f64::from_bits));
+                at
+            }
+        };
+        Self::constant_at(at)
+    }
+
+    fn constant_at(at: usize) -> Mem {
+        Mem { base: RBP, disp: 8 * at as i32, element: None }
     }
 
     /// A register that is free until the step ends.
@@ -48,7 +67,7 @@ impl Emit<'_> {
             None => {
                 // What is read last goes to the room.
                 let far = (0..32u8).filter(free).max_by_key(|r| {
-                    self.vectors[*r as usize].map_or(usize::MAX, |(v, _)| self.next_use(v))
+                    self.vectors[*r as usize].map_or(usize::MAX, |v| self.next_use(v))
                 });
                 self.lacks |= far.is_none();
                 let r = far.unwrap_or(0);
@@ -63,7 +82,7 @@ impl Emit<'_> {
     /// Such a register for each copy.
     pub(super) fn vectors(&mut self, asm: &mut Asm) -> Each<u8> {
         let mut each = [0; COPIES];
-        for r in &mut each[..self.copies] {
+        for r in &mut each[self.now.clone()] {
             *r = self.vector(asm);
         }
         each
@@ -87,7 +106,7 @@ impl Emit<'_> {
             Some(k) => k,
             None => {
                 let far = (1..7u8).filter(free).max_by_key(|k| {
-                    self.masks[*k as usize].map_or(usize::MAX, |(v, _)| self.next_use(v))
+                    self.masks[*k as usize].map_or(usize::MAX, |v| self.next_use(v))
                 });
                 self.lacks |= far.is_none();
                 let k = far.unwrap_or(1);
@@ -107,8 +126,8 @@ impl Emit<'_> {
     }
 
     pub(super) fn are_vectors(&mut self, v: u16, each: Each<u8>) {
-        for (copy, r) in each.into_iter().enumerate().take(self.copies) {
-            self.is_vector(v, copy, r);
+        for copy in self.now.clone() {
+            self.is_vector(v, copy, each[copy]);
         }
     }
 
@@ -148,8 +167,8 @@ impl Emit<'_> {
         match arg {
             Arg::Row(v) => {
                 let mut each = [0; COPIES];
-                for (copy, r) in each.iter_mut().enumerate().take(self.copies) {
-                    *r = self.numbers_of(asm, v, copy);
+                for copy in self.now.clone() {
+                    each[copy] = self.numbers_of(asm, v, copy);
                 }
                 each
             }
@@ -164,8 +183,8 @@ impl Emit<'_> {
     /// An operand as whatever an instruction takes last.
     pub(super) fn operands(&mut self, asm: &mut Asm, arg: Arg) -> Each<Rm> {
         let mut each = [Rm::Zmm(0); COPIES];
-        for (copy, rm) in each.iter_mut().enumerate().take(self.copies) {
-            *rm = match arg {
+        for copy in self.now.clone() {
+            each[copy] = match arg {
                 Arg::Number(n) => Rm::Every(Self::number(n)),
                 Arg::Row(v) => {
                     let place = self.values[v as usize][copy];
@@ -183,8 +202,8 @@ impl Emit<'_> {
     /// An operand as a condition: not 0, or NaN.
     pub(super) fn condition(&mut self, asm: &mut Asm, arg: Arg) -> Each<u8> {
         let mut each = [0; COPIES];
-        for (copy, k) in each.iter_mut().enumerate().take(self.copies) {
-            *k = self.condition_of(asm, arg, copy);
+        for copy in self.now.clone() {
+            each[copy] = self.condition_of(asm, arg, copy);
         }
         each
     }
@@ -198,7 +217,7 @@ impl Emit<'_> {
         }
         let r = match arg {
             Arg::Row(v) => self.numbers_of(asm, v, copy),
-            Arg::Number(_) => self.registers(asm, arg)[0],
+            Arg::Number(_) => self.registers(asm, arg)[copy],
         };
         let zero = self.constant(0.0);
         let k = self.mask(asm);
