@@ -87,7 +87,10 @@ fn gradients_have_the_type_of_their_logits() {
                 // Long rows of bf16 have vectors of their own on the CPU: other sums, other exponentials.
                 let by_pairs = (float, backend, vocab) == (Float::Bf16, Backend::Cpu, 600);
                 let off = (step.finish().unwrap().loss - loss).abs();
-                assert!(off <= if by_pairs { 1e-6 * (1.0 + loss.abs()) } else { 0.0 }, "{loss}: {off}");
+                assert!(
+                    off <= if by_pairs { 1e-6 * (1.0 + loss.abs()) } else { 0.0 },
+                    "{loss}: {off}"
+                );
                 assert!(want.iter().any(|x| *x != 0.0));
                 let largest = want.iter().fold(0f32, |a, b| a.max(b.abs()));
                 for (i, (got, want)) in got.iter().zip(&want).enumerate() {
