@@ -267,11 +267,21 @@ impl Emit<'_> {
             Step::Scatter(_) => self.lacks = true,
             Step::Count(c) => self.count(asm, c as usize),
         }
-        for v in 0..self.values.len() {
-            if self.code.last[v] <= at {
-                self.now.clone().for_each(|copy| self.forget(v as u16, copy));
+        // What it made, if nobody reads that, and what it read for the last time.
+        let (code, step) = (self.code, self.code.steps[at]);
+        let mut ends = |v: u16| {
+            if code.last[v as usize] <= at {
+                self.now.clone().for_each(|copy| self.forget(v, copy));
             }
+        };
+        if let Step::Value(v) = step {
+            ends(v);
         }
+        code.args(step, |arg| {
+            if let Arg::Row(v) = arg {
+                ends(v);
+            }
+        });
         self.at[self.now.clone()].fill(at + 1);
     }
 

@@ -18,7 +18,8 @@ impl Emit<'_> {
     /// The next step that reads a copy's value.
     pub(super) fn next_use(&self, (v, copy): (u16, usize)) -> usize {
         let uses = &self.uses[v as usize];
-        uses.iter().copied().find(|u| *u >= self.at[copy]).unwrap_or(usize::MAX)
+        let next = uses.partition_point(|u| *u < self.at[copy]);
+        uses.get(next).copied().unwrap_or(usize::MAX)
     }
 
     pub(super) fn room((v, copy): (u16, usize)) -> Mem {
