@@ -113,7 +113,8 @@ def alone(args):
         for objective in ("grpo", "gspo"):
             print(f"{objective}, {tokens} x {width} to {vocab}, {share} of the logits", file=sys.stderr)
             size = ["--tokens", str(tokens), "--hidden", str(width), "--vocab", str(vocab)]
-            seconds = "0.1" if args.small else "4"
+            # Three passes and three times the products.
+            seconds = "0.1" if args.small else "15"
             budget = ["--memory", str(share), "--threads", "2", "--seconds", seconds]
             budgets.append(bench(objective, *size, *budget))
     print("growth", file=sys.stderr)

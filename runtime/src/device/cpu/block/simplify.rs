@@ -196,17 +196,7 @@ impl Pass {
             Some(Value::Unary(op, _)) => {
                 matches!(op, Unary::Not | Unary::IsNan | Unary::IsFinite)
             }
-            Some(Value::Binary(op, ..)) => matches!(
-                op,
-                Binary::Eq
-                    | Binary::Ne
-                    | Binary::Lt
-                    | Binary::Le
-                    | Binary::Gt
-                    | Binary::Ge
-                    | Binary::And
-                    | Binary::Or
-            ),
+            Some(Value::Binary(op, ..)) => op.is_truth(),
             _ => false,
         }
     }
