@@ -306,7 +306,7 @@ impl Block {
         let code = &self.code;
         self.elements.clear();
         self.elements.extend(code.columns.iter().map(|c| element(*c)));
-        let vector = cfg!(target_arch = "x86_64") && self.width == Width::Avx512;
+        let vector = self.width == Width::Avx512 && vector::available();
         if !vector {
             self.machine = None;
             self.compiled_for = None;
@@ -425,6 +425,10 @@ impl Block {
     }
 
     /// Computes numbers of one of [`TOGETHER`] segments: those of the batch, or those of the present row.
+    ///
+    /// # Safety
+    ///
+    /// What [`Segments`] looked up is that of the present batch, and the row is one of it.
     unsafe fn count(&mut self, when: code::When, shape: &Shape, segment: usize) {
         let Segments { at, numbers, sources, once, each, .. } = &self.segments;
         let into = self.numbers.of_mut(segment);

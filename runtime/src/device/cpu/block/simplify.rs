@@ -24,10 +24,9 @@ const MOST: usize = 4;
 
 /// Simplifies values and steps; what [`Code`] says about them is told afterwards.
 pub fn simplify(code: Code) -> Option<Code> {
-    let uses = uses(&code);
-    let mut pass = Pass { uses, args: Vec::new(), out: Code { ..code }, old: Vec::new() };
-    pass.old = std::mem::take(&mut pass.out.values);
-    pass.args = vec![None; pass.old.len()];
+    let (uses, mut out) = (uses(&code), code);
+    let old = std::mem::take(&mut out.values);
+    let mut pass = Pass { uses, args: vec![None; old.len()], out, old };
     for step in std::mem::take(&mut pass.out.steps) {
         pass.step(step)?;
     }

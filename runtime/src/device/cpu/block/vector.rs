@@ -43,6 +43,18 @@ const LEFT: u8 = 7;
 /// Folds whose lanes stay in registers, from the last register on.
 const KEPT_FOLDS: usize = 4;
 
+/// Whether a machine with AVX-512 has what else the code is made of: what counts bits and cuts them off.
+pub fn available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        is_x86_feature_detected!("popcnt") && is_x86_feature_detected!("bmi2")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
 /// Whether every operator has instructions.
 fn fits(code: &Code) -> bool {
     code.scatters.is_empty()

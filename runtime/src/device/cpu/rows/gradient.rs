@@ -205,7 +205,7 @@ impl Ready {
         [a * unit, b * unit, c * unit * unit, d * unit].map(|x| x as f32)
     }
 
-    /// What gives the whole term, where it is a multiple of p; of 16-bit numbers, since others wait for memory. As
+    /// What gives the whole term, where it is a multiple of p; of bf16, since longer numbers wait for memory. As
     /// scale is rounded, so is lse, for all entries alike.
     #[inline(always)]
     fn powers<S: Simd>(&self, s: S) -> Option<S::Powers> {
@@ -241,8 +241,8 @@ impl Sweep<'_> {
     /// Whether a block can be computed where it belongs. What is streamed or rounded is not read again.
     fn at_once(&self, start: usize, n: usize, lanes: usize, streams: bool) -> bool {
         let changes = |a: &(usize, f64)| (start..start + n).contains(&a.0);
-        // 16-bit numbers are written two vectors at a time.
-        let lanes = if matches!(self.target, Target::F32(_)) { lanes } else { 2 * lanes };
+        // Bf16 is written two vectors at a time.
+        let lanes = if matches!(self.target, Target::Bf16(_)) { 2 * lanes } else { lanes };
         if !n.is_multiple_of(lanes) || self.apart {
             return false;
         }

@@ -150,8 +150,8 @@ fn shrink(sum: f64, factor: f64) -> f64 {
 }
 
 impl Sweep {
-    /// For sums of nothing but exponentials, and what they are at the reference; of 16-bit numbers, since others wait
-    /// for memory.
+    /// For sums of nothing but exponentials, and what they are at the reference; of bf16, since longer numbers wait for
+    /// memory.
     #[inline(always)]
     fn powers<S: Simd>(&self, s: S) -> Option<(S::Powers, f64)> {
         if self.wants != [false; 3] || !matches!(self.x, Source::Bf16(_)) {
@@ -181,7 +181,7 @@ impl Kernel for Sweep {
         while start < self.len {
             let n = BLOCK.min(self.len - start);
             let count = vectors::<S>(n);
-            // 16-bit numbers stay as they are where none has to find the one beside it.
+            // Read as they lie, since none has to find the one beside it.
             let pairs = matches!(self.x, Source::Bf16(_)) && n == BLOCK && !beside;
             // SAFETY: both rows have `len` entries.
             let (x, y, most) = unsafe {
@@ -197,8 +197,7 @@ impl Kernel for Sweep {
             // Its maximum is found on the way, while there is arithmetic to wait for, and it is widened where it has to be.
             let next_is_whole = start + 2 * BLOCK <= self.len;
             let kind = match self.x {
-                _ if pairs => PAIRS,
-                _ if !next_is_whole => NONE,
+                _ if !next_is_whole && !pairs => NONE,
                 Source::F32(_) => F32,
                 Source::Bf16(_) => BF16,
                 Source::F16(_) => F16,
@@ -254,7 +253,6 @@ impl Kernel for Sweep {
                                 ($m, $q, $b, F32) => work.add::<$m, $q, $b, F32>(s, &mut totals),
                                 ($m, $q, $b, BF16) => work.add::<$m, $q, $b, BF16>(s, &mut totals),
                                 ($m, $q, $b, F16) => work.add::<$m, $q, $b, F16>(s, &mut totals),
-                                ($m, $q, $b, PAIRS) => work.add::<$m, $q, $b, PAIRS>(s, &mut totals),
                                 ($m, $q, $b, _) => work.add::<$m, $q, $b, NONE>(s, &mut totals),
                             )*
                         }
@@ -395,9 +393,6 @@ impl Kernel for Ends {
 /// There is no next block.
 const NONE: u8 = 0;
 
-/// Both blocks are bf16, as they lie; of the next one the maximum is found.
-const PAIRS: u8 = 4;
-
 /// A block to be added to the totals.
 struct Work<P> {
     /// Of f32, or bits of bf16.
@@ -427,7 +422,8 @@ struct Sums<V> {
 }
 
 impl<P: Copy> Work<P> {
-    /// Returns the maximum of the next block, if wanted.
+    /// Returns the maximum of the next block, if wanted. A block of bf16 is read as it lies, as the next one is, unless
+    /// something is beside it.
     ///
     /// # Safety
     ///
@@ -480,7 +476,7 @@ impl<P: Copy> Work<P> {
                 let at = i * S::LANES;
                 // SAFETY: promised by the caller; a block of pairs has an even number of vectors.
                 unsafe {
-                    if NEXT == PAIRS {
+                    if NEXT == BF16 && !BESIDE {
                         let bits = s.load_bits(self.x.cast::<u16>().add(at));
                         let [first, second] = s.widen_bits(bits);
                         self.step::<S, MOMENT, SQUARE, false>(s, (first, at), power, &mut sums);
@@ -525,7 +521,7 @@ impl<P: Copy> Work<P> {
         }
         match NEXT {
             NONE => None,
-            PAIRS => Some(s.highest(most_bits)),
+            BF16 if !BESIDE => Some(s.highest(most_bits)),
             _ => Some(s.lane_max(most)),
         }
     }
